@@ -1,0 +1,197 @@
+"""What the engine and the conductor tell about a run: frozen facts, in the past tense."""
+
+import enum
+from dataclasses import dataclass
+
+from app.core.errors import ErrorInfo
+from app.core.jobs import Job, Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineMemory:
+    """Memory of the engine process at one moment.
+
+    Attributes:
+        device_allocated_bytes: Held by tensors on the device; None on the CPU.
+        device_reserved_bytes: Held by torch's allocator on the device; None on the CPU.
+        device_peak_bytes: Largest allocation on the device in this job so far; None on the CPU.
+        host_rss_bytes: Resident memory of the process.
+        host_peak_rss_bytes: Largest resident memory seen in this job so far.
+    """
+
+    device_allocated_bytes: int | None
+    device_reserved_bytes: int | None
+    device_peak_bytes: int | None
+    host_rss_bytes: int
+    host_peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """A small picture of intermediate latents: tightly packed RGB rows, 8 bits a channel."""
+
+    width_px: int
+    height_px: int
+    rgb: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReady:
+    """The engine process is up: it has a device and waits for jobs."""
+
+    pid: int
+    device: str
+    device_name: str
+    torch_version: str
+    diffusers_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseStarted:
+    """A phase of a job began. `note` says what is special: "cached", "already loaded", or ""."""
+
+    job_id: str
+    phase: Phase
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseFinished:
+    """A phase of a job ended well."""
+
+    job_id: str
+    phase: Phase
+    seconds: float
+    memory: EngineMemory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone:
+    """One denoising step is done.
+
+    Attributes:
+        job_id: Of the job.
+        step: From 1.
+        steps: In all.
+        seconds: This step took.
+        memory: After the step.
+        preview: Of the first image of the batch, or None when previews are off.
+    """
+
+    job_id: str
+    step: int
+    steps: int
+    seconds: float
+    memory: EngineMemory
+    preview: Preview | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageDone:
+    """An image is finished; it is on disk, or here when it could not be written.
+
+    Attributes:
+        job_id: Of the job.
+        index: In the batch, from 0.
+        seed: It was made with.
+        path: Absolute path of the PNG file, or None when saving failed.
+        problem: Why it could not be saved, or None.
+        png: The whole PNG file's bytes when saving failed, else None: nothing made is lost.
+    """
+
+    job_id: str
+    index: int
+    seed: int
+    path: str | None
+    problem: ErrorInfo | None = None
+    png: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something worth a sentence that is no failure, such as a prompt that was cut."""
+
+    job_id: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFinished:
+    """All images of a job are made."""
+
+    job_id: str
+    seconds: float
+    memory: EngineMemory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCancelled:
+    """The job was stopped because the user asked."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed:
+    """The job cannot be finished."""
+
+    job_id: str
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLog:
+    """A log record of the engine process."""
+
+    level: int
+    logger: str
+    message: str
+
+
+EngineEvent = (
+    EngineReady
+    | PhaseStarted
+    | PhaseFinished
+    | StepDone
+    | ImageDone
+    | Notice
+    | JobFinished
+    | JobCancelled
+    | JobFailed
+    | EngineLog
+)
+
+
+class EngineState(enum.Enum):
+    """Life of the engine process as the conductor sees it."""
+
+    STOPPED = "stopped"
+    """No process; one is started with the next job."""
+    STARTING = "starting"
+    """The process is up but has not said it is ready."""
+    READY = "ready"
+    """Ready and idle."""
+    BUSY = "busy"
+    """Working on a job."""
+    RESTARTING = "restarting"
+    """It died; a new one is being started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStateChanged:
+    """The engine process began, was ready, died or ended; `reason` is one sentence, or ""."""
+
+    state: EngineState
+    pid: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueChanged:
+    """The jobs as they are now: running first, then queued in order, then ended, newest first."""
+
+    jobs: tuple[Job, ...]
+
+
+ConductorEvent = EngineEvent | EngineStateChanged | QueueChanged

@@ -1,0 +1,114 @@
+"""What the user asks for: everything a picture depends on, and nothing else."""
+
+from dataclasses import dataclass
+
+SIZE_MULTIPLE_PX = 16
+"""FLUX.2 packs 16x16 pixels into one image token (8x autoencoder, 2x2 patches)."""
+MIN_SIZE_PX = 64
+MAX_SIZE_PX = 8192
+MAX_STEPS = 1000
+MAX_IMAGES = 64
+MAX_GUIDANCE = 100.0
+MAX_SEED = 2**64 - 1
+"""Largest seed torch.Generator.manual_seed takes."""
+MAX_PROMPT_TOKENS = 512
+"""Tokens FLUX.2 reads of a prompt; the rest is cut (diffusers Flux2 pipelines' max_sequence_length)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One click on Generate.
+
+    Attributes:
+        prompt: What to draw; not empty.
+        model: A known model name ("demo", "klein-4b", ...) or a folder's absolute path.
+        width_px: Multiple of 16, 64 to 8192.
+        height_px: Multiple of 16, 64 to 8192.
+        steps: Denoising steps, 1 to 1000.
+        guidance: Guidance scale, 0 to 100; distilled models ignore it.
+        seed: Of the first image, 0 to 2**64 - 1; image i has seed + i.
+        images: How many images, 1 to 64, denoised as one batch.
+    """
+
+    prompt: str
+    model: str = "demo"
+    width_px: int = 128
+    height_px: int = 128
+    steps: int = 8
+    guidance: float = 1.0
+    seed: int = 0
+    images: int = 1
+
+    def problems(self) -> tuple["RequestProblem", ...]:
+        """What keeps this request from being run; empty when nothing does."""
+        found: list[RequestProblem] = []
+
+        def check(field: str, code: str, message: str, *, ok: bool) -> None:
+            if not ok:
+                found.append(RequestProblem(field=field, code=code, message=message))
+
+        check(
+            "prompt",
+            "request.prompt_empty",
+            "The prompt is empty: type what you want to see.",
+            ok=bool(self.prompt.strip()),
+        )
+        for field, value in (("width_px", self.width_px), ("height_px", self.height_px)):
+            name = field.removesuffix("_px")
+            check(
+                field,
+                "request.size",
+                f"The {name} is {value} px: choose {MIN_SIZE_PX} to {MAX_SIZE_PX} px.",
+                ok=MIN_SIZE_PX <= value <= MAX_SIZE_PX,
+            )
+            check(
+                field,
+                "request.size_multiple",
+                f"The {name} is {value} px: it must be a multiple of {SIZE_MULTIPLE_PX}, "
+                f"such as {rounded_size_px(value)}.",
+                ok=value % SIZE_MULTIPLE_PX == 0,
+            )
+        check(
+            "steps",
+            "request.steps",
+            f"Steps is {self.steps}: choose 1 to {MAX_STEPS}.",
+            ok=1 <= self.steps <= MAX_STEPS,
+        )
+        check(
+            "guidance",
+            "request.guidance",
+            f"Guidance is {self.guidance:g}: choose 0 to {MAX_GUIDANCE:g}.",
+            ok=0.0 <= self.guidance <= MAX_GUIDANCE,
+        )
+        check(
+            "seed",
+            "request.seed",
+            f"The seed is {self.seed}: choose 0 to {MAX_SEED}.",
+            ok=0 <= self.seed <= MAX_SEED,
+        )
+        check(
+            "images",
+            "request.images",
+            f"The number of images is {self.images}: choose 1 to {MAX_IMAGES}.",
+            ok=1 <= self.images <= MAX_IMAGES,
+        )
+        return tuple(found)
+
+    def seed_of(self, index: int) -> int:
+        """Seed of image `index` (from 0); wraps around after 2**64 - 1."""
+        return (self.seed + index) % (MAX_SEED + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestProblem:
+    """Why a request cannot be run: the field's name, a stable code, one sentence."""
+
+    field: str
+    code: str
+    message: str
+
+
+def rounded_size_px(value_px: int) -> int:
+    """The nearest size FLUX.2 can make: a multiple of 16 in range, ties going up."""
+    rounded = (value_px + SIZE_MULTIPLE_PX // 2) // SIZE_MULTIPLE_PX * SIZE_MULTIPLE_PX
+    return min(MAX_SIZE_PX, max(MIN_SIZE_PX, rounded))

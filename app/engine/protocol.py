@@ -1,0 +1,141 @@
+"""Messages between the app and the engine process: frozen dataclasses as msgpack, length first.
+
+Frame: 4 bytes little-endian length, then a msgpack array [message name, message].
+"""
+
+import io
+import struct
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import msgspec
+
+from app.core.errors import ProtocolError
+from app.core.events import (
+    EngineLog,
+    EngineReady,
+    ImageDone,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    Notice,
+    PhaseFinished,
+    PhaseStarted,
+    StepDone,
+)
+from app.core.jobs import Job
+
+PROTOCOL_VERSION = 1
+MAX_FRAME_BYTES = 1 << 30
+"""Larger than any message: an 8192 px PNG that could not be saved is below 300 MB."""
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """First message of the engine: which protocol it speaks."""
+
+    protocol_version: int
+    app_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunJob:
+    """Work on this job now. The engine has one job at a time."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelJob:
+    """Stop this job at the next step or phase boundary; unknown ids are ignored."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutdown:
+    """End the process when nothing is running; a running job is cancelled first."""
+
+
+Command = RunJob | CancelJob | Shutdown
+_MESSAGES: dict[str, type] = {
+    message.__name__: message
+    for message in (
+        Hello,
+        RunJob,
+        CancelJob,
+        Shutdown,
+        EngineReady,
+        PhaseStarted,
+        PhaseFinished,
+        StepDone,
+        ImageDone,
+        Notice,
+        JobFinished,
+        JobCancelled,
+        JobFailed,
+        EngineLog,
+    )
+}
+_encoder = msgspec.msgpack.Encoder()
+_envelope = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
+
+
+def encode(message: Any) -> bytes:  # noqa: ANN401 - any of the messages above
+    """One frame.
+
+    Raises:
+        ProtocolError: The message is none of the protocol's.
+    """
+    name = type(message).__name__
+    if _MESSAGES.get(name) is not type(message):
+        raise ProtocolError(f"The engine cannot be told {name}; please report this.")
+    body = _encoder.encode((name, message))
+    return _LENGTH.pack(len(body)) + body
+
+
+def decode(body: bytes) -> Any:  # noqa: ANN401 - any of the messages above
+    """The message of a frame's body.
+
+    Raises:
+        ProtocolError: The bytes are no message of this protocol.
+    """
+    try:
+        name, raw = _envelope.decode(body)
+        kind = _MESSAGES[name]
+        return msgspec.msgpack.decode(raw, type=kind)
+    except (msgspec.DecodeError, KeyError) as error:
+        raise ProtocolError(
+            "The engine sent something that cannot be understood; it will be restarted.",
+            details=str(error),
+        ) from error
+
+
+def read_message(stream: BinaryIO | io.RawIOBase) -> Any | None:  # noqa: ANN401 - see decode
+    """The next message, or None at the end of the stream, also in the middle of a frame.
+
+    Raises:
+        ProtocolError: The bytes are no message of this protocol.
+    """
+    header = _read_exactly(stream, _LENGTH.size)
+    if header is None:
+        return None
+    (length,) = _LENGTH.unpack(header)
+    if length > MAX_FRAME_BYTES:
+        raise ProtocolError(
+            "The engine sent something that cannot be understood; it will be restarted.",
+            details=f"frame of {length} bytes",
+        )
+    body = _read_exactly(stream, length)
+    return None if body is None else decode(body)
+
+
+def _read_exactly(stream: BinaryIO | io.RawIOBase, count: int) -> bytes | None:
+    parts = bytearray()
+    while len(parts) < count:
+        part = stream.read(count - len(parts))
+        if not part:
+            return None
+        parts += part
+    return bytes(parts)

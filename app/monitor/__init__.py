@@ -1,0 +1,1 @@
+"""Watching the hardware; no Qt, no torch."""

@@ -1,0 +1,1 @@
+"""State of the window as QObjects; QtCore and QtGui only."""

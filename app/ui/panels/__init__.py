@@ -1,0 +1,1 @@
+"""Large parts of the window, each built from widgets and bound to models."""

@@ -1,0 +1,151 @@
+"""The demo model's networks: FLUX.2 klein's own classes, made tiny (about 2.9 M parameters in all).
+
+The layout is the real one: `Flux2KleinPipeline` with default arguments opens and runs the folder,
+so the text encoder is deep enough for the layers klein reads (9, 18 and 27).
+"""
+
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKLFlux2,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
+    FlowMatchEulerDiscreteScheduler,
+)
+from tokenizers import ByteLevelBPETokenizer
+from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+CHAT_TEMPLATE = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}"
+    "{{- '<|im_start|>assistant\\n' }}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}"
+    "{{- '<think>\\n\\n</think>\\n\\n' }}"
+    "{%- endif %}"
+    "{%- endif %}"
+)
+OUT_LAYERS = (9, 18, 27)
+"""Hidden states the klein pipeline reads (diffusers Flux2KleinPipeline.encode_prompt default)."""
+TEXT_LENGTH = 512
+LATENT_CHANNELS = 16
+
+
+def build_tokenizer(corpus: list[str], folder: Path) -> Qwen2TokenizerFast:
+    """Train a byte-level BPE tokenizer on the corpus and wrap it as Qwen's."""
+    trainer = ByteLevelBPETokenizer()
+    trainer.train_from_iterator(
+        [*corpus, *["user\n", "assistant\n", "\n\n"] * 400],
+        vocab_size=420,
+        min_frequency=2,
+        show_progress=False,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer.save_model(str(folder))
+    tokenizer = Qwen2TokenizerFast(
+        vocab=str(folder / "vocab.json"),
+        merges=str(folder / "merges.txt"),
+        unk_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=list(SPECIAL_TOKENS[1:]),
+        model_max_length=TEXT_LENGTH,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def build_text_encoder(tokenizer: Qwen2TokenizerFast) -> Qwen3ForCausalLM:
+    """28 narrow Qwen3 layers; residual branches start small so that depth does not slow learning."""
+    config = Qwen3Config(
+        vocab_size=-(-len(tokenizer) // 8) * 8,
+        hidden_size=48,
+        intermediate_size=80,
+        num_hidden_layers=28,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    model = Qwen3ForCausalLM(config)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.normal_(0, 0.5)
+        for layer in model.model.layers:
+            for linear in (
+                layer.self_attn.q_proj,
+                layer.self_attn.k_proj,
+                layer.self_attn.v_proj,
+                layer.mlp.gate_proj,
+                layer.mlp.up_proj,
+            ):
+                linear.weight.normal_(0, 0.1)
+            layer.self_attn.o_proj.weight.normal_(0, 0.03)
+            layer.mlp.down_proj.weight.normal_(0, 0.03)
+    return model
+
+
+def build_transformer() -> Flux2Transformer2DModel:
+    """One double and five single blocks of width 128; output starts at zero, gates open."""
+    model = Flux2Transformer2DModel(
+        in_channels=LATENT_CHANNELS * 4,
+        num_layers=1,
+        num_single_layers=5,
+        attention_head_dim=32,
+        num_attention_heads=4,
+        joint_attention_dim=48 * len(OUT_LAYERS),
+        timestep_guidance_channels=128,
+        axes_dims_rope=(8, 8, 8, 8),
+        guidance_embeds=False,
+    )
+    with torch.no_grad():
+        model.proj_out.weight.zero_()
+    return model
+
+
+def build_autoencoder() -> AutoencoderKLFlux2:
+    """About half a million parameters; 16 latent channels at one eighth of the size."""
+    return AutoencoderKLFlux2(
+        block_out_channels=(16, 32, 40, 48),
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        sample_size=256,
+    )
+
+
+def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """klein's own scheduler settings."""
+    return FlowMatchEulerDiscreteScheduler(
+        base_image_seq_len=256,
+        base_shift=0.5,
+        max_image_seq_len=4096,
+        max_shift=1.15,
+        num_train_timesteps=1000,
+        shift=3.0,
+        time_shift_type="exponential",
+        use_dynamic_shifting=True,
+    )
+
+
+def assemble(
+    autoencoder: AutoencoderKLFlux2,
+    text_encoder: Qwen3ForCausalLM,
+    tokenizer: Qwen2TokenizerFast,
+    transformer: Flux2Transformer2DModel,
+) -> Flux2KleinPipeline:
+    """The four parts as one distilled klein pipeline (guidance is not used)."""
+    return Flux2KleinPipeline(
+        scheduler=build_scheduler(),
+        vae=autoencoder,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        transformer=transformer,
+        is_distilled=True,
+    )
