@@ -1,45 +1,95 @@
 """Writing a file so that it is either the old one or the whole new one, never half of it."""
 
 import contextlib
+import errno
 import os
-import tempfile
+import secrets
+from collections.abc import Generator, Iterable
 from pathlib import Path
+
+import psutil
 
 PARTIAL_PREFIX = ".headroom-"
 PARTIAL_SUFFIX = ".part"
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What FAT, some network drives and Android answer to a hard link."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, making its folder when missing.
+    """Write `data` to `path`, making its folder when missing, replacing what is there.
 
     The bytes go to a hidden file beside it, reach the disk, then take its name in one step.
 
     Raises:
         OSError: The folder cannot be made or written, or the disk is full; `path` is as before.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(
-        prefix=PARTIAL_PREFIX, suffix=PARTIAL_SUFFIX, dir=path.parent
-    )
+    with _partial_file(path.parent, data) as partial:
+        os.replace(partial, path)
+
+
+def write_new(candidates: Iterable[Path], data: bytes) -> Path:
+    """Write `data` to the first of these paths of one folder that does not exist, and return it.
+
+    No file is ever replaced, also when another program takes a name at the same moment.
+
+    Raises:
+        OSError: The folder cannot be made or written, or the disk is full; nothing is left behind.
+    """
+    paths = iter(candidates)
+    path = next(paths)
+    with _partial_file(path.parent, data) as partial:
+        while True:
+            try:
+                _take_name(partial, path)
+            except FileExistsError:
+                path = next(paths)
+            else:
+                return path
+
+
+def sweep_partials(folder: Path) -> None:
+    """Remove what killed writers left in a folder; nothing happens when it does not exist.
+
+    Files of processes that still run are left alone: they are being written.
+    """
+    for partial in folder.glob(f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}"):
+        pid = partial.name.removeprefix(PARTIAL_PREFIX).partition("-")[0]
+        if pid.isdecimal() and psutil.pid_exists(int(pid)):
+            continue
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+@contextlib.contextmanager
+def _partial_file(folder: Path, data: bytes) -> Generator[Path]:
+    """A hidden file with `data`, safely on the disk; removed when it is not renamed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{PARTIAL_PREFIX}{os.getpid()}-{secrets.token_hex(8)}{PARTIAL_SUFFIX}"
+    partial = folder / name
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    # 0o666 less the umask: a picture gets the permissions of any new file.
+    handle = os.open(partial, flags, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; a picture gets the permissions of any new file.
-        if os.name == "posix":
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(partial, 0o666 & ~umask)
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
-
-
-def sweep_partials(folder: Path) -> None:
-    """Remove what killed writers left in a folder; nothing happens when it does not exist."""
-    for partial in folder.glob(f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}"):
+        yield partial
+    finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def _take_name(partial: Path, path: Path) -> None:
+    """Give a file its name, or raise FileExistsError when the name is taken."""
+    if os.name == "nt":
+        os.rename(partial, path)  # Windows refuses to replace a file here.
+        return
+    try:
+        os.link(partial, path)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # No hard links on this disk: claim the name with an empty file, then replace that.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        os.replace(partial, path)

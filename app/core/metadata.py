@@ -1,0 +1,99 @@
+"""What a picture says about how it was made: our record as JSON, and A1111's parameters text."""
+
+import json
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from app.core.request import GenerationRequest
+
+SCHEMA_VERSION = 1
+RECORD_KEY = "headroom"
+"""Keyword of the PNG chunk with the record."""
+PARAMETERS_KEY = "parameters"
+"""Keyword of the PNG chunk that AUTOMATIC1111-style readers look for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """How one image was made.
+
+    Attributes:
+        request: What was asked for.
+        schema_version: Of this record.
+        app_version: Of Headroom.
+        model_label: The model, for people.
+        model_name: Known name such as "klein-4b"; None for other models.
+        index: Of the image in its batch, from 0.
+        seed: Of this image.
+        seconds: Per phase, by the phase's value ("load", "encode", ...).
+        peak_device_bytes: Largest allocation on the device; None on the CPU.
+        peak_host_bytes: Largest resident memory of the engine process.
+        created: Local time with offset, ISO 8601.
+    """
+
+    request: GenerationRequest
+    schema_version: int = SCHEMA_VERSION
+    app_version: str = ""
+    model_label: str = ""
+    model_name: str | None = None
+    index: int = 0
+    seed: int = 0
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    peak_device_bytes: int | None = None
+    peak_host_bytes: int = 0
+    created: str = ""
+
+
+def record_to_json(record: ImageRecord) -> str:
+    """The record as JSON text."""
+    request = replace(
+        record.request,
+        prompt=_without_surrogates(record.request.prompt),
+        model=_without_surrogates(record.request.model),
+    )
+    label = _without_surrogates(record.model_label)
+    return msgspec.json.encode(replace(record, request=request, model_label=label)).decode()
+
+
+def record_from_json(text: str | bytes) -> ImageRecord | None:
+    """The record in a JSON text.
+
+    Keys of newer versions are ignored. None when the text is no record, or tells of a request
+    that could never have been run: pictures come from anywhere.
+    """
+    try:
+        record = msgspec.json.decode(text, type=ImageRecord)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    return None if record.request.problems() else record
+
+
+def parameters_text(record: ImageRecord) -> str:
+    """The record as AUTOMATIC1111 writes it: the prompt, then one line of "Name: value" pairs."""
+    request = record.request
+    values = {
+        "Steps": str(request.steps),
+        "Sampler": "Euler",
+        "CFG scale": str(request.guidance),
+        "Seed": str(record.seed),
+        "Size": f"{request.width_px}x{request.height_px}",
+        "Model": _without_surrogates(record.model_label),
+        "Version": f"Headroom {record.app_version}".strip(),
+    }
+    pairs = ", ".join(f"{name}: {_quoted(value)}" for name, value in values.items() if value)
+    # A zero byte would end a PNG text chunk early.
+    prompt = _without_surrogates(request.prompt).replace("\0", "")
+    return f"{prompt}\n{pairs}"
+
+
+def _quoted(value: str) -> str:
+    """Such readers split at commas and colons, except inside a JSON string."""
+    if any(character in value for character in ',:\n"'):
+        return json.dumps(value, ensure_ascii=False)
+    return value
+
+
+def _without_surrogates(text: str) -> str:
+    """Half characters, which text fields and file names can hold, cannot be written as UTF-8."""
+    return text.encode(errors="replace").decode()
