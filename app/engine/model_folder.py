@@ -25,7 +25,15 @@ from app.engine.model_components import (
 )
 from app.engine.model_weights import PICKLE_SUFFIXES, ComponentWeights, read_weights
 
-DEMO_LABEL = "Demo: draws simple shapes"
+LABELS: dict[str, str] = {
+    "demo": "Demo: draws simple shapes",
+    "klein-4b": "FLUX.2 klein 4B",
+    "klein-base-4b": "FLUX.2 klein base 4B",
+    "klein-9b": "FLUX.2 klein 9B",
+    "klein-base-9b": "FLUX.2 klein base 9B",
+    "dev": "FLUX.2 dev",
+}
+"""Known models: name -> label for people."""
 _WEIGHT_STEMS = {
     "transformer": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
@@ -236,19 +244,9 @@ def _known_name(
     return f"klein-{parameters}" if distilled else f"klein-base-{parameters}"
 
 
-_LABELS = {
-    "demo": DEMO_LABEL,
-    "klein-4b": "FLUX.2 klein 4B",
-    "klein-base-4b": "FLUX.2 klein base 4B",
-    "klein-9b": "FLUX.2 klein 9B",
-    "klein-base-9b": "FLUX.2 klein base 9B",
-    "dev": "FLUX.2 dev",
-}
-
-
 def _label(folder: Path, name: str | None, family: ModelFamily, *, distilled: bool) -> str:
     if name is not None:
-        return _LABELS[name]
+        return LABELS[name]
     if family is ModelFamily.DEV:
         kind = "FLUX.2 dev layout"
     else:
