@@ -189,9 +189,13 @@ class EngineStateChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueChanged:
-    """The jobs as they are now: running first, then queued in order, then ended, newest first."""
+    """The jobs as they are now: running first, then queued in order, then ended, newest first.
+
+    While the queue is paused no further job is started; the running one goes on.
+    """
 
     jobs: tuple[Job, ...]
+    paused: bool = False
 
 
 ConductorEvent = EngineEvent | EngineStateChanged | QueueChanged

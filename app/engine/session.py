@@ -1,0 +1,126 @@
+"""What the app knows about one engine process while it lives, and the sentence when it dies."""
+
+import signal
+import sys
+from dataclasses import replace
+
+from app.core.errors import EngineCrashedError, ErrorInfo
+from app.core.events import EngineEvent, PhaseFinished, PhaseStarted
+from app.core.jobs import Job, Phase
+from app.engine.client import EngineClient, EngineEnded
+from app.engine.protocol import CancelJob, RunJob
+
+HELLO_DEADLINE_S = 120.0
+"""From the start of the process to its first message: Python alone, from a slow disk."""
+READY_DEADLINE_S = 300.0
+"""From then on until it is ready: importing torch and waking the driver."""
+
+_WHERE = {
+    None: "before it began the job",
+    Phase.LOAD: "while loading the model",
+    Phase.ENCODE: "while reading the prompt",
+    Phase.DENOISE: "while denoising",
+    Phase.DECODE: "while decoding the images",
+    Phase.SAVE: "while saving",
+}
+
+
+class EngineSession:
+    """One engine process and how far it is.
+
+    Attributes:
+        client: The process.
+        ready: Whether it takes jobs.
+        job_id: Of the job it was given, or None.
+        phase: The last one begun in this job, or None.
+        cancel_sent: Whether it was asked to cancel that job.
+        deadline_s: On the conductor's clock, when its start has taken too long; None once ready.
+    """
+
+    def __init__(self, client: EngineClient, *, now_s: float) -> None:
+        self.client = client
+        self.ready = False
+        self.job_id: str | None = None
+        self.phase: Phase | None = None
+        self.cancel_sent = False
+        self.deadline_s: float | None = now_s + HELLO_DEADLINE_S
+        self._loading = False
+
+    def note_hello(self, *, now_s: float) -> None:
+        """It lives; what remains is importing torch."""
+        self.deadline_s = now_s + READY_DEADLINE_S
+
+    def note_ready(self) -> None:
+        """It takes jobs from now on."""
+        self.ready = True
+        self.deadline_s = None
+
+    def give(self, job: Job) -> None:
+        """Send the job."""
+        self.job_id = job.id
+        self.phase = None
+        self.cancel_sent = False
+        self._loading = True
+        self.client.send(RunJob(job=job))
+
+    def note(self, event: EngineEvent) -> None:
+        """Keep track of the phase."""
+        if isinstance(event, PhaseStarted):
+            self.phase = event.phase
+            self._loading = event.phase is Phase.LOAD
+        elif isinstance(event, PhaseFinished):
+            self._loading = False
+
+    def note_job_ended(self) -> None:
+        """It is idle again."""
+        self.job_id = None
+        self.phase = None
+        self.cancel_sent = False
+
+    def cancel(self) -> bool:
+        """Ask it to cancel its job.
+
+        Returns:
+            False when that cannot be awaited (reading weights is one long call, or it was asked
+            before), and the process has to be ended instead.
+        """
+        if self.job_id is None or self._loading or self.cancel_sent:
+            return False
+        self.client.send(CancelJob(job_id=self.job_id))
+        self.cancel_sent = True
+        return True
+
+
+def death_sentence(ended: EngineEnded, phase: Phase | None) -> str:
+    """How the engine came to its end, as the first half of a sentence."""
+    if ended.error is not None:
+        return ended.error.message.rstrip(".")
+    return f"The engine ended unexpectedly {_WHERE[phase]} ({_exit_text(ended.exit_code)})"
+
+
+def death_error(ended: EngineEnded, phase: Phase | None, *, attempts: int) -> ErrorInfo:
+    """Why a job is given up after the engine died on it for the last time."""
+    if ended.error is not None:
+        details = "\n".join(filter(None, (ended.error.details, ended.log_tail)))
+        return replace(ended.error, details=details)
+    return EngineCrashedError(
+        f"{death_sentence(ended, phase)}, {attempts} times on this job: "
+        "try a smaller size or fewer images, and see the log for its last words.",
+        exit_code=ended.exit_code,
+        log_tail=ended.log_tail,
+    ).info()
+
+
+def _exit_text(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "exit code unknown"
+    if exit_code < 0:
+        try:
+            name = signal.Signals(-exit_code).name
+        except ValueError:
+            name = f"signal {-exit_code}"
+        if name == "SIGKILL" and sys.platform == "linux":
+            return "SIGKILL: the system may have run out of memory"
+        return name
+    # Windows reports crashes as NTSTATUS numbers, which are known by their hexadecimal form.
+    return f"exit code {exit_code}" if exit_code < 256 else f"exit code 0x{exit_code:08X}"
