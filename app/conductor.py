@@ -35,7 +35,7 @@ from app.core.log import forward_engine_log
 from app.core.queue_store import QueueStore
 from app.engine.client import EngineEnded, EngineMessage, StartEngine
 from app.engine.protocol import Hello
-from app.engine.session import EngineSession, death_error, death_sentence
+from app.engine.session import EngineSession, death_error, death_sentence, run_summary
 from app.engine.slot import EngineSlot
 
 log = logging.getLogger(__name__)
@@ -290,30 +290,13 @@ class Conductor:
                 self._queue.mark_saved(event.index)
                 self._queue_changed()
         elif isinstance(event, JobFinished):
-            self._log_finished(event)
+            log.info("%s", run_summary(self._queue.running, event))
             self._end_job(JobState.FINISHED)
         elif isinstance(event, JobCancelled):
             self._end_job(JobState.CANCELLED)
         elif isinstance(event, JobFailed):
             log.info("job %s failed: %s %s", event.job_id, event.error.code, event.error.message)
             self._end_job(JobState.FAILED, error=event.error)
-
-    def _log_finished(self, event: JobFinished) -> None:
-        if self._queue.running is not None:
-            request = self._queue.running.request
-            log.info(
-                "job %s: %s, %d x %d px, %d steps, %d images, seed %d: %.2f s, peak %s / %d B",
-                event.job_id,
-                request.model,
-                request.width_px,
-                request.height_px,
-                request.steps,
-                request.images,
-                request.seed,
-                event.seconds,
-                event.memory.device_peak_bytes,
-                event.memory.host_peak_rss_bytes,
-            )
 
     def _on_engine_ended(self, engine: EngineSession | None, ended: EngineEnded) -> None:
         phase = None if engine is None else engine.phase

@@ -46,6 +46,7 @@ class QueueStore:
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
+            self._written = _encoded(())  # No file says the same as an empty one.
             return ()
         except OSError as error:
             self._set_aside("cannot be read", error)
@@ -59,6 +60,7 @@ class QueueStore:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self._set_aside("cannot be understood", error)
             return ()
+        self._written = data
         return _restored(jobs)
 
     def save(self, jobs: tuple[Job, ...]) -> str:
@@ -69,7 +71,7 @@ class QueueStore:
         Returns:
             A sentence when the file cannot be written, once until it can be again; else "".
         """
-        data = msgspec.json.encode(_QueueFile(schema_version=SCHEMA_VERSION, jobs=jobs))
+        data = _encoded(jobs)
         if self._locked or data == self._written:
             return ""
         try:
@@ -77,13 +79,12 @@ class QueueStore:
         except OSError as error:
             log.info("the queue cannot be saved: %s", error)
             told, self._told = self._told, True
+            if told:
+                return ""
             return (
-                ""
-                if told
-                else (
-                    f"The queue cannot be saved ({error.strerror or error}), so waiting jobs would be "
-                    f"lost when Headroom is closed: check the disk and the folder {self._path.parent}."
-                )
+                f"The queue cannot be saved ({error.strerror or error}), so waiting jobs would "
+                "be lost when Headroom is closed: check the disk and the folder "
+                f"{self._path.parent}."
             )
         self._written = data
         self._told = False
@@ -105,6 +106,10 @@ class QueueStore:
             self.problem = (
                 f"The saved queue {what}; it is kept as {aside.name}, and the queue starts empty."
             )
+
+
+def _encoded(jobs: tuple[Job, ...]) -> bytes:
+    return msgspec.json.encode(_QueueFile(schema_version=SCHEMA_VERSION, jobs=jobs))
 
 
 def _restored(jobs: tuple[Job, ...]) -> tuple[Job, ...]:

@@ -5,8 +5,9 @@ import sys
 from dataclasses import replace
 
 from app.core.errors import EngineCrashedError, ErrorInfo
-from app.core.events import EngineEvent, PhaseFinished, PhaseStarted
+from app.core.events import EngineEvent, JobFinished, PhaseFinished, PhaseStarted
 from app.core.jobs import Job, Phase
+from app.core.units import format_bytes
 from app.engine.client import EngineClient, EngineEnded
 from app.engine.protocol import CancelJob, RunJob
 
@@ -89,6 +90,20 @@ class EngineSession:
         self.client.send(CancelJob(job_id=self.job_id))
         self.cancel_sent = True
         return True
+
+
+def run_summary(job: Job | None, event: JobFinished) -> str:
+    """A finished job in one line for the log; the prompt stays out of it."""
+    memory = event.memory
+    peak_bytes = memory.device_peak_bytes or memory.host_peak_rss_bytes
+    told = f"job {event.job_id} finished in {event.seconds:.2f} s, peak {format_bytes(peak_bytes)}"
+    if job is None:
+        return told
+    request = job.request
+    return (
+        f"{told}: {request.model}, {request.images} of {request.width_px} x {request.height_px} px,"
+        f" {request.steps} steps, guidance {request.guidance:g}, seed {request.seed}"
+    )
 
 
 def death_sentence(ended: EngineEnded, phase: Phase | None) -> str:
