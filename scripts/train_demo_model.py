@@ -27,7 +27,7 @@ from scripts.demo_model.transformer_training import train_transformer  # noqa: E
 
 log = logging.getLogger("train_demo_model")
 
-AUTOENCODER_STEPS = 5000
+AUTOENCODER_STEPS = 3200
 TRANSFORMER_STEPS = 6000
 FULL_TEXT_STEPS = 400
 

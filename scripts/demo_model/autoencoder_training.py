@@ -4,11 +4,14 @@ import logging
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKLFlux2
+from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch.nn import functional
 
+from scripts.demo_model.muon import Muon
 from scripts.demo_model.networks import build_autoencoder
 from scripts.demo_model.shapes import Scene, all_scenes, render
 from scripts.demo_model.training import (
@@ -23,13 +26,14 @@ log = logging.getLogger(__name__)
 
 CROP_PX = 64
 BATCH = 16
-KL_WEIGHT = 2e-5
+SIZE_WEIGHT = 1e-4
+LEARNING_RATE = 4e-3
 LATENT_NOISE = 0.08
 """Noise on latents in training, so that the decoder forgives a transformer's small errors."""
 
 
 def picture_batch(scenes: list[Scene], generator: torch.Generator, step: int) -> torch.Tensor:
-    """(16, 3, 64, 64) crops from pictures of 96 to 256 px, or every eighth step (4, 3, 128, 128) whole."""
+    """(16, 3, 64, 64) crops of 96 to 256 px pictures; every eighth step (4, 3, 128, 128) whole."""
     rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
     pictures: list[torch.Tensor] = []
     whole = step % 8 == 7
@@ -60,6 +64,12 @@ def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Ten
     return pixels + across + down
 
 
+def encode(model: AutoencoderKLFlux2, pictures: torch.Tensor) -> DiagonalGaussianDistribution:
+    """(n, 3, h, w) in [-1, 1] to the distribution of latents (n, c, h/8, w/8)."""
+    output: Any = model.encode(pictures)
+    return output.latent_dist
+
+
 def train_autoencoder(work: Path, *, steps: int, seed: int) -> AutoencoderKLFlux2:
     """Train, or go on from the checkpoint in `work`; returns averaged weights, latents normalized.
 
@@ -67,34 +77,49 @@ def train_autoencoder(work: Path, *, steps: int, seed: int) -> AutoencoderKLFlux
     """
     torch.manual_seed(seed)
     model = build_autoencoder()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
+    matrices = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.ndim >= 2 and not name.startswith(("encoder.conv_in", "decoder.conv_out"))
+    ]
+    inner = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in inner]
+    optimizers: list[torch.optim.Optimizer] = [
+        Muon(matrices, lr=LEARNING_RATE),
+        torch.optim.AdamW(others, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0),
+    ]
     average = WeightAverage(model.parameters(), decay=0.998)
     path = work / "autoencoder.pt"
     start = 0
     if state := load_checkpoint(path):
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         average.values = state["average"]
         start = state["step"]
     scenes = all_scenes()
     began, shown = time.perf_counter(), 0.0
     for step in range(start, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * learning_rate_factor(step, steps, warmup=100)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = LEARNING_RATE * learning_rate_factor(step, steps, warmup=50)
         generator = step_generator(seed, step)
         pictures = picture_batch(scenes, generator, step)
         with torch.autocast("cpu", torch.bfloat16, enabled=step < steps * 3 // 4):
-            posterior = model.encode(pictures).latent_dist
+            posterior = encode(model, pictures)
             latents = posterior.mean
             noise = torch.randn(latents.shape, generator=generator)
-            spread = posterior.std.float() + LATENT_NOISE * latents.float().std().detach()
-            output = model.decode(latents + noise * spread, return_dict=False)[0]
-        kl = posterior.kl().float().mean() / latents[0].numel()
-        loss = reconstruction_loss(output.float(), pictures) + KL_WEIGHT * kl
-        optimizer.zero_grad()
+            spread = LATENT_NOISE * latents.float().std().detach()
+            decoder: Any = model.decode
+            output = decoder(latents + noise * spread, return_dict=False)[0]
+        # Only the mean is ever read; holding its size and the variance near one keeps both sane.
+        size = latents.float().square().mean() + posterior.logvar.float().square().mean()
+        loss = reconstruction_loss(output.float(), pictures) + SIZE_WEIGHT * size
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         average.update(step)
         shown = (
             float(loss.detach()) if step == start else shown * 0.98 + 0.02 * float(loss.detach())
@@ -107,7 +132,7 @@ def train_autoencoder(work: Path, *, steps: int, seed: int) -> AutoencoderKLFlux
                 path,
                 {
                     "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                     "average": average.values,
                     "step": step + 1,
                 },
@@ -132,9 +157,10 @@ def normalize_latents(model: AutoencoderKLFlux2, *, seed: int) -> None:
                 for _ in range(16)
             ]
         )
-        latents = model.encode(pictures).latent_dist.mode()
+        latents = encode(model, pictures).mode()
         patches = functional.pixel_unshuffle(latents, 2)
         rows.append(patches.permute(0, 2, 3, 1).reshape(-1, patches.shape[1]))
     values = torch.cat(rows)
-    model.bn.running_mean.copy_(values.mean(0))
-    model.bn.running_var.copy_(values.var(0))
+    statistics: Any = model.bn
+    statistics.running_mean.copy_(values.mean(0))
+    statistics.running_var.copy_(values.var(0))

@@ -37,11 +37,9 @@ def _article(noun_phrase: str) -> str:
 
 
 def random_caption(scene: Scene, rng: random.Random) -> str:
-    """A caption of the scene: 55 % canonical, else reordered, reworded or with attributes left out."""
-    if rng.random() < 0.55:
-        caption = canonical_caption(scene)
-    else:
-        caption = _varied_caption(scene, rng)
+    """A caption: 55 % canonical, else reordered, reworded or with attributes left out."""
+    canonical = rng.random() < 0.55
+    caption = canonical_caption(scene) if canonical else _varied_caption(scene, rng)
     if rng.random() < 0.1:
         caption = caption[0].upper() + caption[1:]
     if rng.random() < 0.08:

@@ -3,10 +3,11 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import Flux2KleinPipeline
+from diffusers.pipelines.flux2.pipeline_flux2_klein import Flux2KleinPipeline
 
 from scripts.demo_model.captions import canonical_caption
 from scripts.demo_model.judge import judge
@@ -35,15 +36,15 @@ def draw(
     pictures: list[torch.Tensor] = []
     for start in range(0, len(scenes), batch):
         part = scenes[start : start + batch]
-        images = pipeline(
+        output: Any = pipeline(
             prompt=[canonical_caption(scene) for scene in part],
             width=width_px,
             height=height_px,
             num_inference_steps=steps,
             guidance_scale=1.0,
             generator=[torch.Generator().manual_seed(start + index) for index in range(len(part))],
-        ).images
-        pictures += [torch.from_numpy(np.array(image)) for image in images]
+        )
+        pictures += [torch.from_numpy(np.array(image)) for image in output.images]
     return pictures
 
 

@@ -5,16 +5,17 @@ so the text encoder is deep enough for the layers klein reads (9, 18 and 27).
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import (
-    AutoencoderKLFlux2,
-    Flux2KleinPipeline,
-    Flux2Transformer2DModel,
+from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
+from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
+from diffusers.pipelines.flux2.pipeline_flux2_klein import Flux2KleinPipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
     FlowMatchEulerDiscreteScheduler,
 )
 from tokenizers import ByteLevelBPETokenizer
-from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3ForCausalLM
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 CHAT_TEMPLATE = (
@@ -34,7 +35,7 @@ TEXT_LENGTH = 512
 LATENT_CHANNELS = 16
 
 
-def build_tokenizer(corpus: list[str], folder: Path) -> Qwen2TokenizerFast:
+def build_tokenizer(corpus: list[str], folder: Path) -> Qwen2Tokenizer:
     """Train a byte-level BPE tokenizer on the corpus and wrap it as Qwen's."""
     trainer = ByteLevelBPETokenizer()
     trainer.train_from_iterator(
@@ -45,7 +46,7 @@ def build_tokenizer(corpus: list[str], folder: Path) -> Qwen2TokenizerFast:
     )
     folder.mkdir(parents=True, exist_ok=True)
     trainer.save_model(str(folder))
-    tokenizer = Qwen2TokenizerFast(
+    tokenizer = Qwen2Tokenizer(
         vocab=str(folder / "vocab.json"),
         merges=str(folder / "merges.txt"),
         unk_token="<|endoftext|>",
@@ -58,8 +59,11 @@ def build_tokenizer(corpus: list[str], folder: Path) -> Qwen2TokenizerFast:
     return tokenizer
 
 
-def build_text_encoder(tokenizer: Qwen2TokenizerFast) -> Qwen3ForCausalLM:
-    """28 narrow Qwen3 layers; residual branches start small so that depth does not slow learning."""
+def build_text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3ForCausalLM:
+    """28 narrow Qwen3 layers; residual branches start small, so that depth does no harm."""
+    # Ids are whole numbers here; the library types them for every kind of tokenizer.
+    pad: Any = tokenizer.pad_token_id
+    end: Any = tokenizer.eos_token_id
     config = Qwen3Config(
         vocab_size=-(-len(tokenizer) // 8) * 8,
         hidden_size=48,
@@ -70,14 +74,15 @@ def build_text_encoder(tokenizer: Qwen2TokenizerFast) -> Qwen3ForCausalLM:
         head_dim=16,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=pad,
+        eos_token_id=end,
         bos_token_id=None,
     )
     model = Qwen3ForCausalLM(config)
     with torch.no_grad():
         model.model.embed_tokens.weight.normal_(0, 0.5)
-        for layer in model.model.layers:
+        layers: Any = model.model.layers
+        for layer in layers:
             for linear in (
                 layer.self_attn.q_proj,
                 layer.self_attn.k_proj,
@@ -111,17 +116,23 @@ def build_transformer() -> Flux2Transformer2DModel:
 
 def build_autoencoder() -> AutoencoderKLFlux2:
     """About half a million parameters; 16 latent channels at one eighth of the size."""
-    return AutoencoderKLFlux2(
+    model = AutoencoderKLFlux2(
         block_out_channels=(16, 32, 40, 48),
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=8,
+        # One group: with few channels, more groups would normalize the picture's colour away.
+        norm_num_groups=1,
         sample_size=256,
     )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("conv2.weight"):
+                parameter.zero_()
+    return model
 
 
 def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """klein's own scheduler settings."""
+    """Klein's own scheduler settings."""
     return FlowMatchEulerDiscreteScheduler(
         base_image_seq_len=256,
         base_shift=0.5,
@@ -137,7 +148,7 @@ def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
 def assemble(
     autoencoder: AutoencoderKLFlux2,
     text_encoder: Qwen3ForCausalLM,
-    tokenizer: Qwen2TokenizerFast,
+    tokenizer: Qwen2Tokenizer,
     transformer: Flux2Transformer2DModel,
 ) -> Flux2KleinPipeline:
     """The four parts as one distilled klein pipeline (guidance is not used)."""

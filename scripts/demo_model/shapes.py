@@ -50,7 +50,7 @@ class Scene:
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether training never sees this colour, shape and background together (about one in eight)."""
+    """Whether training never sees this colour, shape and background (about one in eight)."""
     key = f"{scene.colour}/{scene.shape}/{scene.background}"
     return hashlib.sha256(key.encode()).digest()[0] % 8 == 0
 
@@ -71,7 +71,7 @@ def all_scenes() -> list[Scene]:
 def signed_distance(
     shape: str, x: torch.Tensor, y: torch.Tensor, radius: torch.Tensor | float
 ) -> torch.Tensor:
-    """Distance to the outline, negative inside, in the units of x, y (any common shape) and radius."""
+    """Distance to the outline, negative inside, in the units of x, y and radius."""
     if shape == "circle":
         return torch.hypot(x, y) - radius
     if shape == "square":
@@ -105,7 +105,7 @@ def render(
         scene: What to draw.
         width_px: Width of the whole picture.
         height_px: Height of the whole picture.
-        generator: Source of the small variations in place, size and colour; None draws the exact scene.
+        generator: Source of small variations in place, size and colour; None draws none.
         crop: (left, top, width, height) in pixels of the part to draw; None draws all of it.
 
     Returns:

@@ -22,7 +22,8 @@ class WeightAverage:
     def update(self, step: int) -> None:
         """Move the average towards the current weights; `step` counts from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
+        for value, parameter in zip(self.values, self.parameters, strict=True):
+            value.lerp_(parameter, 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:

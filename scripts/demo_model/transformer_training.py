@@ -11,14 +11,18 @@ import random
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
+from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from torch.nn import functional
-from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
+from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
+from scripts.demo_model.autoencoder_training import encode
 from scripts.demo_model.captions import random_caption
+from scripts.demo_model.muon import Muon
 from scripts.demo_model.networks import (
     OUT_LAYERS,
     TEXT_LENGTH,
@@ -60,7 +64,7 @@ REFRESH = 8
 
 @dataclass(slots=True)
 class Pool:
-    """Encoded pictures of one size: normalized packed latents (n, tokens, channels) and their scenes."""
+    """Encoded pictures of one size: normalized packed latents (n, tokens, channels), scenes."""
 
     width_px: int
     height_px: int
@@ -74,9 +78,10 @@ class Data:
     def __init__(self, autoencoder: AutoencoderKLFlux2, *, seed: int) -> None:
         self.autoencoder = autoencoder
         self.scenes = [scene for scene in all_scenes() if not is_held_out(scene)]
-        bn = autoencoder.bn
+        bn: Any = autoencoder.bn
+        config: Any = autoencoder.config
         self.mean = bn.running_mean.view(1, -1, 1, 1)
-        self.std = torch.sqrt(bn.running_var.view(1, -1, 1, 1) + autoencoder.config.batch_norm_eps)
+        self.std = torch.sqrt(bn.running_var.view(1, -1, 1, 1) + config.batch_norm_eps)
         self.pools: dict[tuple[int, int], Pool] = {}
         self.seed = seed
 
@@ -94,12 +99,12 @@ class Data:
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         """(n, 3, h, w) in [-1, 1] to normalized packed latents (n, h/16 * w/16, channels)."""
-        latents = self.autoencoder.encode(pictures).latent_dist.mode()
+        latents = encode(self.autoencoder, pictures).mode()
         latents = (functional.pixel_unshuffle(latents, 2) - self.mean) / self.std
         return latents.flatten(2).transpose(1, 2)
 
     def batch(
-        self, step: int, generator: torch.Generator, rng: random.Random
+        self, generator: torch.Generator, rng: random.Random
     ) -> tuple[tuple[int, int], torch.Tensor, list[Scene]]:
         """One size, its latents (n, tokens, channels) and scenes; refreshes part of that pool."""
         size = MAIN_SIZE
@@ -135,23 +140,25 @@ class Data:
 
 def encode_captions(
     text_encoder: Qwen3ForCausalLM,
-    tokenizer: Qwen2TokenizerFast,
+    tokenizer: Qwen2Tokenizer,
     captions: list[str],
     rng: random.Random,
     *,
     full: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Embed captions as klein does, with all 512 tokens (`full`) or a weighted sample of the padding.
+    """Embed captions as klein does, with all 512 tokens (`full`) or part of the padding.
 
     Returns:
         Embeddings (n, t, 144); token positions (t,); logarithm of each token's weight (t,).
     """
     texts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": caption}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
+        str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": caption}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
         )
         for caption in captions
     ]
@@ -165,7 +172,8 @@ def encode_captions(
         extra = torch.tensor(sorted(rng.sample(range(real, TEXT_LENGTH), PAD_SAMPLES)))
         weight = math.log((TEXT_LENGTH - real) / PAD_SAMPLES)
     positions = torch.cat([torch.arange(real), extra])
-    pad = torch.full((count, len(extra)), tokenizer.pad_token_id)
+    pad_id: Any = tokenizer.pad_token_id
+    pad = torch.full((count, len(extra)), pad_id)
     output = text_encoder.model(
         input_ids=torch.cat([ids, pad], dim=1),
         attention_mask=torch.cat([mask, torch.zeros_like(pad)], dim=1),
@@ -197,7 +205,7 @@ def flow_loss(
     size: tuple[int, int],
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Mean squared error of the velocity at sigmas spread as the sampler spreads its steps; scalar."""
+    """Mean squared error of the velocity, at sigmas spread like the sampler's; scalar."""
     count, tokens, _ = latents.shape
     embeddings, text_positions, weights = text
     shift = math.exp(compute_empirical_mu(tokens, 8))
@@ -239,9 +247,7 @@ def _optimizers(
             inner = parameter.ndim == 2 and not any(end in name for end in ends)
             (matrices if inner else others).append(parameter)
     return [
-        torch.optim.Muon(
-            matrices, lr=3e-3, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-        ),
+        Muon(matrices, lr=3e-3, weight_decay=0.01),
         torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
@@ -249,7 +255,7 @@ def _optimizers(
 def train_transformer(
     work: Path,
     autoencoder: AutoencoderKLFlux2,
-    tokenizer: Qwen2TokenizerFast,
+    tokenizer: Qwen2Tokenizer,
     *,
     steps: int,
     full_steps: int,
@@ -289,7 +295,7 @@ def train_transformer(
             group["lr"] = rate * factor
         generator = step_generator(seed, step)
         rng = random.Random(seed * 7_000_003 + step)
-        size, latents, scenes = data.batch(step, generator, rng)
+        size, latents, scenes = data.batch(generator, rng)
         full = step >= steps - full_steps
         if full:
             latents, scenes = (
