@@ -1,0 +1,154 @@
+"""Looks for GPUs, with nothing but the standard library and the drivers' own tools."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from installer.torch_build import Machine, NvidiaGpu
+
+# Waking a GPU whose driver is not kept loaded can take seconds.
+_NVIDIA_SMI_TIMEOUT_S = 30
+_INTEL_VENDOR = "0x8086"
+# The device class of display adapters in the Windows registry.
+_DISPLAY_CLASS = r"SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}"
+
+
+def probe_machine() -> Machine:
+    """What this machine has; what cannot be found out counts as not there."""
+    return Machine(
+        system=platform.system(),
+        nvidia=nvidia_gpus(),
+        amd_targets=amd_targets(Path("/sys/class/kfd/kfd/topology/nodes")),
+        intel_device_ids=intel_device_ids(),
+    )
+
+
+def nvidia_gpus() -> tuple[NvidiaGpu, ...]:
+    """GPUs that `nvidia-smi` lists."""
+    program = _nvidia_smi()
+    if program is None:
+        return ()
+    # Drivers before 510 do not know `compute_cap` and fail on it.
+    for fields in ("name,driver_version,compute_cap", "name,driver_version"):
+        command = [program, f"--query-gpu={fields}", "--format=csv,noheader"]
+        try:
+            result = subprocess.run(
+                command, capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ()
+        gpus = parse_nvidia_smi(result.stdout) if result.returncode == 0 else ()
+        if gpus:
+            return gpus
+    return ()
+
+
+def parse_nvidia_smi(text: str) -> tuple[NvidiaGpu, ...]:
+    """Read lines like "NVIDIA GeForce RTX 4090, 580.65.06, 8.9"."""
+    gpus: list[NvidiaGpu] = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split(",")]
+        driver = re.match(r"\d+", cells[1]) if len(cells) > 1 else None
+        if driver is None:
+            continue
+        capability = re.fullmatch(r"(\d+)\.(\d+)", cells[2]) if len(cells) > 2 else None
+        gpus.append(
+            NvidiaGpu(
+                name=cells[0],
+                driver=int(driver[0]),
+                capability=(int(capability[1]), int(capability[2])) if capability else None,
+            )
+        )
+    return tuple(gpus)
+
+
+def amd_targets(nodes: Path) -> tuple[str, ...]:
+    """LLVM names of the GPUs that the Linux kernel's compute driver lists.
+
+    Args:
+        nodes: Its folder of nodes; processors are nodes too, with target version 0.
+    """
+    targets: list[str] = []
+    try:
+        properties = [path.read_text(encoding="ascii") for path in nodes.glob("*/properties")]
+    except (OSError, UnicodeDecodeError):
+        return ()
+    for text in properties:
+        match = re.search(r"^gfx_target_version (\d+)$", text, re.MULTILINE)
+        if match and int(match[1]):
+            targets.append(gfx_name(int(match[1])))
+    return tuple(targets)
+
+
+def gfx_name(target_version: int) -> str:
+    """Name of a target version: 110000 -> "gfx1100", 90010 -> "gfx90a"."""
+    major, rest = divmod(target_version, 10_000)
+    minor, step = divmod(rest, 100)
+    return f"gfx{major}{minor:x}{step:x}"
+
+
+def intel_device_ids() -> tuple[int, ...]:
+    """PCI device ids of Intel graphics."""
+    if sys.platform == "win32":
+        return _intel_from_registry()
+    return intel_from_sysfs(Path("/sys/class/drm"))
+
+
+def intel_from_sysfs(drm: Path) -> tuple[int, ...]:
+    """Device ids of the cards in Linux' display folder."""
+    found: list[int] = []
+    for vendor in drm.glob("card*/device/vendor"):
+        try:
+            if vendor.read_text(encoding="ascii").strip() == _INTEL_VENDOR:
+                found.append(int((vendor.parent / "device").read_text(encoding="ascii"), 16))
+        except (OSError, ValueError):
+            continue
+    # Outputs such as card0-HDMI-A-1 lead to the same device again.
+    return tuple(dict.fromkeys(found))
+
+
+def intel_id_in(matching_device_id: str) -> int | None:
+    r"""The device id in a Windows identifier like "PCI\VEN_8086&DEV_E20B"; None for others."""
+    match = re.search(r"ven_8086&dev_([0-9a-f]{4})", matching_device_id, re.IGNORECASE)
+    return int(match[1], 16) if match else None
+
+
+def _nvidia_smi() -> str | None:
+    found = shutil.which("nvidia-smi")
+    if found:
+        return found
+    # Not always on the search path: WSL, and Windows drivers of some makers.
+    system_root = os.environ.get("SYSTEMROOT", r"C:\Windows")
+    for place in ("/usr/lib/wsl/lib/nvidia-smi", rf"{system_root}\System32\nvidia-smi.exe"):
+        if os.path.isfile(place):
+            return place
+    return None
+
+
+if sys.platform == "win32":
+    import winreg
+
+    def _intel_from_registry() -> tuple[int, ...]:
+        found: list[int] = []
+        try:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, _DISPLAY_CLASS) as adapters:
+                count = winreg.QueryInfoKey(adapters)[0]
+                names = [winreg.EnumKey(adapters, index) for index in range(count)]
+        except OSError:
+            return ()
+        for name in names:
+            try:
+                with winreg.OpenKey(
+                    winreg.HKEY_LOCAL_MACHINE, rf"{_DISPLAY_CLASS}\{name}"
+                ) as adapter:
+                    text = str(winreg.QueryValueEx(adapter, "MatchingDeviceId")[0])
+            except OSError:
+                continue
+            device_id = intel_id_in(text)
+            if device_id is not None:
+                found.append(device_id)
+        return tuple(dict.fromkeys(found))
