@@ -1,0 +1,125 @@
+"""One window per user: a second start hands its files to the first one and ends."""
+
+import getpass
+import hashlib
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+from PySide6.QtCore import QObject, Signal, Slot
+from PySide6.QtNetwork import QLocalServer, QLocalSocket
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_MS = 2000
+"""The first instance answers from its event loop, which is never held up for so long."""
+MAX_MESSAGE_BYTES = 1 << 20
+_ANSWER = b"ok\n"
+
+
+def server_name(home: Path) -> str:
+    """Name of the local socket: one per user and data folder."""
+    key = f"{getpass.getuser()}\0{home.absolute()}"
+    return f"headroom-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
+
+
+class SingleInstance(QObject):
+    """Listens on a local socket only this user can open; nothing goes over a network.
+
+    Signals:
+        opened(object): tuple of str: files a second start was given. Comes also without any.
+    """
+
+    opened = Signal(object)
+
+    def __init__(self, name: str, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._name = name
+        self._server: QLocalServer | None = None
+        self._received: dict[QLocalSocket, bytearray] = {}
+
+    def hand_over(self, files: Iterable[str]) -> bool:
+        """Give files to the instance that runs already.
+
+        Returns:
+            Whether there is one, and it has answered.
+        """
+        socket = QLocalSocket()
+        socket.connectToServer(self._name)
+        if not socket.waitForConnected(TIMEOUT_MS):
+            return False
+        socket.write(msgspec.json.encode(tuple(files)) + b"\n")
+        socket.flush()
+        answer = b""
+        while not answer.endswith(b"\n") and socket.waitForReadyRead(TIMEOUT_MS):
+            answer += bytes(socket.readAll().data())
+        socket.disconnectFromServer()
+        return answer == _ANSWER
+
+    def listen(self) -> bool:
+        """Be the one instance.
+
+        Returns:
+            False when the socket cannot be made; the app then runs without this courtesy.
+        """
+        server = QLocalServer(self)
+        server.setSocketOptions(QLocalServer.SocketOption.UserAccessOption)
+        if not server.listen(self._name):
+            # The file of an instance that crashed; nobody answered on it in hand_over().
+            QLocalServer.removeServer(self._name)
+            if not server.listen(self._name):
+                log.warning("no single instance: %s", server.errorString())
+                server.deleteLater()
+                return False
+        server.newConnection.connect(self._on_connection)
+        self._server = server
+        return True
+
+    def close(self) -> None:
+        """Listen no more; may be called twice."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for socket in tuple(self._received):
+            socket.abort()
+        self._received.clear()
+
+    @Slot()
+    def _on_connection(self) -> None:
+        while self._server is not None and (socket := self._server.nextPendingConnection()):
+            self._received[socket] = bytearray()
+            socket.readyRead.connect(self._on_ready_read)
+            socket.disconnected.connect(self._on_disconnected)
+            self._read(socket)
+
+    @Slot()
+    def _on_ready_read(self) -> None:
+        for socket in tuple(self._received):
+            self._read(socket)
+
+    @Slot()
+    def _on_disconnected(self) -> None:
+        for socket in tuple(self._received):
+            if socket.state() == QLocalSocket.LocalSocketState.UnconnectedState:
+                del self._received[socket]
+                socket.deleteLater()
+
+    def _read(self, socket: QLocalSocket) -> None:
+        received = self._received[socket]
+        received += bytes(socket.readAll().data())
+        if len(received) > MAX_MESSAGE_BYTES:
+            socket.abort()
+            return
+        if not received.endswith(b"\n"):
+            return
+        try:
+            files = msgspec.json.decode(bytes(received), type=tuple[str, ...])
+        except msgspec.DecodeError as error:
+            log.warning("a second start could not be understood: %s", error)
+            socket.abort()
+            return
+        received.clear()
+        socket.write(_ANSWER)
+        socket.flush()
+        self.opened.emit(files)

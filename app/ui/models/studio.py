@@ -1,0 +1,108 @@
+"""Generate: the form, the models and the settings brought together into a job."""
+
+from typing import Protocol
+
+from PySide6.QtCore import QObject, Signal, Slot
+
+from app.core.jobs import OutputTarget
+from app.core.request import GenerationRequest, RequestProblem
+from app.ui.models.catalog_model import CatalogModel
+from app.ui.models.request_model import RequestModel
+from app.ui.models.settings_model import SettingsModel
+
+
+class JobMaker(Protocol):
+    """What is needed of EngineModel."""
+
+    def generate(
+        self,
+        request: GenerationRequest,
+        *,
+        model_folder: str,
+        output: OutputTarget,
+        previews: bool,
+        front: bool = False,
+    ) -> str: ...
+
+
+class Studio(QObject):
+    """What the Generate button does.
+
+    Signals:
+        refused(object): tuple of RequestProblem; nothing was queued.
+        noticed(str): A sentence worth saying.
+    """
+
+    refused = Signal(object)
+    noticed = Signal(str)
+
+    def __init__(
+        self,
+        form: RequestModel,
+        catalog: CatalogModel,
+        settings: SettingsModel,
+        engine: JobMaker,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._form = form
+        self._catalog = catalog
+        self._settings = settings
+        self._engine = engine
+        form.refused.connect(self.refused)
+
+    @Slot()
+    def generate(self) -> None:
+        """Queue what the form says, as the last job."""
+        self._queue(front=False)
+
+    @Slot()
+    def generate_next(self) -> None:
+        """Queue what the form says, as the next job."""
+        self._queue(front=True)
+
+    @Slot(object)
+    def use(self, request: GenerationRequest) -> None:
+        """Put a request back into the form; a model that is not here keeps the chosen one."""
+        choice = self._catalog.choice(request.model)
+        if choice is not None and choice.usable:
+            self._form.use(request)
+            return
+        kept = self._form.form.model
+        self._form.use(request, model=kept)
+        if kept != request.model:
+            self.noticed.emit(
+                self.tr(
+                    "The picture was made with {made}, which is not installed: its settings are "
+                    "back, with the model you have chosen."
+                ).format(made=request.model)
+            )
+
+    def _queue(self, *, front: bool) -> None:
+        problem = self._model_problem()
+        if problem:
+            self.refused.emit(
+                (RequestProblem(field="model", code="model.not_ready", message=problem),)
+            )
+            return
+        request = self._form.take_request()
+        choice = self._catalog.choice(self._form.form.model)
+        if request is None or choice is None or choice.folder is None:
+            return
+        self._engine.generate(
+            request,
+            model_folder=str(choice.folder),
+            output=self._settings.output(),
+            previews=self._settings.settings.preview,
+            front=front,
+        )
+
+    def _model_problem(self) -> str:
+        choice = self._catalog.choice(self._form.form.model)
+        if choice is None:
+            if not self._catalog.ready:
+                return self.tr("The models are still being looked for; try again in a moment.")
+            return self.tr("The model {model} is not here any more: choose another one.").format(
+                model=self._form.form.model
+            )
+        return "" if choice.usable else self._catalog.hint(choice)

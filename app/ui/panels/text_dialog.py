@@ -1,0 +1,52 @@
+"""A window with a text one can read and copy: an error's details, a bug report."""
+
+from PySide6.QtGui import QFontDatabase, QGuiApplication
+from PySide6.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QLabel,
+    QPlainTextEdit,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.ui import theme
+
+
+class TextDialog(QDialog):
+    """A heading, a text in a fixed font, Copy and Close."""
+
+    def __init__(
+        self, *, title: str, heading: str, text: str, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.setObjectName("text_dialog")
+        self.setWindowTitle(title)
+        self.resize(640, 420)
+        label = QLabel(heading, self)
+        label.setObjectName("text_dialog_heading")
+        label.setWordWrap(True)
+        theme.set_role(label, "title")
+        self._text = QPlainTextEdit(text, self)
+        self._text.setObjectName("text_dialog_text")
+        self._text.setReadOnly(True)
+        self._text.setAccessibleName(self.tr("Details"))
+        self._text.setToolTip(self.tr("Can be selected and copied"))
+        self._text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close, self)
+        buttons.setObjectName("text_dialog_buttons")
+        copy = buttons.addButton(self.tr("&Copy"), QDialogButtonBox.ButtonRole.ActionRole)
+        copy.setObjectName("text_dialog_copy")
+        copy.setToolTip(self.tr("Put all of it on the clipboard"))
+        copy.clicked.connect(self.copy)
+        buttons.rejected.connect(self.reject)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(16, 16, 16, 16)
+        layout.setSpacing(12)
+        layout.addWidget(label)
+        layout.addWidget(self._text, 1)
+        layout.addWidget(buttons)
+
+    def copy(self) -> None:
+        """Put the text on the clipboard."""
+        QGuiApplication.clipboard().setText(self._text.toPlainText())
