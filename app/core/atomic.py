@@ -14,6 +14,9 @@ PARTIAL_SUFFIX = ".part"
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What FAT, some network drives and Android answer to a hard link."""
 
+_RENAME_REFUSES = os.name == "nt"
+"""Windows never replaces a file by renaming another; POSIX systems do."""
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path`, making its folder when missing, replacing what is there.
@@ -82,8 +85,8 @@ def _partial_file(folder: Path, data: bytes) -> Generator[Path]:
 
 def _take_name(partial: Path, path: Path) -> None:
     """Give a file its name, or raise FileExistsError when the name is taken."""
-    if os.name == "nt":
-        os.rename(partial, path)  # Windows refuses to replace a file here.
+    if _RENAME_REFUSES:
+        os.rename(partial, path)
         return
     try:
         os.link(partial, path)

@@ -115,7 +115,7 @@ class SetupError(AppError):
 
 
 def describe(error: BaseException) -> ErrorInfo:
-    """Any exception as plain data; an unexpected one gets the code "unexpected" and its traceback."""
+    """Any exception as plain data; an unexpected one has the code "unexpected" and a traceback."""
     if isinstance(error, AppError):
         return error.info()
     text = "".join(traceback.format_exception(error))

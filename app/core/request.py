@@ -12,7 +12,7 @@ MAX_GUIDANCE = 100.0
 MAX_SEED = 2**64 - 1
 """Largest seed torch.Generator.manual_seed takes."""
 MAX_PROMPT_TOKENS = 512
-"""Tokens FLUX.2 reads of a prompt; the rest is cut (diffusers Flux2 pipelines' max_sequence_length)."""
+"""What FLUX.2 reads of a prompt (max_sequence_length of diffusers' pipelines); the rest is cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ class Settings:
     """All settings with their defaults.
 
     Attributes:
-        pictures_folder: Absolute path of the results' folder; "" means the user's Pictures/Headroom.
+        pictures_folder: Absolute path of the results' folder; "" is the user's Pictures/Headroom.
         name_template: Of result files, without suffix; fields as in `app.core.naming`.
         metadata: Whether PNG files carry their settings.
         theme: Colours of the window.
@@ -76,7 +76,9 @@ class SettingsStore:
             OSError: The file cannot be written; it is as before.
         """
         values = {**self._unknown, **msgspec.to_builtins(settings)}
-        values["schema_version"] = max(SCHEMA_VERSION, self._unknown.get("schema_version", 0))
+        found = self._unknown.get("schema_version")
+        newer = found if isinstance(found, int) else 0
+        values["schema_version"] = max(SCHEMA_VERSION, newer)
         write_atomic(self._path, msgspec.json.format(msgspec.json.encode(values), indent=2))
 
     def _unreadable(self, error: Exception) -> Settings:

@@ -9,18 +9,21 @@ def format_bytes(size_bytes: int) -> str:
     """A size for people, in binary units: "512 B", "3.4 MiB", "11.8 GiB"."""
     if abs(size_bytes) < KIB:
         return f"{size_bytes} B"
-    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-        if abs(size_bytes) >= unit:
-            value = size_bytes / unit
-            return f"{value:.0f} {name}" if abs(value) >= 100 else f"{value:.1f} {name}"
-    raise AssertionError("unreachable")
+    unit, name = KIB, "KiB"
+    for larger, larger_name in ((MIB, "MiB"), (GIB, "GiB")):
+        # After rounding: a byte short of 1 MiB is "1.0 MiB", not "1024 KiB".
+        if round(abs(size_bytes) / unit) >= 1024:
+            unit, name = larger, larger_name
+    value = size_bytes / unit
+    return f"{value:.0f} {name}" if round(abs(value), 1) >= 100 else f"{value:.1f} {name}"
 
 
 def format_seconds(seconds: float) -> str:
     """A duration for people: "0.42 s", "12 s", "3 min 05 s", "2 h 10 min"."""
-    if seconds < 10:
+    # Limits are of the rounded number: 59.6 s is "1 min 00 s", not "60 s".
+    if round(seconds, 2) < 10:
         return f"{seconds:.2f} s"
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
