@@ -111,7 +111,7 @@ class Conductor:
         """Give a waiting job another place among the waiting ones; 0 is next."""
         self._inbox.put(partial(self._on_move, job_id, to_index))
 
-    def set_paused(self, paused: bool) -> None:  # noqa: FBT001 - a setter
+    def set_paused(self, paused: bool, /) -> None:  # noqa: FBT001 - a setter
         """Begin no further job, or go on; the running one is not touched."""
         self._inbox.put(partial(self._on_set_paused, paused=paused))
 

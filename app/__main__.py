@@ -1,0 +1,67 @@
+"""Where every process of ours begins: the window, a command, or an engine.
+
+Each of the three imports only what it needs: the window never sees torch, a command never sees Qt,
+an engine sees neither Qt nor the command line.
+"""
+
+import faulthandler
+import sys
+from pathlib import Path
+
+VERBS = ("generate", "doctor", "models")
+_TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
+_WINDOW_PACKAGES = frozenset({"PySide6", "shiboken6", "pyqtgraph"})
+
+
+def main() -> int:
+    """Run what the arguments ask for and return the exit code of the process."""
+    # First, so that a crash in native code below leaves its stack; a windowed start has no stderr.
+    if sys.stderr is not None:
+        faulthandler.enable()
+    arguments = sys.argv[1:]
+    if "--engine-worker" in arguments:
+        # Lazy: each start loads only its own part.
+        from app.engine.worker import main as engine_main
+
+        return engine_main(arguments)
+    if is_command(arguments):
+        from app.cli import main as command_main
+
+        return command_main(arguments)
+    return _open_window(arguments)
+
+
+def is_command(arguments: list[str]) -> bool:
+    """Whether the arguments are for the command line; else they are files to open in the window.
+
+    A word that is neither a verb nor a file goes to the command line, which says what it knows.
+    """
+    if not arguments:
+        return False
+    first = arguments[0]
+    if first.startswith("-"):
+        return first in _TOP_LEVEL_OPTIONS
+    return first in VERBS or not Path(first).exists()
+
+
+def _open_window(arguments: list[str]) -> int:
+    try:
+        from app.main import main as window_main
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in _WINDOW_PACKAGES:
+            raise
+        _complain(
+            f"The window cannot be opened ({error}). Run “headroom doctor” to see what is missing; "
+            "the command line works without it, see “headroom --help”."
+        )
+        return 1
+    return window_main(arguments)
+
+
+def _complain(sentence: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(sentence + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
