@@ -1,0 +1,390 @@
+"""What the engine is doing, as the window sees it: one writer, many readers."""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from PySide6.QtCore import QObject, QTimer, Signal, Slot
+
+from app.core.events import (
+    EngineReady,
+    EngineState,
+    EngineStateChanged,
+    ImageDone,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    Notice,
+    PhaseFinished,
+    PhaseStarted,
+    QueueChanged,
+    StepDone,
+)
+from app.core.jobs import Job, JobState, OutputTarget, Phase
+from app.core.request import GenerationRequest
+from app.ui.models.job_control import JobControl
+from app.ui.models.run_history import RunHistory
+from app.ui.models.throttle import Throttle
+
+STEP_INTERVAL_MS = 100
+"""Steps and their previews reach the widgets ten times a second at most."""
+TICK_MS = 500
+"""How often elapsed and remaining time are told between events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgress:
+    """How far the running job is.
+
+    Attributes:
+        job: The running job.
+        phase: It is in; None before the first.
+        note: What is special about the phase, or "".
+        step: Steps done, from 0.
+        steps: In all.
+        seconds_per_step: None until it can be told.
+        remaining_s: Until the picture is there; None until it can be told.
+        elapsed_s: Since the job began.
+        cancelling: The user has asked to stop it.
+    """
+
+    job: Job
+    phase: Phase | None
+    note: str
+    step: int
+    steps: int
+    seconds_per_step: float | None
+    remaining_s: float | None
+    elapsed_s: float
+    cancelling: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """The running job's own notes, changed by events."""
+
+    job: Job
+    began_s: float
+    told_s: float
+    phase: Phase | None = None
+    note: str = ""
+    step: int = 0
+    cancelling: bool = False
+
+
+class EngineModel(QObject):
+    """Turns the conductor's events into signals for the window, and the window's wishes into jobs.
+
+    All signals are emitted in the GUI thread.
+
+    Signals:
+        phase_started: PhaseStarted.
+        phase_finished: PhaseFinished.
+        step_done: StepDone, ten a second at most, the last one of a phase always.
+        image_done: ImageDone.
+        job_finished: JobFinished.
+        job_failed: JobFailed.
+        job_cancelled: JobCancelled.
+        notice: Notice.
+        engine_ready: EngineReady.
+        engine_state_changed: EngineStateChanged.
+        queue_changed: QueueChanged.
+        progress_changed: RunProgress, or None when no job runs.
+        job_submitted: Job, made by this window.
+    """
+
+    phase_started = Signal(object)
+    phase_finished = Signal(object)
+    step_done = Signal(object)
+    image_done = Signal(object)
+    job_finished = Signal(object)
+    job_failed = Signal(object)
+    job_cancelled = Signal(object)
+    notice = Signal(object)
+    engine_ready = Signal(object)
+    engine_state_changed = Signal(object)
+    queue_changed = Signal(object)
+    progress_changed = Signal(object)
+    job_submitted = Signal(object)
+
+    def __init__(
+        self,
+        control: JobControl,
+        parent: QObject | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(parent)
+        self._control = control
+        self._clock = clock
+        self._history = RunHistory()
+        self._jobs: dict[str, Job] = {}
+        self._unseen: dict[str, Job] = {}
+        self._run: _Run | None = None
+        self._state = EngineState.STOPPED
+        self._ready: EngineReady | None = None
+        self._queue = QueueChanged(jobs=())
+        self._touched_pause = False
+        self._steps = Throttle(STEP_INTERVAL_MS, self)
+        self._steps.passed.connect(self._on_step_passed)
+        self._tick = QTimer(self)
+        self._tick.setInterval(TICK_MS)
+        self._tick.timeout.connect(self._tell_progress)
+
+    # What is.
+
+    @property
+    def engine_state(self) -> EngineState:
+        """Of the engine process."""
+        return self._state
+
+    @property
+    def ready(self) -> EngineReady | None:
+        """What the engine said about itself when it was last ready."""
+        return self._ready
+
+    @property
+    def current_job(self) -> Job | None:
+        """The running job."""
+        return None if self._run is None else self._run.job
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Running first, then queued in order, then ended, newest first."""
+        return self._queue.jobs
+
+    @property
+    def queued_jobs(self) -> tuple[Job, ...]:
+        """Those that wait, in order."""
+        return tuple(job for job in self._queue.jobs if job.state is JobState.QUEUED)
+
+    @property
+    def paused(self) -> bool:
+        """Whether no further job is started."""
+        return self._queue.paused
+
+    @property
+    def jobs_from_last_time(self) -> int:
+        """How many jobs an earlier session left, until the user says what is to become of them."""
+        return len(self.queued_jobs) if self.paused and not self._touched_pause else 0
+
+    def job(self, job_id: str) -> Job | None:
+        """A job on the list, or just submitted."""
+        return self._jobs.get(job_id) or self._unseen.get(job_id)
+
+    def progress(self) -> RunProgress | None:
+        """How far the running job is, now."""
+        run = self._run
+        if run is None:
+            return None
+        now_s = self._clock()
+        steps = run.job.request.steps
+        remaining_s = (
+            None
+            if run.phase is None
+            else self._history.remaining_s(run.phase, step=run.step, steps=steps)
+        )
+        if remaining_s is not None:
+            remaining_s = max(0.0, remaining_s - (now_s - run.told_s))
+        return RunProgress(
+            job=run.job,
+            phase=run.phase,
+            note=run.note,
+            step=run.step,
+            steps=steps,
+            seconds_per_step=self._history.seconds_per_step(),
+            remaining_s=remaining_s,
+            elapsed_s=now_s - run.began_s,
+            cancelling=run.cancelling,
+        )
+
+    # What the user wants.
+
+    def generate(
+        self,
+        request: GenerationRequest,
+        *,
+        model_folder: str,
+        output: OutputTarget,
+        previews: bool,
+        front: bool = False,
+    ) -> str:
+        """Queue a request, last or next; the new job's id."""
+        job = Job(
+            id=uuid.uuid4().hex,
+            request=request,
+            model_folder=model_folder,
+            output=output,
+            previews=previews,
+        )
+        self._unseen[job.id] = job
+        self._control.submit(job, front=front)
+        self.job_submitted.emit(job)
+        return job.id
+
+    def retry(self, job_id: str) -> str | None:
+        """Queue a job's request once more; the new job's id, None when the job is unknown."""
+        job = self.job(job_id)
+        if job is None:
+            return None
+        return self.generate(
+            job.request, model_folder=job.model_folder, output=job.output, previews=job.previews
+        )
+
+    @Slot()
+    def cancel_current(self) -> None:
+        """Stop the running job, if there is one."""
+        if self._run is not None:
+            self.cancel(self._run.job.id)
+
+    def cancel(self, job_id: str) -> None:
+        """Stop this job when it runs, take it back when it waits."""
+        self._control.cancel(job_id)
+        if self._run is not None and self._run.job.id == job_id:
+            self._run.cancelling = True
+            self._tell_progress()
+
+    def remove(self, job_id: str) -> None:
+        """Take a job off the list."""
+        self._control.remove(job_id)
+
+    def move(self, job_id: str, to_index: int) -> None:
+        """Give a queued job this place among the queued ones, from 0."""
+        self._control.move(job_id, to_index)
+
+    @Slot()
+    def pause(self) -> None:
+        """Start no further job; the running one goes on."""
+        self._touched_pause = True
+        self._control.set_paused(True)
+
+    @Slot()
+    def resume(self) -> None:
+        """Start the jobs that wait."""
+        self._touched_pause = True
+        self._control.set_paused(False)
+
+    @Slot()
+    def clear_ended(self) -> None:
+        """Take ended jobs off the list."""
+        self._control.clear_ended()
+
+    # What happened.
+
+    @Slot(object)
+    def on_event(self, event: object) -> None:
+        """Take one ConductorEvent; events of other kinds are not for the window."""
+        match event:
+            case StepDone():
+                self._on_step_done(event)
+            case PhaseStarted():
+                self._on_phase_started(event)
+            case PhaseFinished():
+                self._on_phase_finished(event)
+            case ImageDone():
+                # A preview that came late must not cover the finished picture.
+                self._steps.flush()
+                self.image_done.emit(event)
+            case Notice():
+                self.notice.emit(event)
+            case QueueChanged():
+                self._on_queue_changed(event)
+            case JobFinished() | JobFailed() | JobCancelled():
+                self._on_job_ended(event)
+            case EngineReady():
+                self._ready = event
+                self.engine_ready.emit(event)
+            case EngineStateChanged():
+                self._on_engine_state_changed(event)
+            case _:
+                pass
+
+    def _on_engine_state_changed(self, event: EngineStateChanged) -> None:
+        self._state = event.state
+        if event.state is EngineState.RESTARTING and self._run is not None:
+            # The job runs again from its beginning.
+            self._steps.drop()
+            self._run.phase, self._run.step = None, 0
+        self.engine_state_changed.emit(event)
+        self._tell_progress()
+
+    def _on_phase_started(self, event: PhaseStarted) -> None:
+        self._steps.flush()
+        run = self._run_of(event.job_id)
+        if run is not None:
+            if event.phase in (Phase.LOAD, Phase.ENCODE):
+                run.step = 0
+            run.phase, run.note, run.told_s = event.phase, event.note, self._clock()
+        self.phase_started.emit(event)
+        self._tell_progress()
+
+    def _on_phase_finished(self, event: PhaseFinished) -> None:
+        self._steps.flush()
+        if self._run_of(event.job_id) is not None:
+            self._history.add_phase(event.phase, event.seconds)
+        self.phase_finished.emit(event)
+
+    def _on_step_done(self, event: StepDone) -> None:
+        run = self._run_of(event.job_id)
+        if run is not None:
+            run.step, run.told_s = event.step, self._clock()
+            self._history.add_step(event.seconds)
+        self._steps.put(event)
+
+    @Slot(object)
+    def _on_step_passed(self, event: StepDone) -> None:
+        self.step_done.emit(event)
+        self._tell_progress()
+
+    def _on_job_ended(self, event: JobFinished | JobFailed | JobCancelled) -> None:
+        if self._run is not None and self._run.job.id == event.job_id:
+            self._steps.drop()
+            self._end_run()
+        match event:
+            case JobFinished():
+                self.job_finished.emit(event)
+            case JobFailed():
+                self.job_failed.emit(event)
+            case JobCancelled():
+                self.job_cancelled.emit(event)
+        self._tell_progress()
+
+    def _on_queue_changed(self, event: QueueChanged) -> None:
+        self._queue = event
+        self._jobs = {job.id: job for job in event.jobs}
+        self._unseen = {key: job for key, job in self._unseen.items() if key not in self._jobs}
+        running = next((job for job in event.jobs if job.state is JobState.RUNNING), None)
+        if running is None:
+            self._end_run()
+        elif self._run is not None and self._run.job.id == running.id:
+            self._run.job = running
+        else:
+            self._begin_run(running)
+        self.queue_changed.emit(event)
+        self._tell_progress()
+
+    def _begin_run(self, job: Job) -> None:
+        now_s = self._clock()
+        self._run = _Run(job=job, began_s=now_s, told_s=now_s)
+        self._history.start(job)
+        self._steps.drop()
+        self._tick.start()
+
+    def _end_run(self) -> None:
+        self._run = None
+        self._tick.stop()
+
+    def _run_of(self, job_id: str) -> _Run | None:
+        """The running job's notes when it is this one; its first event may precede the list's."""
+        if self._run is not None:
+            return self._run if self._run.job.id == job_id else None
+        job = self.job(job_id)
+        if job is None or job.state not in (JobState.QUEUED, JobState.RUNNING):
+            return None
+        self._begin_run(replace(job, state=JobState.RUNNING))
+        return self._run
+
+    @Slot()
+    def _tell_progress(self) -> None:
+        self.progress_changed.emit(self.progress())

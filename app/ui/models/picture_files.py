@@ -1,0 +1,111 @@
+"""What can be done with a result's file: save it elsewhere, move it to the trash and back."""
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from PySide6.QtCore import QCoreApplication, QFile
+
+from app.core.atomic import write_atomic
+from app.core.errors import OutputError
+from app.core.png import read_record
+from app.core.request import GenerationRequest
+
+log = logging.getLogger(__name__)
+
+
+def save_copy(source: Path | bytes, target: Path) -> None:
+    """Write a PNG, from its file or its bytes, to `target`; settings in it are kept.
+
+    Raises:
+        OutputError: The source is gone, or the target cannot be written; no half file remains.
+    """
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            data = source.read_bytes()
+        except OSError as error:
+            raise OutputError(
+                _tr(
+                    "The picture {path} cannot be read, so it was not saved again: "
+                    "it may have been moved or deleted."
+                ).format(path=source),
+                code="output.source",
+                details=str(error),
+            ) from error
+    try:
+        write_atomic(target, data)
+    except OSError as error:
+        raise OutputError(_write_problem(target, error), details=str(error)) from error
+
+
+def settings_of(path: Path) -> GenerationRequest | None:
+    """The request that makes exactly this picture; None when the file does not tell one."""
+    record = read_record(path)
+    return None if record is None else replace(record.request, seed=record.seed, images=1)
+
+
+def move_to_trash(path: Path) -> Path | None:
+    """Move a file to the system's trash.
+
+    Returns:
+        Where it is now, for undo, or None where the system does not tell.
+
+    Raises:
+        OutputError: It cannot be moved there; the file is where it was.
+    """
+    moved, trashed = QFile.moveToTrash(str(path))
+    if not moved:
+        raise OutputError(
+            _tr(
+                "The picture {path} could not be moved to the trash; it is where it was. "
+                "Delete it with your file manager instead."
+            ).format(path=path),
+            code="output.trash",
+        )
+    return Path(trashed) if trashed else None
+
+
+def restore_from_trash(trashed: Path, path: Path) -> None:
+    """Bring a file back from the trash.
+
+    Raises:
+        OutputError: It is no longer there, or its place is taken.
+    """
+    sentence = _tr(
+        "The picture could not be brought back to {path}; look for it in the system's trash."
+    ).format(path=path)
+    if path.exists():
+        raise OutputError(sentence, code="output.trash")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(trashed, path)
+    except OSError as error:
+        raise OutputError(sentence, code="output.trash", details=str(error)) from error
+    # The freedesktop trash keeps a note beside each file, which would now describe nothing.
+    note = trashed.parent.parent / "info" / f"{trashed.name}.trashinfo"
+    with contextlib.suppress(OSError):
+        note.unlink()
+
+
+def _write_problem(target: Path, error: OSError) -> str:
+    if target.is_dir():
+        text = _tr("{path} is a folder: choose a file name for the picture.")
+    elif error.errno == errno.ENOSPC:
+        text = _tr(
+            "The disk is full, so {path} was not written: free some space or choose another."
+        )
+    elif isinstance(error, PermissionError):
+        text = _tr("{path} may not be written: choose a folder that belongs to you.")
+    else:
+        text = _tr("{path} could not be written ({reason}): choose another place.")
+    return text.format(path=target, reason=error.strerror or os.strerror(error.errno or 0))
+
+
+def _tr(text: str) -> str:
+    return QCoreApplication.translate("PictureFiles", text)

@@ -1,0 +1,84 @@
+"""A run's progress in words."""
+
+import math
+from dataclasses import dataclass
+
+from PySide6.QtCore import QCoreApplication
+
+from app.core.jobs import Phase
+from app.core.units import format_rate, format_seconds
+from app.ui.models.engine_model import RunProgress
+from app.ui.models.jobs_model import model_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressText:
+    """What the progress row says.
+
+    Attributes:
+        phase: What is being done.
+        step: "Step 3 of 8", or "".
+        rate: "2.4 it/s", or "".
+        remaining: "about 12 s left", or "".
+        elapsed: "8 s".
+        fraction: 0 to 1 while steps are counted, None while nothing can be.
+    """
+
+    phase: str
+    step: str
+    rate: str
+    remaining: str
+    elapsed: str
+    fraction: float | None
+
+
+def progress_text(progress: RunProgress) -> ProgressText:
+    """Everything the progress row says about a run."""
+    denoising = progress.phase is Phase.DENOISE
+    speed = progress.seconds_per_step if denoising and progress.step else None
+    return ProgressText(
+        phase=_tr("Cancelling") if progress.cancelling else phase_words(progress),
+        step=_tr("Step {step} of {steps}").format(step=progress.step, steps=progress.steps)
+        if denoising
+        else "",
+        rate="" if speed is None else format_rate(speed),
+        remaining=_remaining(progress),
+        elapsed=countable_seconds(progress.elapsed_s),
+        fraction=progress.step / progress.steps if denoising and progress.steps else None,
+    )
+
+
+def phase_words(progress: RunProgress) -> str:
+    """What the engine is doing, in a few words."""
+    match progress.phase:
+        case None:
+            return _tr("Starting the engine")
+        case Phase.LOAD:
+            name = model_name(progress.job.request.model)
+            return _tr("Loading the model {name}").format(name=name)
+        case Phase.ENCODE:
+            return _tr("Reading the prompt")
+        case Phase.DENOISE:
+            return _tr("Drawing")
+        case Phase.DECODE:
+            return _tr("Decoding the picture")
+        case Phase.SAVE:
+            return _tr("Saving")
+
+
+def countable_seconds(seconds: float) -> str:
+    """A duration that is told again every moment: whole seconds, so that it can be read."""
+    return f"{math.floor(seconds)} s" if seconds < 10 else format_seconds(seconds)
+
+
+def _remaining(progress: RunProgress) -> str:
+    if progress.remaining_s is None or progress.cancelling:
+        return ""
+    if progress.remaining_s < 1:
+        return _tr("under 1 s left")
+    left = countable_seconds(math.ceil(progress.remaining_s))
+    return _tr("about {time} left").format(time=left)
+
+
+def _tr(text: str) -> str:
+    return QCoreApplication.translate("ProgressText", text)

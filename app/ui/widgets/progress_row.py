@@ -1,0 +1,89 @@
+"""One row that says what the engine is doing, how fast, and how long it still takes."""
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+
+from app.ui import theme
+from app.ui.models.engine_model import RunProgress
+from app.ui.models.progress_text import progress_text
+from app.ui.widgets.progress_bar import ProgressBar
+
+
+class ProgressRow(QWidget):
+    """Keeps its height whether something runs or not, so that the picture stays where it is.
+
+    Signals:
+        cancel_clicked: The user wants the running job stopped.
+    """
+
+    cancel_clicked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("progress_row")
+        self._phase = self._label("progress_phase", "title", self.tr("What is being done"))
+        self._step = self._label("progress_step", "muted", self.tr("Step"))
+        self._rate = self._label("progress_rate", "muted", self.tr("Speed"))
+        self._remaining = self._label("progress_remaining", "muted", self.tr("Time left"))
+        self._elapsed = self._label("progress_elapsed", "muted", self.tr("Time since the start"))
+        self._bar = ProgressBar("progress_bar", self)
+        self._bar.setAccessibleName(self.tr("Progress of the running picture"))
+        self._cancel = QToolButton(self)
+        self._cancel.setObjectName("progress_cancel")
+        self._cancel.setIcon(theme.icon("stop"))
+        self._cancel.setAccessibleName(self.tr("Cancel the running picture"))
+        self._cancel.clicked.connect(self.cancel_clicked)
+        theme.set_role(self._cancel, "flat")
+        for widget in (self._cancel, self._bar):
+            policy = widget.sizePolicy()
+            policy.setRetainSizeWhenHidden(True)
+            widget.setSizePolicy(policy)
+        gap = theme.SPACING_PX
+        words = QHBoxLayout()
+        words.setSpacing(2 * gap)
+        for label in (self._phase, self._step):
+            words.addWidget(label)
+        words.addStretch(1)
+        for label in (self._rate, self._remaining, self._elapsed):
+            words.addWidget(label)
+        words.addWidget(self._cancel)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(gap // 2)
+        column.addLayout(words)
+        column.addWidget(self._bar)
+        self.show_outcome(self.tr("Ready"))
+
+    def show_progress(self, progress: RunProgress) -> None:
+        """Say how far a run is."""
+        text = progress_text(progress)
+        self._phase.setText(text.phase)
+        self._step.setText(text.step)
+        self._rate.setText(text.rate)
+        self._remaining.setText(text.remaining)
+        self._elapsed.setText(text.elapsed)
+        self._bar.set_fraction(text.fraction)
+        self._bar.show()
+        self._cancel.setToolTip(
+            self.tr("Stop at once, without waiting for the step to end")
+            if progress.cancelling
+            else self.tr("Cancel the running picture (Esc)")
+        )
+        self._cancel.show()
+
+    def show_outcome(self, text: str) -> None:
+        """Say how the last run ended; nothing runs."""
+        self._phase.setText(text)
+        for label in (self._step, self._rate, self._remaining, self._elapsed):
+            label.setText("")
+        self._bar.set_fraction(0.0)
+        self._bar.hide()
+        self._cancel.hide()
+
+    def _label(self, name: str, role: str, description: str) -> QLabel:
+        label = QLabel(self)
+        label.setObjectName(name)
+        label.setToolTip(description)
+        label.setAccessibleDescription(description)
+        theme.set_role(label, role)
+        return label
