@@ -5,7 +5,7 @@ they are asked for. A widget that paints with `colours()` repaints on `QEvent.Pa
 
 Widgets say what they are with `set_role(widget, "card")`; the style sheet in
 `resources/style.qss` knows the roles: card, title, heading, field, muted, problem, note, figure,
-primary, danger, flat, chip, banner, prompt.
+primary, danger, flat, small, link, chip, banner, banner-notice, prompt.
 """
 
 from dataclasses import asdict, dataclass

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from PySide6.QtCore import (
     QAbstractListModel,
+    QIdentityProxyModel,
     QModelIndex,
     QObject,
     QPersistentModelIndex,
@@ -207,6 +208,14 @@ class CatalogModel(QAbstractListModel):
     def _on_failed(self, error: Exception) -> None:
         log.error("the models cannot be listed: %s", error)
         self.folder_refused.emit(describe(error).message)
+
+
+class EveryRowEnabled(QIdentityProxyModel):
+    """The same rows, but those that cannot be run can be looked at too."""
+
+    def flags(self, index: _Index) -> Qt.ItemFlag:
+        del index
+        return Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable
 
 
 def _choices(entries: Iterable[CatalogEntry]) -> tuple[ModelChoice, ...]:

@@ -103,7 +103,7 @@ class SettingsPanel(QWidget):
         self._add_folder.setAccessibleName(self.tr("Add model folder…"))
         self._add_folder.setToolTip(self.tr("Add model folder…"))
         self._add_folder.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        theme.set_role(self._add_folder, "flat")
+        theme.set_role(self._add_folder, "small")
         self._add_folder.clicked.connect(self.add_model_folder)
         self._model_field.add_beside_label(self._add_folder)
         self._demo_hint = QPushButton(self.tr("Get a real model under Models"), self)
@@ -189,6 +189,8 @@ class SettingsPanel(QWidget):
                 spin.setValue(value)
         with QSignalBlocker(self._guidance):
             self._guidance.setValue(values.guidance)
+        if choice is not None and not choice.usable:
+            self._model_field.set_message(self._catalog.hint(choice))
         self._show_guidance(choice)
         self._seed.set_seed(form.seed)
         self._seed.set_locked(locked=form.seed_locked)

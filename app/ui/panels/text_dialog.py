@@ -10,6 +10,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.core.errors import ErrorInfo
 from app.ui import theme
 
 
@@ -50,3 +51,9 @@ class TextDialog(QDialog):
     def copy(self) -> None:
         """Put the text on the clipboard."""
         QGuiApplication.clipboard().setText(self._text.toPlainText())
+
+
+def error_text(error: ErrorInfo) -> str:
+    """An error with everything that is known about it, as plain text."""
+    parts = (f"{error.message} [{error.code}]", error.details, error.traceback_text)
+    return "\n\n".join(part for part in parts if part)

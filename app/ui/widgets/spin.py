@@ -2,7 +2,19 @@
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QWheelEvent
-from PySide6.QtWidgets import QDoubleSpinBox, QSpinBox, QWidget
+from PySide6.QtWidgets import QAbstractSpinBox, QDoubleSpinBox, QSpinBox, QWidget
+
+NARROWEST_PX = 76
+"""Room for four digits; Qt would keep room for the longest number there is."""
+
+
+def _calm(box: QAbstractSpinBox) -> None:
+    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    box.setKeyboardTracking(False)
+    box.setAccelerated(True)
+    box.setMinimumWidth(NARROWEST_PX)
+    # The style sheet's padding does not reach the editor inside.
+    box.lineEdit().setTextMargins(6, 0, 0, 0)
 
 
 class CalmSpinBox(QSpinBox):
@@ -13,9 +25,7 @@ class CalmSpinBox(QSpinBox):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setKeyboardTracking(False)
-        self.setAccelerated(True)
+        _calm(self)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         if self.hasFocus():
@@ -29,9 +39,7 @@ class CalmDoubleSpinBox(QDoubleSpinBox):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setKeyboardTracking(False)
-        self.setAccelerated(True)
+        _calm(self)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         if self.hasFocus():

@@ -1,0 +1,274 @@
+"""The window's composition root: makes every object, connects them, ends them in order.
+
+The window is shown first; models are looked for, the engine is started and the memory graph is
+loaded behind it.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+
+from PySide6.QtCore import QObject, QTimer, Signal, Slot
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QApplication
+
+from app import __version__
+from app.core.errors import ErrorInfo
+from app.core.log import LogSetup, install_excepthooks, set_up_logging
+from app.core.paths import AppPaths, app_paths
+from app.core.queue_store import QueueStore
+from app.core.settings import Settings, SettingsStore
+from app.engine.catalog import Catalog
+from app.engine.client import Deliver, EngineClient, StartEngine, engine_starter
+from app.ui import theme
+from app.ui.engine_thread import EngineThread
+from app.ui.main_window import MainWindow, WindowModels
+from app.ui.models.background import Background
+from app.ui.models.catalog_model import CatalogModel
+from app.ui.models.diagnostics import diagnostics
+from app.ui.models.engine_model import EngineModel
+from app.ui.models.form import SessionFile
+from app.ui.models.jobs_model import JobsModel
+from app.ui.models.layout_file import LayoutFile
+from app.ui.models.request_model import RequestModel
+from app.ui.models.results_model import ResultsModel
+from app.ui.models.settings_model import SettingsModel
+from app.ui.models.single_instance import SingleInstance, server_name
+from app.ui.models.status_model import StatusModel
+from app.ui.models.studio import Studio
+from app.ui.models.token_model import Count, TokenModel
+from app.ui.panels.error_dialog import ErrorDialog
+
+log = logging.getLogger(__name__)
+
+
+class Application(QObject):
+    """Everything that makes up a running window.
+
+    Attributes:
+        window: Shown by `start`.
+    """
+
+    _failed = Signal(object)
+    _end_asked = Signal()
+
+    def __init__(
+        self,
+        qt: QApplication,
+        paths: AppPaths,
+        logs: LogSetup,
+        *,
+        start_engine: StartEngine | None = None,
+    ) -> None:
+        """Make all objects; nothing runs before `start`.
+
+        Args:
+            qt: Qt's own application.
+            paths: Where everything is kept.
+            logs: Already set up.
+            start_engine: Instead of real engine processes.
+        """
+        super().__init__()
+        self._qt = qt
+        self._paths = paths
+        self._logs = logs
+        self._is_ending = False
+        self._has_ended = False
+        self._background = Background(self)
+        self._settings = SettingsModel(
+            SettingsStore(paths.settings_file), paths.pictures, self._background, self
+        )
+        theme.apply(qt, self._settings.settings.theme)
+        self._catalog = CatalogModel(Catalog, self._settings, self._background, self)
+        self._form = RequestModel(
+            SessionFile(paths.data / "session.json"), self._catalog.defaults, self._background, self
+        )
+        self._tokens = TokenModel(open_tokenizer, self._background, self)
+        self._store = QueueStore(paths.queue_file)
+        self._engine_thread = EngineThread(
+            start_engine=start_engine or self._start_engine, store=self._store, parent=self
+        )
+        self._engine = EngineModel(self._engine_thread, self)
+        self._jobs = JobsModel(self._engine, self)
+        self._results = ResultsModel(self._engine, self)
+        self._status = StatusModel(self._engine, self._results, self)
+        self._studio = Studio(self._form, self._catalog, self._settings, self._engine, self)
+        self.window = MainWindow(
+            WindowModels(
+                form=self._form,
+                catalog=self._catalog,
+                settings=self._settings,
+                tokens=self._tokens,
+                studio=self._studio,
+                engine=self._engine,
+                status=self._status,
+                jobs=self._jobs,
+                results=self._results,
+                layout=LayoutFile(paths.data / "window.json"),
+                ring=logs.ring,
+                diagnostics=self.diagnostics,
+            )
+        )
+        self._connect()
+
+    def start(self) -> None:
+        """Show the window, then do everything that takes time."""
+        self.window.show()
+        QTimer.singleShot(0, self, self._start_the_rest)
+
+    def take_files(self, files: Iterable[str]) -> None:
+        """Open what the command line or a second start named."""
+        self.window.open_files(tuple(files))
+
+    def diagnostics(self) -> str:
+        """A text for a bug report."""
+        return diagnostics(
+            settings=self._settings.settings,
+            sample=None,
+            engine=self._engine.ready,
+            lines=self._logs.ring.lines(),
+            qt_platform=QGuiApplication.platformName(),
+        )
+
+    def report(self, error: ErrorInfo) -> None:
+        """Tell about an exception nobody caught; may be called in any thread."""
+        self._failed.emit(error)
+
+    def ask_to_end(self) -> None:
+        """End without a question, as on a signal of the system; may be called in any thread."""
+        self._end_asked.emit()
+
+    @Slot()
+    def begin_end(self) -> None:
+        """Stop what runs, without waiting; the application quits when it has stopped."""
+        if self._is_ending:
+            return
+        self._is_ending = True
+        self.window.hide()
+        self._tokens.stop()
+        if self._engine_thread.isRunning():
+            self._engine_thread.finished.connect(self._qt.quit)
+            self._engine_thread.request_stop()
+        else:
+            self._qt.quit()
+
+    def end(self) -> None:
+        """Wait for what is left and write what is unwritten; may be called twice."""
+        if self._has_ended:
+            return
+        self._is_ending = self._has_ended = True
+        self._tokens.stop()
+        if self._engine_thread.isRunning() and not self._engine_thread.stop():
+            log.error("the engine thread does not end")
+        self._results.stop()
+        self._form.flush()
+        self._settings.flush()
+        self._background.close()
+        self.window.deleteLater()
+
+    # Inside.
+
+    def _connect(self) -> None:
+        self._failed.connect(self._on_failed)
+        self._end_asked.connect(self.begin_end)
+        self._engine_thread.event_received.connect(self._engine.on_event)
+        self._settings.changed.connect(self._on_settings_changed)
+        self._qt.styleHints().colorSchemeChanged.connect(self._on_colour_scheme_changed)
+        self._form.prompt_changed.connect(self._tokens.set_prompt)
+        self._form.changed.connect(self._on_form_changed)
+        self._catalog.refreshed.connect(self._on_form_changed)
+        self.window.close_confirmed.connect(self.begin_end)
+        # Logging off: nothing typed is lost, whatever the system does next.
+        self._qt.commitDataRequest.connect(self._flush)
+
+    @Slot()
+    def _start_the_rest(self) -> None:
+        self._catalog.refresh()
+        self._tokens.set_prompt(self._form.form.prompt)
+        self._engine_thread.start()
+        self._engine_thread.warm_up()
+        for problem in (*self._settings.problems, self._store.problem, self._logs.problem):
+            if problem:
+                self.window.show_notice(problem)
+
+    def _start_engine(self, deliver: Deliver) -> EngineClient:
+        # Read anew for each process: a device chosen meanwhile is used from then on.
+        return engine_starter(device=self._settings.settings.device)(deliver)
+
+    @Slot(object)
+    def _on_settings_changed(self, settings: Settings) -> None:
+        if self._qt.property("headroom_theme") != settings.theme:
+            theme.apply(self._qt, settings.theme)
+
+    @Slot()
+    def _on_colour_scheme_changed(self) -> None:
+        if self._settings.settings.theme == "system":
+            theme.apply(self._qt, "system")
+
+    @Slot()
+    def _on_form_changed(self) -> None:
+        choice = self._catalog.choice(self._form.form.model)
+        self._tokens.set_folder(None if choice is None or not choice.usable else choice.folder)
+
+    @Slot(object)
+    def _on_failed(self, error: ErrorInfo) -> None:
+        ErrorDialog.report(error, self.diagnostics(), self.window)
+
+    @Slot()
+    def _flush(self) -> None:
+        self._form.flush()
+        self._settings.flush()
+
+
+def open_tokenizer(folder: Path) -> Count:
+    """A function that counts prompts as the model in this folder does."""
+    # Lazy, and called in a thread: these libraries take longer to load than the window.
+    from app.engine.model_folder import inspect_model_folder
+    from app.engine.prompt_tokens import PromptTokenizer
+
+    return PromptTokenizer.open(inspect_model_folder(folder)).count
+
+
+def main(argv: list[str]) -> int:
+    """Open the window, or hand the files to the one that is open; the process's exit code."""
+    paths = app_paths()
+    qt = QApplication([sys.argv[0]])
+    qt.setApplicationName("headroom")
+    qt.setApplicationDisplayName("Headroom")
+    qt.setApplicationVersion(__version__)
+    qt.setDesktopFileName("headroom")
+    qt.setQuitOnLastWindowClosed(False)
+    instance = SingleInstance(server_name(paths.data))
+    files = [str(Path(name).absolute()) for name in argv]
+    if instance.hand_over(files):
+        return 0
+    logs = set_up_logging(paths.log_file, console=sys.stderr)
+    application = Application(qt, paths, logs)
+    restore_hooks = install_excepthooks(application.report)
+    instance.opened.connect(application.take_files)
+    instance.listen()
+    _end_on_signals(application)
+    application.start()
+    if files:
+        QTimer.singleShot(0, application, lambda: application.take_files(files))
+    try:
+        return qt.exec()
+    finally:
+        instance.close()
+        application.end()
+        restore_hooks()
+        logs.close()
+
+
+def _end_on_signals(application: Application) -> None:
+    """End in order on Ctrl+C in a terminal and on the system's request."""
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        application.ask_to_end()
+
+    for name in ("SIGINT", "SIGTERM") if os.name == "posix" else ("SIGINT",):
+        signal.signal(getattr(signal, name), on_signal)

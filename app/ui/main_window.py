@@ -1,0 +1,448 @@
+"""The window: prompt and settings left, picture in the middle, memory and queue right."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PySide6.QtCore import QByteArray, QSize, Qt, Signal, Slot
+from PySide6.QtGui import (
+    QAction,
+    QCloseEvent,
+    QDragEnterEvent,
+    QDropEvent,
+    QGuiApplication,
+)
+from PySide6.QtWidgets import (
+    QApplication,
+    QDockWidget,
+    QFrame,
+    QLabel,
+    QMainWindow,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.core.errors import ErrorInfo
+from app.core.log import LogRing
+from app.core.request import RequestProblem
+from app.core.settings import Settings
+from app.ui import theme
+from app.ui.models.catalog_model import CatalogModel
+from app.ui.models.engine_model import EngineModel, RunProgress
+from app.ui.models.jobs_model import JobsModel
+from app.ui.models.layout_file import LAYOUT_VERSION, Layout, LayoutFile
+from app.ui.models.request_model import RequestModel
+from app.ui.models.results_model import ResultsModel
+from app.ui.models.settings_model import SettingsModel
+from app.ui.models.status_model import StatusModel
+from app.ui.models.studio import Studio
+from app.ui.models.token_model import TokenModel
+from app.ui.panels.close_dialog import CloseDialog
+from app.ui.panels.menus import fill_menu_bar
+from app.ui.panels.picture_panel import PicturePanel
+from app.ui.panels.prompt_panel import PromptPanel
+from app.ui.panels.queue_panel import QueuePanel
+from app.ui.panels.settings_panel import SettingsPanel
+from app.ui.panels.text_dialog import error_text
+from app.ui.panels.window_actions import WindowActions
+from app.ui.panels.window_dialogs import WindowDialogs, ask_picture, open_folder
+from app.ui.widgets.dock_title import DockTitle
+from app.ui.widgets.edit_target import edit_focused
+from app.ui.widgets.message_bar import MessageBar
+
+DEFAULT_SIZE = QSize(1280, 800)
+FORM_WIDTH_PX = 340
+SIDE_WIDTH_PX = 340
+TOLD_MS = 6000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowModels:
+    """Everything the window shows and changes.
+
+    Attributes:
+        diagnostics: Makes the text for a bug report.
+    """
+
+    form: RequestModel
+    catalog: CatalogModel
+    settings: SettingsModel
+    tokens: TokenModel
+    studio: Studio
+    engine: EngineModel
+    status: StatusModel
+    jobs: JobsModel
+    results: ResultsModel
+    layout: LayoutFile
+    ring: LogRing
+    diagnostics: Callable[[], str]
+
+
+class MainWindow(QMainWindow):
+    """Assembles the panels and connects the menus.
+
+    Signals:
+        close_confirmed(): The window is hidden, and the app is to end.
+    """
+
+    close_confirmed = Signal()
+
+    def __init__(self, models: WindowModels) -> None:
+        super().__init__()
+        self.setObjectName("main_window")
+        self.setWindowTitle(self.tr("Headroom"))
+        self.setWindowIcon(theme.icon("headroom"))
+        self.setAcceptDrops(True)
+        self.setDockNestingEnabled(True)
+        self._models = models
+        self._is_closing = False
+        self._error: ErrorInfo | None = None
+        self._commands = WindowActions(self)
+        self._prompt = PromptPanel(models.form, models.tokens, self)
+        self._settings = SettingsPanel(models.form, models.catalog, self)
+        self._picture = PicturePanel(models.engine, models.results, self)
+        self._queue = QueuePanel(models.engine, models.jobs, self)
+        self._message = MessageBar("window_message", self)
+        self._show_details = self._message_action("details", self.tr("&Details"))
+        self._copy_error = self._message_action("copy_error", self.tr("&Copy"))
+        self._dialogs = WindowDialogs(
+            self,
+            settings=models.settings,
+            catalog=models.catalog,
+            ring=models.ring,
+            actions=self._all_actions,
+        )
+        self._engine_label = QLabel(self)
+        self._queue_label = QLabel(self)
+        self._lay_out()
+        self._connect_commands()
+        self._connect_models()
+        self._default_state = self.saveState(LAYOUT_VERSION)
+        self._restore_layout()
+        self._on_settings_changed(models.settings.settings)
+        self._prompt.setFocus()
+
+    # For the composition root.
+
+    def set_memory_panel(self, panel: QWidget) -> None:
+        """Put the memory panel in its place; it comes after the window, being slow to load."""
+        self._memory_dock.setWidget(_with_margins(panel, left=False))
+
+    def open_files(self, files: tuple[str, ...]) -> None:
+        """Come to the front and take what a second start was given."""
+        if self.isMinimized():
+            self.showNormal()
+        self.raise_()
+        self.activateWindow()
+        for file in files[:1]:
+            self._take_path(Path(file))
+
+    @Slot(object)
+    def show_error(self, error: ErrorInfo) -> None:
+        """Say what went wrong, without getting in the way."""
+        self._error = error
+        self._message.show_message(
+            error.message, kind="problem", actions=[self._show_details, self._copy_error]
+        )
+
+    @Slot(str)
+    def show_notice(self, text: str) -> None:
+        """Say something that is no failure."""
+        self._error = None
+        self._message.show_message(text, kind="notice")
+
+    # Building.
+
+    def _lay_out(self) -> None:
+        gap = theme.SPACING_PX
+        form = QWidget(self)
+        form.setObjectName("form")
+        column = QVBoxLayout(form)
+        column.setContentsMargins(gap * 2, gap + 4, gap * 2, gap * 2)
+        column.setSpacing(gap * 2)
+        column.addWidget(self._prompt, 1)
+        column.addWidget(self._settings)
+        scroll = QScrollArea(self)
+        scroll.setObjectName("form_scroll")
+        scroll.setAccessibleName(self.tr("Prompt and settings"))
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidgetResizable(True)
+        scroll.setWidget(form)
+        scroll.setMinimumWidth(form.minimumSizeHint().width() + gap)
+        card = QFrame(self)
+        card.setObjectName("form_card")
+        theme.set_role(card, "card")
+        inside = QVBoxLayout(card)
+        inside.setContentsMargins(1, 1, 1, 1)
+        inside.addWidget(scroll)
+        left, right = Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
+        self._form_dock = self._dock("form_dock", self.tr("Prompt and settings"), card, left)
+        # Without it nothing can be done: it stays, and needs no title.
+        self._form_dock.setFeatures(QDockWidget.DockWidgetFeature.NoDockWidgetFeatures)
+        self._form_dock.setTitleBarWidget(QWidget(self._form_dock))
+        empty = QFrame(self)
+        theme.set_role(empty, "card")
+        self._memory_dock = self._dock("memory_dock", self.tr("Memory"), empty, right)
+        self._queue_dock = self._dock("queue_dock", self.tr("Queue"), self._queue, right)
+        centre = QWidget(self)
+        middle = QVBoxLayout(centre)
+        middle.setContentsMargins(0, 0, 0, 0)
+        middle.setSpacing(gap)
+        middle.addWidget(self._message)
+        middle.addWidget(self._picture, 1)
+        self.setCentralWidget(centre)
+        self._arrange()
+        bar = self.statusBar()
+        bar.setObjectName("status_bar")
+        bar.setSizeGripEnabled(False)
+        for label, name, meaning in (
+            (self._engine_label, "engine_label", self.tr("Engine")),
+            (self._queue_label, "queue_label", self.tr("Queue")),
+        ):
+            label.setObjectName(name)
+            label.setAccessibleName(meaning)
+            bar.addPermanentWidget(label)
+        fill_menu_bar(
+            self.menuBar(),
+            self._commands,
+            picture=self._picture.commands,
+            queue=self._queue,
+            views=[self._memory_dock.toggleViewAction(), self._queue_dock.toggleViewAction()],
+        )
+        self.menuBar().setObjectName("menu_bar")
+
+    def _dock(
+        self, name: str, title: str, content: QWidget, area: Qt.DockWidgetArea
+    ) -> QDockWidget:
+        dock = QDockWidget(title, self)
+        dock.setObjectName(name)
+        dock.setAccessibleName(title)
+        dock.setTitleBarWidget(DockTitle(dock))
+        dock.setWidget(_with_margins(content, left=area == Qt.DockWidgetArea.LeftDockWidgetArea))
+        self.addDockWidget(area, dock)
+        return dock
+
+    def _arrange(self) -> None:
+        """The sizes of a new window."""
+        self.resize(DEFAULT_SIZE)
+        sideways, down = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
+        self.resizeDocks(
+            [self._form_dock, self._memory_dock], [FORM_WIDTH_PX, SIDE_WIDTH_PX], sideways
+        )
+        self.resizeDocks([self._memory_dock, self._queue_dock], [420, 300], down)
+
+    def _message_action(self, name: str, text: str) -> QAction:
+        action = QAction(text, self)
+        action.setObjectName(f"action_{name}")
+        return action
+
+    def _all_actions(self) -> list[QAction]:
+        return [*self._commands.all(), *self._picture.actions(), *self._queue.actions()]
+
+    def _connect_commands(self) -> None:
+        acts, models, dialogs = self._commands, self._models, self._dialogs
+        for action, slot in (
+            (acts.open_picture, self._on_open_picture),
+            (acts.add_model, self._settings.add_model_folder),
+            (acts.open_folder, self._on_open_folder),
+            (acts.quit, self.close),
+            (acts.focus_prompt, self._prompt.setFocus),
+            (acts.new_seed, models.form.draw_seed),
+            (acts.restore_defaults, models.form.restore_defaults),
+            (acts.settings, dialogs.show_settings),
+            (acts.reset_layout, self._reset_layout),
+            (acts.generate, models.studio.generate),
+            (acts.generate_next, models.studio.generate_next),
+            (acts.cancel, models.engine.cancel_current),
+            (acts.models, dialogs.show_models),
+            (acts.log, dialogs.show_log),
+            (acts.copy_diagnostics, self._copy_diagnostics),
+            (acts.shortcuts, dialogs.show_shortcuts),
+            (acts.about, dialogs.show_about),
+            (acts.undo, lambda: edit_focused("undo")),
+            (acts.redo, lambda: edit_focused("redo")),
+            (acts.cut, lambda: edit_focused("cut")),
+            (acts.copy, self._on_copy),
+            (acts.paste, lambda: edit_focused("paste")),
+            (acts.select_all, lambda: edit_focused("selectAll")),
+            (self._show_details, self._on_show_details),
+            (self._copy_error, self._on_copy_error),
+        ):
+            # Without the "checked" that Qt would pass on.
+            action.triggered.connect(lambda _=False, slot=slot: slot())
+        acts.full_screen.toggled.connect(self._on_full_screen_toggled)
+        acts.themes.triggered.connect(self._on_theme_chosen)
+        self.addActions(list(acts.all()))
+        self._prompt.generate_clicked.connect(models.studio.generate)
+        self._prompt.cancel_clicked.connect(models.engine.cancel_current)
+        self._settings.get_model_button.clicked.connect(lambda: dialogs.show_models())
+
+    def _connect_models(self) -> None:
+        models = self._models
+        models.settings.changed.connect(self._on_settings_changed)
+        models.settings.failed.connect(self.show_notice)
+        models.studio.refused.connect(self._on_refused)
+        models.studio.noticed.connect(self.show_notice)
+        models.engine.progress_changed.connect(self._on_progress_changed)
+        models.status.engine_text_changed.connect(self._engine_label.setText)
+        models.status.queue_text_changed.connect(self._queue_label.setText)
+        models.status.attention_wanted.connect(self._on_attention_wanted)
+        models.status.tell()
+        self._picture.use_settings.connect(models.studio.use)
+
+    # What happens.
+
+    @Slot(object)
+    def _on_settings_changed(self, settings: Settings) -> None:
+        for action in self._commands.themes.actions():
+            action.setChecked(action.data() == settings.theme)
+
+    @Slot(object)
+    def _on_refused(self, problems: tuple[RequestProblem, ...]) -> None:
+        by_field = {problem.field: problem.message for problem in reversed(problems)}
+        self._settings.set_model_problem(by_field.get("model", ""))
+        self._prompt.set_problem(by_field.get("prompt", ""))
+        self.statusBar().showMessage(problems[0].message, TOLD_MS)
+
+    @Slot(object)
+    def _on_progress_changed(self, progress: RunProgress | None) -> None:
+        is_running = progress is not None
+        self._commands.cancel.setEnabled(is_running)
+        self._prompt.set_running(running=is_running)
+
+    @Slot()
+    def _on_attention_wanted(self) -> None:
+        if self._models.settings.settings.notify_when_done and not self.isActiveWindow():
+            QApplication.alert(self)
+
+    # What the user does.
+
+    def _on_open_picture(self) -> None:
+        path = ask_picture(self, self._models.settings.pictures_folder())
+        if path is not None:
+            self._picture.load_settings_from(path)
+
+    def _on_open_folder(self) -> None:
+        folder = self._models.settings.pictures_folder()
+        if not open_folder(folder):
+            self.show_notice(
+                self.tr("No file manager could be opened; the folder is {folder}.").format(
+                    folder=folder
+                )
+            )
+
+    def _on_copy(self) -> None:
+        if not edit_focused("copy"):
+            self._picture.commands.copy_image.trigger()
+
+    def _copy_diagnostics(self) -> None:
+        QGuiApplication.clipboard().setText(self._models.diagnostics())
+        self.statusBar().showMessage(self.tr("Diagnostics are on the clipboard."), TOLD_MS)
+
+    def _on_show_details(self) -> None:
+        if self._error is not None:
+            self._dialogs.show_error(self._error)
+
+    def _on_copy_error(self) -> None:
+        if self._error is not None:
+            QGuiApplication.clipboard().setText(error_text(self._error))
+
+    def _on_full_screen_toggled(self, on: bool) -> None:  # noqa: FBT001 - a signal's argument
+        state = self.windowState()
+        full = Qt.WindowState.WindowFullScreen
+        self.setWindowState(state | full if on else state & ~full)
+
+    def _on_theme_chosen(self, action: QAction) -> None:
+        settings = self._models.settings
+        settings.set_settings(replace(settings.settings, theme=action.data()))
+
+    def _take_path(self, path: Path) -> None:
+        if path.is_dir():
+            self._models.catalog.add_folder(path)
+        else:
+            self._picture.load_settings_from(path)
+
+    # Layout.
+
+    def _restore_layout(self) -> None:
+        layout = self._models.layout.load()
+        if layout is None:
+            return
+        # Qt moves a window that would be on a screen that is gone.
+        self.restoreGeometry(QByteArray(layout.geometry_bytes()))
+        self.restoreState(QByteArray(layout.state_bytes()), LAYOUT_VERSION)
+        if not any(
+            screen.availableGeometry().intersects(self.frameGeometry())
+            for screen in QGuiApplication.screens()
+        ):
+            self._centre_on_screen()
+
+    def _reset_layout(self) -> None:
+        self._commands.full_screen.setChecked(False)
+        self.showNormal()
+        self.restoreState(self._default_state, LAYOUT_VERSION)
+        self._arrange()
+        self._centre_on_screen()
+
+    def _centre_on_screen(self) -> None:
+        space = QGuiApplication.primaryScreen().availableGeometry()
+        self.resize(self.size().boundedTo(space.size()))
+        frame = self.frameGeometry()
+        frame.moveCenter(space.center())
+        self.move(frame.topLeft())
+
+    def _save_layout(self) -> None:
+        self._models.layout.save(
+            Layout.of_bytes(
+                geometry=bytes(self.saveGeometry().data()),
+                state=bytes(self.saveState(LAYOUT_VERSION).data()),
+            )
+        )
+
+    # Qt's own.
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if dropped_path(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        path = dropped_path(event)
+        if path is not None:
+            event.acceptProposedAction()
+            self._take_path(path)
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        event.ignore()
+        if self._is_closing:
+            return
+        reason = self._models.status.reason_to_stay()
+        if reason and not CloseDialog.ask(reason, self):
+            return
+        self._is_closing = True
+        self._save_layout()
+        self._dialogs.close_all()
+        # Gone at once for the user; the engine is ended behind it, without holding anything up.
+        self.hide()
+        self.close_confirmed.emit()
+
+
+def _with_margins(content: QWidget, *, left: bool) -> QWidget:
+    """Keep a dock's content off the window's edge: Qt lays docks right against it."""
+    gap = theme.SPACING_PX
+    around = QWidget()
+    row = QVBoxLayout(around)
+    row.setContentsMargins(gap if left else 0, 0, 0 if left else gap, 0)
+    row.addWidget(content)
+    return around
+
+
+def dropped_path(event: QDragEnterEvent | QDropEvent) -> Path | None:
+    """The picture or folder that is dropped; None for anything else."""
+    for url in event.mimeData().urls():
+        path = Path(url.toLocalFile())
+        if url.isLocalFile() and (path.suffix.lower() == ".png" or path.is_dir()):
+            return path
+    return None

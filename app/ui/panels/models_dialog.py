@@ -1,0 +1,164 @@
+"""The models: which there are, where to get one, which folders are known."""
+
+from pathlib import Path
+
+from PySide6.QtCore import QSize, Qt, QUrl
+from PySide6.QtGui import QDesktopServices
+from PySide6.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QListView,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.ui import theme
+from app.ui.models.catalog_model import CHOICE_ROLE, CatalogModel, EveryRowEnabled, ModelChoice
+
+
+class ModelsDialog(QDialog):
+    """A list of models with what can be done about the one chosen in it."""
+
+    def __init__(self, catalog: CatalogModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("models_dialog")
+        self.setWindowTitle(self.tr("Models"))
+        self.resize(620, 460)
+        self._catalog = catalog
+        self._list = QListView(self)
+        self._list.setObjectName("models_list")
+        self._list.setAccessibleName(self.tr("Models"))
+        self._list.setToolTip(self.tr("Models that are here, and those that can be had"))
+        # All rows can be chosen here: one that is not installed says how to get it.
+        self._rows = EveryRowEnabled(self)
+        self._rows.setSourceModel(catalog)
+        self._list.setModel(self._rows)
+        self._detail = QLabel(self)
+        self._detail.setObjectName("models_detail")
+        self._detail.setWordWrap(True)
+        self._detail.setTextFormat(Qt.TextFormat.PlainText)
+        self._detail.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._detail.setMinimumHeight(54)
+        self._detail.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self._message = QLabel(self)
+        self._message.setObjectName("models_message")
+        self._message.setWordWrap(True)
+        self._message.hide()
+        self._add = self._button(
+            "models_add",
+            "folder-add",
+            self.tr("&Add model folder…"),
+            self.tr("Choose a folder in diffusers layout, the one with model_index.json"),
+        )
+        self._add.clicked.connect(self._on_add_clicked)
+        self._remove = self._button(
+            "models_remove",
+            "trash",
+            self.tr("&Remove from list"),
+            self.tr("Forget this folder; nothing on the disk is touched"),
+        )
+        self._remove.clicked.connect(self._on_remove_clicked)
+        self._web = self._button(
+            "models_web",
+            "export",
+            self.tr("Open &web page"),
+            self.tr("Open the page where this model can be had in your browser"),
+        )
+        self._web.clicked.connect(self._on_web_clicked)
+        self._lay_out()
+        self._list.selectionModel().currentChanged.connect(self._show_row)
+        catalog.modelReset.connect(self._show_row)
+        catalog.folder_added.connect(self._on_folder_added)
+        catalog.folder_refused.connect(self._on_folder_refused)
+        self._show_row()
+
+    @staticmethod
+    def ask_folder(parent: QWidget) -> Path | None:
+        """Let the user choose a model folder."""
+        chosen = QFileDialog.getExistingDirectory(
+            parent, parent.tr("Choose a FLUX.2 model folder (the one with model_index.json)")
+        )
+        return Path(chosen) if chosen else None
+
+    def _lay_out(self) -> None:
+        intro = QLabel(
+            self.tr(
+                "Headroom runs FLUX.2 klein and dev models from folders in diffusers layout. "
+                "Download one, then add its folder: it is used where it lies, nothing is copied."
+            ),
+            self,
+        )
+        intro.setWordWrap(True)
+        theme.set_role(intro, "muted")
+        theme.set_role(self._message, "problem")
+        actions = QHBoxLayout()
+        actions.setSpacing(theme.SPACING_PX)
+        actions.addWidget(self._add)
+        actions.addWidget(self._remove)
+        actions.addWidget(self._web)
+        actions.addStretch(1)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close, self)
+        buttons.setObjectName("models_buttons")
+        buttons.rejected.connect(self.reject)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(16, 16, 16, 16)
+        layout.setSpacing(12)
+        layout.addWidget(intro)
+        layout.addWidget(self._list, 1)
+        layout.addWidget(self._detail)
+        layout.addWidget(self._message)
+        layout.addLayout(actions)
+        layout.addWidget(buttons)
+
+    def _button(self, name: str, icon: str, text: str, tip: str) -> QPushButton:
+        button = QPushButton(text, self)
+        button.setObjectName(name)
+        button.setIcon(theme.icon(icon))
+        button.setIconSize(QSize(16, 16))
+        button.setToolTip(tip)
+        button.setAutoDefault(False)
+        return button
+
+    def _choice(self) -> ModelChoice | None:
+        return self._list.currentIndex().data(CHOICE_ROLE)
+
+    def _show_row(self) -> None:
+        choice = self._choice()
+        self._detail.setText("" if choice is None else self._catalog.hint(choice))
+        self._remove.setEnabled(
+            choice is not None and choice.folder is not None and not choice.is_demo
+        )
+        self._web.setEnabled(choice is not None and bool(choice.source))
+
+    def _on_add_clicked(self) -> None:
+        folder = self.ask_folder(self)
+        if folder is not None:
+            self._message.hide()
+            self._catalog.add_folder(folder)
+
+    def _on_remove_clicked(self) -> None:
+        choice = self._choice()
+        if choice is not None and choice.folder is not None:
+            self._catalog.remove_folder(choice.folder)
+
+    def _on_web_clicked(self) -> None:
+        choice = self._choice()
+        if choice is not None:
+            open_web_page(choice.source)
+
+    def _on_folder_added(self, model: str) -> None:
+        self._message.hide()
+        self._list.setCurrentIndex(self._rows.index(self._catalog.row_of(model), 0))
+
+    def _on_folder_refused(self, text: str) -> None:
+        self._message.setText(text)
+        self._message.show()
+
+
+def open_web_page(address: str) -> None:
+    """Open a page in the user's browser."""
+    QDesktopServices.openUrl(QUrl(address))

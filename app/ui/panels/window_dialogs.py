@@ -1,0 +1,105 @@
+"""The windows that open from the menus; made when first asked for."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from PySide6.QtCore import Qt, QUrl
+from PySide6.QtGui import QAction, QDesktopServices
+from PySide6.QtWidgets import QDialog, QFileDialog, QWidget
+
+from app.core.errors import ErrorInfo
+from app.core.log import LogRing
+from app.ui.models.catalog_model import CatalogModel
+from app.ui.models.settings_model import SettingsModel
+from app.ui.panels.about_dialog import AboutDialog
+from app.ui.panels.log_view import LogView
+from app.ui.panels.models_dialog import ModelsDialog
+from app.ui.panels.settings_dialog import SettingsDialog
+from app.ui.panels.shortcuts_dialog import ShortcutsDialog
+from app.ui.panels.text_dialog import TextDialog, error_text
+
+
+class WindowDialogs:
+    """Opens each window once: asked again, it comes to the front. None of them blocks the work."""
+
+    def __init__(
+        self,
+        parent: QWidget,
+        *,
+        settings: SettingsModel,
+        catalog: CatalogModel,
+        ring: LogRing,
+        actions: Callable[[], Iterable[QAction]],
+    ) -> None:
+        """Keep what the windows need; `actions` are those whose keys are listed."""
+        self._parent = parent
+        self._settings = settings
+        self._catalog = catalog
+        self._ring = ring
+        self._actions = actions
+        self._open: dict[str, QDialog] = {}
+
+    def show_settings(self) -> None:
+        """What is set once."""
+        self._show("settings", lambda: SettingsDialog(self._settings, self._parent))
+
+    def show_models(self) -> None:
+        """Which models there are."""
+        self._show("models", lambda: ModelsDialog(self._catalog, self._parent))
+
+    def show_log(self) -> None:
+        """What was logged."""
+        self._show("log", lambda: LogView(self._ring, self._parent))
+
+    def show_about(self) -> None:
+        """Versions and licences."""
+        self._show("about", lambda: AboutDialog(self._parent))
+
+    def show_shortcuts(self) -> None:
+        """All keys."""
+        self._show("shortcuts", lambda: ShortcutsDialog(self._actions(), self._parent))
+
+    def show_error(self, error: ErrorInfo) -> None:
+        """Everything known about an error."""
+        self._show(
+            f"error {error.code}",
+            lambda: TextDialog(
+                title=self._parent.tr("What went wrong"),
+                heading=error.message,
+                text=error_text(error),
+                parent=self._parent,
+            ),
+        )
+
+    def close_all(self) -> None:
+        """Close what is open."""
+        for dialog in tuple(self._open.values()):
+            dialog.close()
+
+    def _show(self, key: str, make: Callable[[], QDialog]) -> None:
+        dialog = self._open.get(key)
+        if dialog is None:
+            dialog = make()
+            dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+            self._open[key] = dialog
+            dialog.destroyed.connect(lambda: self._open.pop(key, None))
+        dialog.show()
+        dialog.raise_()
+        dialog.activateWindow()
+
+
+def ask_picture(parent: QWidget, folder: Path) -> Path | None:
+    """Let the user choose a picture whose settings are to come back."""
+    chosen, _ = QFileDialog.getOpenFileName(
+        parent,
+        parent.tr("Choose a picture made with Headroom"),
+        str(folder),
+        parent.tr("Pictures (*.png)"),
+    )
+    return Path(chosen) if chosen else None
+
+
+def open_folder(folder: Path) -> bool:
+    """Show a folder in the file manager; it is made when it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
