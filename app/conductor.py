@@ -35,7 +35,7 @@ from app.core.log import forward_engine_log
 from app.core.queue_store import QueueStore
 from app.engine.client import EngineEnded, EngineMessage, StartEngine
 from app.engine.protocol import Hello
-from app.engine.session import EngineSession, death_error, death_sentence, run_summary
+from app.engine.session import SETUP_CODE, EngineSession, death_error, death_sentence
 from app.engine.slot import EngineSlot
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ MAX_ATTEMPTS = 3
 """After so many deaths of the engine on one job, the job is what kills it."""
 CLOSING_GRACE_S = 1.0
 """Closing the window does not wait for a long step; the job runs again after the next start."""
-_PERMANENT_ERRORS = frozenset({"engine.version"})
+_PERMANENT_ERRORS = frozenset({"engine.version", SETUP_CODE})
 """Ends of the engine that a new process would meet again."""
 _JobEvent = (
     PhaseStarted
@@ -271,6 +271,7 @@ class Conductor:
             engine.note_hello(now_s=self._clock())
         elif isinstance(message, EngineLog):
             forward_engine_log(message)
+            engine.note_log(message)
             self._emit(message)
         elif isinstance(message, EngineReady):
             engine.note_ready()
@@ -290,7 +291,6 @@ class Conductor:
                 self._queue.mark_saved(event.index)
                 self._queue_changed()
         elif isinstance(event, JobFinished):
-            log.info("%s", run_summary(self._queue.running, event))
             self._end_job(JobState.FINISHED)
         elif isinstance(event, JobCancelled):
             self._end_job(JobState.CANCELLED)
@@ -299,6 +299,8 @@ class Conductor:
             self._end_job(JobState.FAILED, error=event.error)
 
     def _on_engine_ended(self, engine: EngineSession | None, ended: EngineEnded) -> None:
+        if engine is not None:
+            ended = engine.explain(ended)
         phase = None if engine is None else engine.phase
         sentence = death_sentence(ended, phase)
         job = self._queue.running

@@ -505,6 +505,23 @@ def test_another_version_of_the_engine_fails_the_job_at_once(stage: Stage) -> No
     assert len(stage.engines.started) == 1
 
 
+def test_an_engine_that_says_why_it_cannot_start_fails_the_job_with_its_sentence(
+    expect_log: Callable[..., None],
+) -> None:
+    expect_log("no such device", logger="engine", level="CRITICAL")
+    stage = Stage(FakeEngines(ready=False))
+    stage.submit(make_job("a"))
+    stage.say(
+        HELLO, EngineLog(level=50, logger="app.engine", message="There is no such device.\nDetails")
+    )
+    stage.die(exit_code=1)
+    assert len(stage.engines.started) == 1
+    error = stage.jobs[0].error
+    assert error is not None
+    assert (error.code, error.message) == ("engine.setup", "There is no such device.")
+    assert error.details == "Details\nlast words"
+
+
 def test_an_engine_that_cannot_be_started_fails_the_job_with_the_reason() -> None:
     engines = FakeEngines()
     engines.failures = [OSError(12, "Cannot allocate memory")] * MAX_ATTEMPTS

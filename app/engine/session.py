@@ -1,13 +1,13 @@
 """What the app knows about one engine process while it lives, and the sentence when it dies."""
 
+import logging
 import signal
 import sys
 from dataclasses import replace
 
 from app.core.errors import EngineCrashedError, ErrorInfo
-from app.core.events import EngineEvent, JobFinished, PhaseFinished, PhaseStarted
+from app.core.events import EngineEvent, EngineLog, PhaseFinished, PhaseStarted
 from app.core.jobs import Job, Phase
-from app.core.units import format_bytes
 from app.engine.client import EngineClient, EngineEnded
 from app.engine.protocol import CancelJob, RunJob
 
@@ -15,6 +15,9 @@ HELLO_DEADLINE_S = 120.0
 """From the start of the process to its first message: Python alone, from a slow disk."""
 READY_DEADLINE_S = 300.0
 """From then on until it is ready: importing torch and waking the driver."""
+
+SETUP_CODE = "engine.setup"
+"""Something on this machine keeps the engine from starting: trying again does not help."""
 
 _WHERE = {
     None: "before it began the job",
@@ -46,6 +49,7 @@ class EngineSession:
         self.cancel_sent = False
         self.deadline_s: float | None = now_s + HELLO_DEADLINE_S
         self._loading = False
+        self._last_words = ""
 
     def note_hello(self, *, now_s: float) -> None:
         """It lives; what remains is importing torch."""
@@ -55,6 +59,18 @@ class EngineSession:
         """It takes jobs from now on."""
         self.ready = True
         self.deadline_s = None
+
+    def note_log(self, event: EngineLog) -> None:
+        """Remember what it says when it cannot go on."""
+        if event.level >= logging.CRITICAL:
+            self._last_words = event.message
+
+    def explain(self, ended: EngineEnded) -> EngineEnded:
+        """Its end, with its own reason when it could not start and said why."""
+        if self.ready or ended.error is not None or not self._last_words:
+            return ended
+        sentence, _, details = self._last_words.partition("\n")
+        return replace(ended, error=ErrorInfo(code=SETUP_CODE, message=sentence, details=details))
 
     def give(self, job: Job) -> None:
         """Send the job."""
@@ -90,20 +106,6 @@ class EngineSession:
         self.client.send(CancelJob(job_id=self.job_id))
         self.cancel_sent = True
         return True
-
-
-def run_summary(job: Job | None, event: JobFinished) -> str:
-    """A finished job in one line for the log; the prompt stays out of it."""
-    memory = event.memory
-    peak_bytes = memory.device_peak_bytes or memory.host_peak_rss_bytes
-    told = f"job {event.job_id} finished in {event.seconds:.2f} s, peak {format_bytes(peak_bytes)}"
-    if job is None:
-        return told
-    request = job.request
-    return (
-        f"{told}: {request.model}, {request.images} of {request.width_px} x {request.height_px} px,"
-        f" {request.steps} steps, guidance {request.guidance:g}, seed {request.seed}"
-    )
 
 
 def death_sentence(ended: EngineEnded, phase: Phase | None) -> str:

@@ -1,0 +1,77 @@
+"""The command line: generate, models, doctor; without a screen, Qt or torch in this process."""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+
+from app.cli.arguments import parse
+from app.cli.doctor import run_doctor
+from app.cli.generate import run_generate
+from app.cli.models import run_models
+from app.cli.report import write_json
+from app.core.errors import AppError, ErrorInfo, RequestError
+from app.core.log import set_up_logging
+from app.core.paths import app_paths
+
+EXIT_OK = 0
+EXIT_FAILURE = 1
+EXIT_ARGUMENTS = 2
+EXIT_INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
+
+def main(argv: list[str]) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: Arguments after the program's name.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A path may hold characters that the terminal's encoding lacks; that must not end the run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    # Also for errors of the parser itself, which has not told yet.
+    as_json = "--json" in argv
+    try:
+        return _run(argv)
+    except SystemExit as end:  # --help and --version
+        return end.code if isinstance(end.code, int) else EXIT_OK
+    except KeyboardInterrupt:
+        _tell(ErrorInfo(code="cancelled", message="Cancelled."), as_json=as_json)
+        return EXIT_INTERRUPTED
+    except RequestError as error:
+        _tell(error.info(), as_json=as_json)
+        return EXIT_ARGUMENTS
+    except AppError as error:
+        _tell(error.info(), as_json=as_json)
+        return EXIT_FAILURE
+    except BrokenPipeError:
+        # Whoever read our output has ended; Python must not complain about that at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+
+
+def _run(argv: list[str]) -> int:
+    arguments = parse(argv)
+    # A file of its own: two processes cannot rotate one file on Windows.
+    log_file = app_paths().log / "command-line.log"
+    console = sys.stderr if arguments.log_level <= logging.DEBUG else None
+    logs = set_up_logging(log_file, level=arguments.log_level, console=console)
+    try:
+        if arguments.generate is not None:
+            return run_generate(arguments.generate)
+        if arguments.verb == "models":
+            return run_models(as_json=arguments.as_json)
+        return run_doctor(as_json=arguments.as_json)
+    finally:
+        logs.close()
+
+
+def _tell(error: ErrorInfo, *, as_json: bool) -> None:
+    if as_json:
+        write_json({"event": "error", "code": error.code, "message": error.message})
+    else:
+        sys.stderr.write(f"headroom: {error.message}\n")

@@ -1,0 +1,186 @@
+"""What may be typed, and the sentences for what may not."""
+
+import argparse
+import logging
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from app import __version__
+from app.core.errors import RequestError
+
+_DEVICE = re.compile(r"auto|cpu|(cuda|xpu)(:\d{1,3})?")
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+_EPILOG = """\
+Without a verb the window opens; files named then are opened in it.
+
+exit codes: 0 done, 1 failed, 2 the arguments cannot be used, 130 interrupted with Ctrl+C
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateArguments:
+    """What `generate` was asked for; None means the model's or the user's default."""
+
+    prompt: str
+    model: str
+    width_px: int | None
+    height_px: int | None
+    steps: int | None
+    guidance: float | None
+    seed: int | None
+    images: int
+    out: str | None
+    device: str | None
+    metadata: bool | None
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """A whole command; `generate` is set for that verb only."""
+
+    verb: str
+    log_level: int
+    as_json: bool
+    generate: GenerateArguments | None = None
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """The command in the arguments.
+
+    Raises:
+        RequestError: They are none.
+        SystemExit: Help or version was asked for and has been shown.
+    """
+    found = _parser().parse_args(argv)
+    generate = None
+    if found.verb == "generate":
+        generate = GenerateArguments(
+            prompt=found.prompt,
+            model=found.model,
+            width_px=found.width,
+            height_px=found.height,
+            steps=found.steps,
+            guidance=found.guidance,
+            seed=found.seed,
+            images=found.images,
+            out=found.out,
+            device=found.device,
+            metadata=False if found.no_metadata else None,
+            as_json=found.json,
+        )
+    return Arguments(
+        verb=found.verb,
+        log_level=logging.getLevelNamesMapping()[found.log_level.upper()],
+        as_json=found.json,
+        generate=generate,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing: the caller knows how errors are to be told."""
+        sentence = message[:1].upper() + message[1:].rstrip(".")
+        raise RequestError(
+            f"{sentence}; see “{self.prog} --help”.",
+            code="request.arguments",
+            details=self.format_usage(),
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="headroom",
+        description="A desktop studio for FLUX.2, on the command line.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"headroom {__version__} (Python {platform.python_version()})",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    generate = verbs.add_parser("generate", help="make images of a prompt", allow_abbrev=False)
+    _add_generate(generate)
+    models = verbs.add_parser("models", help="list the models", allow_abbrev=False)
+    doctor = verbs.add_parser(
+        "doctor", help="say what is missing on this machine", allow_abbrev=False
+    )
+    for verb in (generate, models, doctor):
+        verb.add_argument("--json", action="store_true", help="JSON on stdout, for programs")
+        verb.add_argument(
+            "--log-level",
+            choices=_LOG_LEVELS,
+            default="info",
+            help="what the log file keeps; debug also goes to stderr (default: info)",
+        )
+    return parser
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what to draw")
+    parser.add_argument(
+        "--model",
+        default="demo",
+        metavar="NAME_OR_FOLDER",
+        help="a name that “headroom models” lists, or a folder (default: demo)",
+    )
+    for name, kind, what in (
+        ("width", _whole, "in pixels, 64 to 8192; rounded to a multiple of 16"),
+        ("height", _whole, "in pixels, 64 to 8192; rounded to a multiple of 16"),
+        ("steps", _whole, "denoising steps, 1 to 1000"),
+        ("guidance", _decimal, "guidance scale, 0 to 100; distilled models ignore it"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=kind, metavar="N", help=f"{what} (default: the model's)"
+        )
+    parser.add_argument(
+        "--seed",
+        type=_whole,
+        metavar="N",
+        help="of the first image, 0 to 2**64 - 1; image i has seed + i (default: random, and told)",
+    )
+    parser.add_argument(
+        "--images", type=_whole, default=1, metavar="N", help="how many, 1 to 64 (default: 1)"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE_OR_FOLDER",
+        help="a .png file, which is replaced, or a folder (default: the pictures folder)",
+    )
+    parser.add_argument(
+        "--device",
+        type=_device,
+        metavar="D",
+        help="auto, cpu, cuda, cuda:1, xpu, ... (default: as in the settings)",
+    )
+    parser.add_argument(
+        "--no-metadata", action="store_true", help="leave the settings out of the PNG"
+    )
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"“{text[:40]}” is not a whole number") from None
+
+
+def _decimal(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"“{text[:40]}” is not a number") from None
+
+
+def _device(text: str) -> str:
+    if _DEVICE.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(
+            f"“{text[:40]}” is no device: it is auto, cpu, cuda, cuda:1, xpu, ..."
+        )
+    return text

@@ -1,0 +1,177 @@
+"""Doctor: Python packages, what torch sees, and what the window needs.
+
+Torch and Qt are asked in processes of their own: a broken one may end its process, and this one
+must never load them.
+"""
+
+import ctypes
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from app.cli.check import Check, note, ok, problem
+from app.core.units import format_bytes
+
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "tokenizers",
+    "numpy",
+    "pillow",
+    "msgspec",
+)
+WINDOW_PACKAGES = ("PySide6-Essentials", "pyqtgraph")
+PATIENCE_S = 180.0
+"""The first import of torch from a slow disk takes minutes."""
+SET_UP_AGAIN = "Run “python -m installer run” in Headroom's folder, or install headroom again."
+QT_LIBRARIES = {
+    "libEGL.so.1": "libegl1",
+    "libGL.so.1": "libgl1",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libdbus-1.so.3": "libdbus-1-3",
+    "libfontconfig.so.1": "libfontconfig1",
+    "libxcb-cursor.so.0": "libxcb-cursor0",
+    "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
+    "libxcb-icccm.so.4": "libxcb-icccm4",
+    "libxcb-keysyms.so.1": "libxcb-keysyms1",
+    "libxcb-shape.so.0": "libxcb-shape0",
+    "libxcb-render-util.so.0": "libxcb-render-util0",
+}
+"""What Qt's xcb and Wayland platforms load on Linux, and Debian's names of the packages."""
+_TORCH_PROGRAM = """
+import json, torch
+devices = []
+for kind in ("cuda", "xpu"):
+    backend = getattr(torch, kind, None)
+    if backend is not None and backend.is_available():
+        for index in range(backend.device_count()):
+            properties = backend.get_device_properties(index)
+            devices.append([f"{kind}:{index}", properties.name, properties.total_memory])
+print(json.dumps({
+    "version": torch.__version__,
+    "cuda": torch.version.cuda,
+    "hip": torch.version.hip,
+    "threads": torch.get_num_threads(),
+    "devices": devices,
+}))
+"""
+_QT_PROGRAM = "import PySide6.QtWidgets, PySide6; print(PySide6.__version__)"
+
+
+def check_packages() -> list[Check]:
+    """Packages that the engine needs."""
+    versions: list[str] = []
+    missing: list[str] = []
+    for name in PACKAGES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return [problem("packages", f"Not installed: {', '.join(missing)}.", SET_UP_AGAIN)]
+    return [ok("packages", ", ".join(versions))]
+
+
+def check_torch(program: str = _TORCH_PROGRAM) -> list[Check]:
+    """What torch is built for and which devices it sees."""
+    output, failure = _ask(program)
+    if failure:
+        return [problem("torch", f"torch does not work: {failure}", SET_UP_AGAIN)]
+    told: dict[str, Any] = json.loads(output)
+    build = next(
+        (f"{name} {told[key]}" for key, name in (("cuda", "CUDA"), ("hip", "ROCm")) if told[key]),
+        "CPU",
+    )
+    devices = [
+        f"{device} {name} with {format_bytes(total_bytes)}"
+        for device, name, total_bytes in told["devices"]
+    ]
+    found = f"{told['version']} (built for {build}), {told['threads']} threads"
+    if devices:
+        return [ok("torch", f"{found}: {', '.join(devices)}")]
+    if build == "CPU":
+        return [ok("torch", f"{found}: the CPU only")]
+    return [
+        problem(
+            "torch",
+            f"{found}, but it sees no GPU.",
+            "Install the newest driver of your GPU and restart; if it stays, set up Headroom "
+            "again, which picks the torch build for the driver.",
+        )
+    ]
+
+
+def check_window() -> list[Check]:
+    """Whether the window can open: PySide6, and on Linux the libraries it loads."""
+    checks: list[Check] = []
+    output, failure = _ask(_QT_PROGRAM)
+    if failure:
+        checks.append(_window_trouble("qt", f"The window cannot open: {failure}", SET_UP_AGAIN))
+    else:
+        checks.append(ok("qt", f"PySide6 {output.strip()}"))
+    missing = missing_qt_libraries()
+    if missing:
+        packages = " ".join(QT_LIBRARIES[name] for name in missing)
+        checks.append(
+            _window_trouble(
+                "qt.libraries",
+                f"Missing: {', '.join(missing)}.",
+                f"On Debian or Ubuntu: sudo apt-get install {packages}; elsewhere, install the "
+                "packages that hold these files.",
+            )
+        )
+    elif sys.platform == "linux":
+        checks.append(ok("qt.libraries", "all there"))
+    return checks
+
+
+def missing_qt_libraries() -> list[str]:
+    """System libraries that Qt would not find; none but on Linux."""
+    if sys.platform != "linux":
+        return []
+    return [name for name in QT_LIBRARIES if not _loads(name)]
+
+
+def _loads(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def _window_trouble(name: str, found: str, remedy: str) -> Check:
+    """A problem where there is a screen; else only the command line is used, which works."""
+    if sys.platform == "linux" and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return note(name, f"{found} There is no screen here; the command line works.", remedy)
+    return problem(name, found, remedy)
+
+
+def _ask(program: str) -> tuple[str, str]:
+    """What a Python program printed, and "" or one line saying why it failed."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", program],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"it did not answer within {PATIENCE_S:.0f} s."
+    except OSError as error:
+        return "", f"Python cannot be started ({error.strerror or error})."
+    if done.returncode == 0:
+        return done.stdout, ""
+    last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+    return "", last[0]

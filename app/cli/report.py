@@ -1,0 +1,139 @@
+"""How a run is told: JSON lines for programs, a progress line and paths for people."""
+
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from app.core.errors import ErrorInfo
+from app.core.events import (
+    ConductorEvent,
+    EngineMemory,
+    EngineReady,
+    EngineState,
+    EngineStateChanged,
+    JobFinished,
+    Notice,
+    PhaseFinished,
+    PhaseStarted,
+    StepDone,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedImage:
+    """An image on disk; `index` is its number in the batch, from 0."""
+
+    index: int
+    seed: int
+    path: str
+
+
+class Report(ABC):
+    """Where a run is told. Images, notices and the end are told by name; the rest are events."""
+
+    @abstractmethod
+    def event(self, event: ConductorEvent) -> None:
+        """Something happened in the engine."""
+
+    @abstractmethod
+    def notice(self, notice: Notice) -> None:
+        """Something worth a sentence that is no failure."""
+
+    @abstractmethod
+    def image(self, image: SavedImage) -> None:
+        """An image is on disk."""
+
+    @abstractmethod
+    def done(self, event: JobFinished, *, images: int) -> None:
+        """Everything went well."""
+
+    @abstractmethod
+    def error(self, error: ErrorInfo) -> None:
+        """It did not."""
+
+
+class JsonReport(Report):
+    """One JSON object per line on stdout."""
+
+    def event(self, event: ConductorEvent) -> None:
+        """Engine states, phases and steps; the rest comes by name."""
+        line = _as_json(event)
+        if line is not None:
+            write_json(line)
+
+    def notice(self, notice: Notice) -> None:
+        """One line."""
+        write_json({"event": "notice", "code": notice.code, "message": notice.message})
+
+    def image(self, image: SavedImage) -> None:
+        """One line."""
+        write_json({"event": "image", **asdict(image)})
+
+    def done(self, event: JobFinished, *, images: int) -> None:
+        """The last line of a run that went well."""
+        write_json(
+            {
+                "event": "done",
+                "seconds": event.seconds,
+                "images": images,
+                "peak_device_bytes": event.memory.device_peak_bytes,
+                "peak_host_bytes": event.memory.host_peak_rss_bytes,
+            }
+        )
+
+    def error(self, error: ErrorInfo) -> None:
+        """The last line of a run that did not."""
+        write_json({"event": "error", "code": error.code, "message": error.message})
+
+
+def write_json(line: Mapping[str, Any]) -> None:
+    """One object on one line of stdout, in ASCII so that no locale can break it."""
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _as_json(event: ConductorEvent) -> dict[str, Any] | None:
+    match event:
+        case EngineReady():
+            return {"event": "engine", "state": EngineState.READY.value, **asdict(event)}
+        case EngineStateChanged(state=EngineState.READY):
+            return None  # EngineReady has said more.
+        case EngineStateChanged():
+            return {
+                "event": "engine",
+                "state": event.state.value,
+                "pid": event.pid,
+                "reason": event.reason,
+            }
+        case PhaseStarted():
+            return {
+                "event": "phase",
+                "phase": event.phase.value,
+                "state": "started",
+                "note": event.note,
+            }
+        case PhaseFinished():
+            return {
+                "event": "phase",
+                "phase": event.phase.value,
+                "state": "finished",
+                "seconds": event.seconds,
+                "memory": _memory(event.memory),
+            }
+        case StepDone():
+            return {
+                "event": "step",
+                "step": event.step,
+                "steps": event.steps,
+                "seconds": event.seconds,
+                "memory": _memory(event.memory),
+            }
+        case _:
+            return None
+
+
+def _memory(memory: EngineMemory) -> dict[str, int | None]:
+    return asdict(memory)
