@@ -84,9 +84,11 @@ class MainWindow(QMainWindow):
 
     Signals:
         close_confirmed(): The window is hidden, and the app is to end.
+        watched_changed(bool): Whether anyone can see the memory panel.
     """
 
     close_confirmed = Signal()
+    watched_changed = Signal(bool)
 
     def __init__(self, models: WindowModels) -> None:
         super().__init__()
@@ -291,6 +293,7 @@ class MainWindow(QMainWindow):
         models.status.queue_text_changed.connect(self._queue_label.setText)
         models.status.attention_wanted.connect(self._on_attention_wanted)
         models.status.tell()
+        self._memory_dock.visibilityChanged.connect(self.watched_changed)
         self._picture.use_settings.connect(models.studio.use)
 
     # What happens.

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QIntValidator, QPainter, QPaintEvent, QPen
+from PySide6.QtCore import QPointF, QRectF, QRegularExpression, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QRegularExpressionValidator
 from PySide6.QtWidgets import (
     QButtonGroup,
     QGridLayout,
@@ -179,5 +179,6 @@ class SizeEdit(QWidget):
         )
         line.setAlignment(Qt.AlignmentFlag.AlignCenter)
         # Any number may be typed; what becomes of it is said below the field.
-        line.setValidator(QIntValidator(0, 999_999, line))
+        # An int validator would never let an emptied line be finished.
+        line.setValidator(QRegularExpressionValidator(QRegularExpression("[0-9]{0,6}"), line))
         return line
