@@ -30,6 +30,7 @@ MEMORY = EngineMemory(
 HELLO = Hello(protocol_version=PROTOCOL_VERSION, app_version="0.1.0")
 
 OnRun = Callable[["FakeEngineClient", Job], None]
+OnCancel = Callable[["FakeEngineClient", str], None]
 
 
 class FakeEngineClient(EngineClient):
@@ -43,7 +44,14 @@ class FakeEngineClient(EngineClient):
         last_words: Delivered by `stop` before the end, as a real engine's last events are.
     """
 
-    def __init__(self, deliver: Deliver, *, pid: int, on_run: OnRun | None = None) -> None:
+    def __init__(
+        self,
+        deliver: Deliver,
+        *,
+        pid: int,
+        on_run: OnRun | None = None,
+        on_cancel: OnCancel | None = None,
+    ) -> None:
         self.commands: list[Command] = []
         self.alive = False
         self.ended_by = ""
@@ -52,6 +60,7 @@ class FakeEngineClient(EngineClient):
         self._deliver = deliver
         self._pid = pid
         self._on_run = on_run
+        self._on_cancel = on_cancel
 
     @property
     def pid(self) -> int | None:
@@ -64,6 +73,8 @@ class FakeEngineClient(EngineClient):
         self.commands.append(command)
         if isinstance(command, RunJob) and self._on_run is not None:
             self._on_run(self, command.job)
+        if isinstance(command, CancelJob) and self._on_cancel is not None:
+            self._on_cancel(self, command.job_id)
 
     def stop(self, *, grace_s: float = 3.0) -> None:
         self.stop_grace_s = grace_s
@@ -125,16 +136,28 @@ class FakeEngines:
         failures: Raised instead of starting, one per call, as long as there are some.
     """
 
-    def __init__(self, *, ready: bool = True, on_run: OnRun | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        ready: bool = True,
+        on_run: OnRun | None = None,
+        on_cancel: OnCancel | None = None,
+    ) -> None:
         self.started: list[FakeEngineClient] = []
         self.failures: list[OSError] = []
         self._ready = ready
         self._on_run = on_run
+        self._on_cancel = on_cancel
 
     def __call__(self, deliver: Deliver) -> EngineClient:
         if self.failures:
             raise self.failures.pop(0)
-        client = FakeEngineClient(deliver, pid=1000 + len(self.started), on_run=self._on_run)
+        client = FakeEngineClient(
+            deliver,
+            pid=1000 + len(self.started),
+            on_run=self._on_run,
+            on_cancel=self._on_cancel,
+        )
         self.started.append(client)
         client.start()
         if self._ready:
@@ -181,10 +204,10 @@ def events_of_run(job: Job, *, folder: str = "/pictures") -> list[EngineMessage]
 
 
 def finish_at_once(client: FakeEngineClient, job: Job) -> None:
-    """An `OnRun` that does the whole job."""
+    """An `OnRun` of an engine that does the whole job."""
     client.say(*events_of_run(job))
 
 
 def cancel_at_once(client: FakeEngineClient, job_id: str) -> None:
-    """What a real engine answers to CancelJob."""
+    """An `OnCancel` of an engine that obeys."""
     client.say(JobCancelled(job_id=job_id))
