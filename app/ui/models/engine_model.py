@@ -339,7 +339,6 @@ class EngineModel(QObject):
 
     def _on_job_ended(self, event: JobFinished | JobFailed | JobCancelled) -> None:
         if self._run is not None and self._run.job.id == event.job_id:
-            self._steps.drop()
             self._end_run()
         match event:
             case JobFinished():
@@ -373,6 +372,7 @@ class EngineModel(QObject):
 
     def _end_run(self) -> None:
         self._run = None
+        self._steps.drop()
         self._tick.stop()
 
     def _run_of(self, job_id: str) -> _Run | None:

@@ -59,8 +59,9 @@ def move_to_trash(path: Path) -> Path | None:
     Raises:
         OutputError: It cannot be moved there; the file is where it was.
     """
-    moved, trashed = QFile.moveToTrash(str(path))
-    if not moved:
+    # The static function with the same name answers differently in each PySide6.
+    file = QFile(str(path))
+    if not file.moveToTrash():
         raise OutputError(
             _tr(
                 "The picture {path} could not be moved to the trash; it is where it was. "
@@ -68,7 +69,8 @@ def move_to_trash(path: Path) -> Path | None:
             ).format(path=path),
             code="output.trash",
         )
-    return Path(trashed) if trashed else None
+    trashed = Path(file.fileName())
+    return trashed if trashed != path and trashed.exists() else None
 
 
 def restore_from_trash(trashed: Path, path: Path) -> None:

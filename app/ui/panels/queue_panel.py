@@ -47,6 +47,7 @@ class QueuePanel(QFrame):
     def _make_actions(self) -> None:
         tr = self.tr
         self.pause = self._action("pause", "pause", tr("&Pause queue"), "")
+        self._resume = self._action("resume", "play", tr("Resume"), tr("Start the jobs that wait"))
         self.move_up = self._action(
             "move_up", "up", tr("Run &earlier"), tr("Run the chosen job earlier"), "Alt+Up"
         )
@@ -123,6 +124,7 @@ class QueuePanel(QFrame):
         engine = self._engine
         for action, handler in {
             self.pause: self._on_pause,
+            self._resume: engine.resume,
             self.move_up: self._on_move_up,
             self.move_down: self._on_move_down,
             self.cancel: self._on_cancel,
@@ -173,7 +175,7 @@ class QueuePanel(QFrame):
                 else self.tr("{n} jobs from last time are waiting.").format(n=left)
             )
             if not self._from_last_time.isVisibleTo(self) or self._from_last_time.text != text:
-                self._from_last_time.show_message(text, actions=[self.pause])
+                self._from_last_time.show_message(text, actions=[self._resume])
 
     def _summary_text(self, waiting: int) -> str:
         parts: list[str] = []

@@ -330,6 +330,9 @@ class ImageView(QWidget):
 
 
 def _dropped_file(event: QDropEvent) -> Path | None:
-    urls = event.mimeData().urls()
-    local = next((url for url in urls if url.isLocalFile()), None)
-    return None if local is None else Path(local.toLocalFile())
+    """The first local file; a folder is not for the picture, and what is around it may want it."""
+    for url in event.mimeData().urls():
+        path = Path(url.toLocalFile())
+        if url.isLocalFile() and not path.is_dir():
+            return path
+    return None

@@ -82,6 +82,8 @@ class MessageBar(QFrame):
         for button in self._buttons:
             self._row.removeWidget(button)
             button.hide()
+            # It lives until the event loop turns; until then it must not pass for its successor.
+            button.setObjectName("")
             button.deleteLater()
         self._buttons = []
         for action in actions:
@@ -93,6 +95,7 @@ class MessageBar(QFrame):
             button.setAccessibleName(action.text().replace("&", ""))
             button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             self._row.insertWidget(self._row.count() - 1, button)
+            button.show()
             self._buttons.append(button)
 
     def _paint_icon(self) -> None:

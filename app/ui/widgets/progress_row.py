@@ -64,11 +64,7 @@ class ProgressRow(QWidget):
         self._elapsed.setText(text.elapsed)
         self._bar.set_fraction(text.fraction)
         self._bar.show()
-        self._cancel.setToolTip(
-            self.tr("Stop at once, without waiting for the step to end")
-            if progress.cancelling
-            else self.tr("Cancel the running picture (Esc)")
-        )
+        self._show_cancel(again=progress.cancelling)
         self._cancel.show()
 
     def show_outcome(self, text: str) -> None:
@@ -78,7 +74,15 @@ class ProgressRow(QWidget):
             label.setText("")
         self._bar.set_fraction(0.0)
         self._bar.hide()
+        self._show_cancel(again=False)
         self._cancel.hide()
+
+    def _show_cancel(self, *, again: bool) -> None:
+        self._cancel.setToolTip(
+            self.tr("Stop at once, without waiting for the step to end")
+            if again
+            else self.tr("Cancel the running picture (Esc)")
+        )
 
     def _label(self, name: str, role: str, description: str) -> QLabel:
         label = QLabel(self)

@@ -1,0 +1,76 @@
+"""Progress in words."""
+
+from dataclasses import replace
+
+import pytest
+
+from app.core.jobs import Phase
+from app.ui.models.engine_model import RunProgress
+from app.ui.models.progress_text import countable_seconds, progress_text
+from tests.ui.run_events import job
+
+DENOISING = RunProgress(
+    job=job(),
+    phase=Phase.DENOISE,
+    note="",
+    step=2,
+    steps=8,
+    seconds_per_step=0.5,
+    remaining_s=3.2,
+    elapsed_s=4.9,
+    cancelling=False,
+)
+
+
+def test_denoising_is_counted_in_steps():
+    text = progress_text(DENOISING)
+    assert text.phase == "Drawing"
+    assert text.step == "Step 2 of 8"
+    assert text.rate == "2.0 it/s"
+    assert text.remaining == "about 4 s left"
+    assert text.elapsed == "4 s"
+    assert text.fraction == 0.25
+
+
+def test_slow_steps_are_told_in_seconds_each():
+    assert progress_text(replace(DENOISING, seconds_per_step=2.5)).rate == "2.5 s/it"
+
+
+def test_speed_of_an_earlier_run_is_not_told_as_this_one_s():
+    assert progress_text(replace(DENOISING, step=0)).rate == ""
+
+
+def test_loading_names_the_model_and_counts_nothing():
+    progress = replace(
+        DENOISING,
+        job=job(model="/models/FLUX.2-klein-4B/"),
+        phase=Phase.LOAD,
+        remaining_s=None,
+    )
+    text = progress_text(progress)
+    assert text.phase == "Loading the model FLUX.2-klein-4B"
+    assert (text.step, text.rate, text.remaining, text.fraction) == ("", "", "", None)
+
+
+@pytest.mark.parametrize("phase", [None, *Phase])
+def test_every_phase_has_words_of_its_own(phase: Phase | None):
+    words = {one: progress_text(replace(DENOISING, phase=one)).phase for one in (None, *Phase)}
+    assert words[phase]
+    assert list(words.values()).count(words[phase]) == 1
+
+
+def test_cancelling_is_said_and_no_time_promised():
+    text = progress_text(replace(DENOISING, cancelling=True))
+    assert text.phase == "Cancelling"
+    assert text.remaining == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0 s"), (9.9, "9 s"), (12.3, "12 s"), (185, "3 min 05 s")]
+)
+def test_times_told_every_moment_are_whole(seconds: float, text: str):
+    assert countable_seconds(seconds) == text
+
+
+def test_less_than_a_second_is_said_so():
+    assert progress_text(replace(DENOISING, remaining_s=0.3)).remaining == "under 1 s left"
