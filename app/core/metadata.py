@@ -62,8 +62,10 @@ def record_from_json(text: str | bytes) -> ImageRecord | None:
     Keys of newer versions are ignored. None when the text is no record, or tells of a request
     that could never have been run: pictures come from anywhere.
     """
+    # Pillow's texts are of a class of its own, which the decoder does not take.
+    data = text if isinstance(text, bytes) else str(text)
     try:
-        record = msgspec.json.decode(text, type=ImageRecord)
+        record = msgspec.json.decode(data, type=ImageRecord)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     return None if record.request.problems() else record

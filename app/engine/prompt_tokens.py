@@ -57,8 +57,6 @@ class _TokenizerConfig(msgspec.Struct, frozen=True, kw_only=True):
     mask_token: _Token | None = None
     additional_special_tokens: tuple[_Token, ...] | None = None
     extra_special_tokens: tuple[_Token, ...] | dict[str, _Token] | None = None
-    add_bos_token: bool | None = None
-    add_eos_token: bool | None = None
 
     def named_tokens(self) -> dict[str, str]:
         """Tokens with a role; templates know them by these names."""
@@ -75,9 +73,10 @@ class _TokenizerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def other_tokens(self) -> tuple[str, ...]:
         """Special tokens without a role."""
-        extra = self.extra_special_tokens or ()
-        extra = tuple(extra.values()) if isinstance(extra, dict) else extra
-        return tuple(_text(token) for token in (*(self.additional_special_tokens or ()), *extra))
+        # The newer name goes before the older one.
+        tokens = self.extra_special_tokens or self.additional_special_tokens or ()
+        tokens = tuple(tokens.values()) if isinstance(tokens, dict) else tokens
+        return tuple(_text(token) for token in tokens)
 
 
 class PromptTokenizer:
@@ -89,11 +88,9 @@ class PromptTokenizer:
         self._dev = info.family is ModelFamily.DEV
         self._tokenizer = tokenizer
         self._template = template
-        self._config = _read_config(self._folder)
-        self._special_tokens = self._config.named_tokens()
-        _add_special_tokens(
-            tokenizer, [*self._special_tokens.values(), *self._config.other_tokens()]
-        )
+        config = _read_config(self._folder)
+        self._special_tokens = config.named_tokens()
+        _add_special_tokens(tokenizer, [*self._special_tokens.values(), *config.other_tokens()])
         # What the file says about padding and truncation would change the count.
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -168,13 +165,9 @@ class PromptTokenizer:
     def _added_tokens(self, text: str) -> int:
         """How many tokens the tokenizer puts around a text by itself."""
         begin = self._special_tokens.get("bos_token")
+        # A processor, unlike a tokenizer, looks whether the template has begun the text already.
         if self._dev and begin is not None and text.startswith(begin):
             return 0
-        config = self._config
-        if config.add_bos_token is not None or config.add_eos_token is not None:
-            return int(bool(config.add_bos_token) and config.bos_token is not None) + int(
-                bool(config.add_eos_token) and config.eos_token is not None
-            )
         return self._tokenizer.num_special_tokens_to_add(is_pair=False)
 
 
@@ -183,10 +176,12 @@ def _message(role: str, text: str) -> dict[str, Any]:
 
 
 def _read_config(folder: Path) -> _TokenizerConfig:
-    """tokenizer_config.json, over the special_tokens_map.json of older folders."""
-    older, path = folder / "special_tokens_map.json", folder / "tokenizer_config.json"
-    values = read_json(older) if older.is_file() else {}
-    return convert_config({**values, **read_json(path)}, _TokenizerConfig, path)
+    """tokenizer_config.json; in older folders special_tokens_map.json has the last word."""
+    path, older = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
+    values = read_json(path)
+    if values.get("added_tokens_decoder") is None and older.is_file():
+        values |= read_json(older)
+    return convert_config(values, _TokenizerConfig, path)
 
 
 def _text(token: _Token) -> str:

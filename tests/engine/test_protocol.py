@@ -1,0 +1,188 @@
+import io
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.errors import ErrorInfo, ProtocolError
+from app.core.events import (
+    EngineLog,
+    EngineMemory,
+    EngineReady,
+    ImageDone,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    Notice,
+    PhaseFinished,
+    PhaseStarted,
+    Preview,
+    StepDone,
+)
+from app.core.jobs import Job, JobState, OutputTarget, Phase
+from app.core.request import MAX_SEED, GenerationRequest
+from app.engine import protocol
+from app.engine.protocol import (
+    CancelJob,
+    Hello,
+    RunJob,
+    Shutdown,
+    decode,
+    encode,
+    read_message,
+)
+
+MEMORY = EngineMemory(
+    device_allocated_bytes=24 * 1024**3,
+    device_reserved_bytes=None,
+    device_peak_bytes=2**40,
+    host_rss_bytes=1,
+    host_peak_rss_bytes=2,
+)
+JOB = Job(
+    id="a1",
+    request=GenerationRequest(prompt="赤い円\0", seed=MAX_SEED, images=3),
+    model_folder="/models/ü",
+    output=OutputTarget(folder="/p", file="/p/out.png", metadata=False),
+    state=JobState.RUNNING,
+    saved=(0, 2),
+    attempts=1,
+    error=ErrorInfo(code="engine.crashed", message="It ended."),
+)
+MESSAGES = [
+    Hello(protocol_version=1, app_version="0.1.0"),
+    RunJob(job=JOB),
+    CancelJob(job_id="a1"),
+    Shutdown(),
+    EngineReady(pid=1, device="cpu", device_name="x", torch_version="2", diffusers_version="0"),
+    PhaseStarted(job_id="a1", phase=Phase.DENOISE, note="cached"),
+    PhaseFinished(job_id="a1", phase=Phase.LOAD, seconds=0.5, memory=MEMORY),
+    StepDone(
+        job_id="a1",
+        step=1,
+        steps=8,
+        seconds=0.1,
+        memory=MEMORY,
+        preview=Preview(width_px=2, height_px=1, rgb=b"\0\xff\1\2\3\4"),
+    ),
+    ImageDone(
+        job_id="a1",
+        index=0,
+        seed=MAX_SEED,
+        path=None,
+        problem=ErrorInfo(code="output.disk_full", message="Full."),
+        png=b"\x89PNG",
+    ),
+    Notice(job_id="a1", code="prompt.cut", message="Cut."),
+    JobFinished(job_id="a1", seconds=2.0, memory=MEMORY),
+    JobCancelled(job_id="a1"),
+    JobFailed(job_id="a1", error=ErrorInfo(code="x", message="y", traceback_text="z")),
+    EngineLog(level=30, logger="app", message="m"),
+]
+
+
+class Trickle(io.RawIOBase):
+    """A pipe that gives one byte at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._data = io.BytesIO(data)
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._data.read(min(1, size))
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_every_message_comes_back_equal(message: Any):
+    assert read_message(io.BytesIO(encode(message))) == message
+
+
+def test_every_message_of_the_protocol_is_tested():
+    names: dict[str, type] = vars(protocol)["_MESSAGES"]
+    assert {type(message) for message in MESSAGES} == set(names.values())
+
+
+def test_messages_follow_each_other_and_then_the_stream_ends():
+    stream = io.BytesIO(b"".join(encode(message) for message in MESSAGES))
+    assert [read_message(stream) for _ in MESSAGES] == MESSAGES
+    assert read_message(stream) is None
+
+
+def test_a_slow_pipe_gives_whole_messages():
+    stream = Trickle(encode(RunJob(job=JOB)))
+    assert read_message(stream) == RunJob(job=JOB)
+    assert read_message(stream) is None
+
+
+def test_stream_that_ends_in_a_frame_is_at_its_end():
+    data = encode(RunJob(job=JOB))
+    for length in range(len(data)):
+        assert read_message(io.BytesIO(data[:length])) is None
+
+
+def test_frame_is_length_then_name_and_message():
+    frame = encode(CancelJob(job_id="a1"))
+    assert struct.unpack("<I", frame[:4]) == (len(frame) - 4,)
+    assert msgspec.msgpack.decode(frame[4:]) == ["CancelJob", {"job_id": "a1"}]
+
+
+@dataclass(frozen=True)
+class Stranger:
+    pass
+
+
+def test_only_messages_of_the_protocol_are_sent():
+    impostor = type("Hello", (), {})()
+    for message in (Stranger(), "text", None, JOB, impostor):
+        with pytest.raises(ProtocolError, match="cannot be told"):
+            encode(message)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xc1",
+        b"not msgpack",
+        msgspec.msgpack.encode("Hello"),
+        msgspec.msgpack.encode(["Hello"]),
+        msgspec.msgpack.encode(["Unknown", {}]),
+        msgspec.msgpack.encode([5, {}]),
+        msgspec.msgpack.encode(["CancelJob", {}]),
+        msgspec.msgpack.encode(["CancelJob", {"job_id": 5}]),
+        msgspec.msgpack.encode(["Hello", {"protocol_version": "1", "app_version": "x"}]),
+        encode(Shutdown())[4:] + b"more",
+        b"\x91" * 100_000,
+    ],
+)
+def test_bytes_that_are_no_message_are_a_protocol_error(body: bytes):
+    with pytest.raises(ProtocolError) as caught:
+        decode(body)
+    assert caught.value.code == "engine.protocol"
+    assert "restarted" in caught.value.message
+
+
+def test_keys_of_another_version_are_ignored():
+    body = msgspec.msgpack.encode(["CancelJob", {"job_id": "a1", "reason": "new"}])
+    assert decode(body) == CancelJob(job_id="a1")
+
+
+def test_huge_frame_is_refused_before_it_is_read():
+    stream = io.BytesIO(struct.pack("<I", protocol.MAX_FRAME_BYTES + 1) + b"x")
+    with pytest.raises(ProtocolError) as caught:
+        read_message(stream)
+    assert "frame of" in caught.value.details
+    assert stream.read() == b"x"
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_a_message_or_a_protocol_error(body: bytes):
+    try:
+        message = decode(body)
+    except ProtocolError:
+        return
+    assert decode(encode(message)[4:]) == message
