@@ -4,6 +4,7 @@ The window is shown first; models are looked for, the engine is started and the 
 loaded behind it.
 """
 
+import importlib
 import logging
 import os
 import signal
@@ -11,13 +12,14 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal, Slot
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication
 
 from app import __version__
-from app.core.errors import ErrorInfo
+from app.core.errors import ErrorInfo, describe
 from app.core.log import LogSetup, install_excepthooks, set_up_logging
 from app.core.paths import AppPaths, app_paths
 from app.core.queue_store import QueueStore
@@ -42,6 +44,10 @@ from app.ui.models.status_model import StatusModel
 from app.ui.models.studio import Studio
 from app.ui.models.token_model import Count, TokenModel
 from app.ui.panels.error_dialog import ErrorDialog
+
+if TYPE_CHECKING:
+    from app.ui.models.monitor_model import MonitorModel
+    from app.ui.monitor_thread import MonitorThread
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +84,8 @@ class Application(QObject):
         self._logs = logs
         self._is_ending = False
         self._has_ended = False
+        self._monitor: MonitorModel | None = None
+        self._monitor_thread: MonitorThread | None = None
         self._background = Background(self)
         self._settings = SettingsModel(
             SettingsStore(paths.settings_file), paths.pictures, self._background, self
@@ -128,7 +136,7 @@ class Application(QObject):
         """A text for a bug report."""
         return diagnostics(
             settings=self._settings.settings,
-            sample=None,
+            sample=None if self._monitor is None else self._monitor.sample,
             engine=self._engine.ready,
             lines=self._logs.ring.lines(),
             qt_platform=QGuiApplication.platformName(),
@@ -162,6 +170,8 @@ class Application(QObject):
             return
         self._is_ending = self._has_ended = True
         self._tokens.stop()
+        if self._monitor_thread is not None:
+            self._monitor_thread.stop()
         if self._engine_thread.isRunning() and not self._engine_thread.stop():
             log.error("the engine thread does not end")
         self._results.stop()
@@ -191,9 +201,37 @@ class Application(QObject):
         self._tokens.set_prompt(self._form.form.prompt)
         self._engine_thread.start()
         self._engine_thread.warm_up()
+        self._background.run(load_graph_libraries, self._on_graph_loaded, self._on_graph_missing)
         for problem in (*self._settings.problems, self._store.problem, self._logs.problem):
             if problem:
                 self.window.show_notice(problem)
+
+    def _on_graph_loaded(self, _nothing: None) -> None:
+        if self._is_ending:
+            return
+        # Lazy: with numpy and pyqtgraph, these take as long to load as the rest of the window.
+        from app.ui.models.monitor_model import MonitorModel
+        from app.ui.monitor_thread import MonitorThread
+        from app.ui.panels.memory_panel import MemoryPanel
+
+        monitor = MonitorModel(parent=self)
+        thread = MonitorThread(parent=self)
+        thread.sampled.connect(monitor.on_sample)
+        monitor.engine_changed.connect(thread.set_engine)
+        self._engine_thread.event_received.connect(monitor.on_event)
+        if self._engine.ready is not None:
+            monitor.on_event(self._engine.ready)
+        panel = MemoryPanel(monitor)
+        panel.watched_changed.connect(thread.set_watched)
+        panel.said.connect(self.window.show_status)
+        panel.failed.connect(self.window.show_notice)
+        self.window.set_memory_panel(panel)
+        self._monitor, self._monitor_thread = monitor, thread
+        thread.start()
+
+    def _on_graph_missing(self, error: Exception) -> None:
+        log.error("the memory graph cannot be loaded: %s", error)
+        self.window.show_error(describe(error))
 
     def _start_engine(self, deliver: Deliver) -> EngineClient:
         # Read anew for each process: a device chosen meanwhile is used from then on.
@@ -222,6 +260,12 @@ class Application(QObject):
     def _flush(self) -> None:
         self._form.flush()
         self._settings.flush()
+
+
+def load_graph_libraries() -> None:
+    """Load what the memory graph needs; called in a thread, while the window is already there."""
+    for name in ("numpy", "pyqtgraph"):
+        importlib.import_module(name)
 
 
 def open_tokenizer(folder: Path) -> Count:

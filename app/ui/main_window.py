@@ -84,11 +84,9 @@ class MainWindow(QMainWindow):
 
     Signals:
         close_confirmed(): The window is hidden, and the app is to end.
-        watched_changed(bool): Whether anyone can see the memory panel.
     """
 
     close_confirmed = Signal()
-    watched_changed = Signal(bool)
 
     def __init__(self, models: WindowModels) -> None:
         super().__init__()
@@ -153,6 +151,11 @@ class MainWindow(QMainWindow):
         """Say something that is no failure."""
         self._error = None
         self._message.show_message(text, kind="notice")
+
+    @Slot(str)
+    def show_status(self, text: str) -> None:
+        """Say in passing what was done."""
+        self.statusBar().showMessage(text, TOLD_MS)
 
     # Building.
 
@@ -293,7 +296,6 @@ class MainWindow(QMainWindow):
         models.status.queue_text_changed.connect(self._queue_label.setText)
         models.status.attention_wanted.connect(self._on_attention_wanted)
         models.status.tell()
-        self._memory_dock.visibilityChanged.connect(self.watched_changed)
         self._picture.use_settings.connect(models.studio.use)
 
     # What happens.
@@ -308,7 +310,7 @@ class MainWindow(QMainWindow):
         by_field = {problem.field: problem.message for problem in reversed(problems)}
         self._settings.set_model_problem(by_field.get("model", ""))
         self._prompt.set_problem(by_field.get("prompt", ""))
-        self.statusBar().showMessage(problems[0].message, TOLD_MS)
+        self.show_status(problems[0].message)
 
     @Slot(object)
     def _on_progress_changed(self, progress: RunProgress | None) -> None:
@@ -343,7 +345,7 @@ class MainWindow(QMainWindow):
 
     def _copy_diagnostics(self) -> None:
         QGuiApplication.clipboard().setText(self._models.diagnostics())
-        self.statusBar().showMessage(self.tr("Diagnostics are on the clipboard."), TOLD_MS)
+        self.show_status(self.tr("Diagnostics are on the clipboard."))
 
     def _on_show_details(self) -> None:
         if self._error is not None:

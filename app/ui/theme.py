@@ -225,9 +225,11 @@ def set_role(widget: QWidget, role: str) -> None:
     if widget.property("role") == role:
         return
     widget.setProperty("role", role)
-    # Style sheets look at properties only when a widget is polished.
-    widget.style().unpolish(widget)
-    widget.style().polish(widget)
+    # Style sheets look at properties only when a widget is polished: before it is first shown, or
+    # here. Polishing one that is still being built would send it events too early.
+    if widget.testAttribute(Qt.WidgetAttribute.WA_WState_Polished):
+        widget.style().unpolish(widget)
+        widget.style().polish(widget)
 
 
 class _SvgIconEngine(QIconEngine):

@@ -35,7 +35,7 @@ PACKAGES = (
 )
 """What the app is built on, the most telling first."""
 LOG_LINES = 60
-_LICENCE_CHARACTERS = 60
+_LICENCE_CHARACTERS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,7 +58,9 @@ class AboutDialog(QDialog):
         table.setHeaderLabels([self.tr("Library"), self.tr("Version"), self.tr("Licence")])
         table.setRootIsDecorated(False)
         for one in components():
-            table.addTopLevelItem(QTreeWidgetItem([one.name, one.version, one.licence]))
+            item = QTreeWidgetItem([one.name, one.version, one.licence])
+            item.setToolTip(2, one.licence)
+            table.addTopLevelItem(item)
         for column in (0, 1):
             table.header().setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
         note = QLabel(

@@ -1,12 +1,12 @@
 """How to draw it: model, size, steps, guidance, seed, number of images."""
 
+from itertools import pairwise
 from pathlib import Path
 
 from PySide6.QtCore import QSignalBlocker, QSize, Qt
 from PySide6.QtWidgets import (
     QComboBox,
     QFileDialog,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -155,8 +155,6 @@ class SettingsPanel(QWidget):
         for field in (self._steps_field, self._guidance_field, self._images_field):
             field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
             numbers.addWidget(field, 1, Qt.AlignmentFlag.AlignTop)
-        line = QFrame(self)
-        line.setFixedHeight(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(12)
@@ -170,6 +168,19 @@ class SettingsPanel(QWidget):
         layout.addWidget(self._guidance_hint)
         layout.addWidget(self._seed_field)
         layout.addStretch(1)
+        # As they stand, from top to bottom; else Tab would follow the order they were made in.
+        stops = (
+            self._model,
+            self._add_folder,
+            self._demo_hint,
+            self._size,
+            self._steps,
+            self._guidance,
+            self._images,
+            self._seed,
+        )
+        for one, following in pairwise(stops):
+            self.setTabOrder(one, following)
 
     @property
     def get_model_button(self) -> QPushButton:

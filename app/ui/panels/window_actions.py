@@ -38,7 +38,7 @@ class WindowActions(QObject):
             icon="folder",
             tip=self.tr("Show where pictures are saved"),
         )
-        self.quit = self._made("quit", self.tr("&Quit"), _Keys.Quit)
+        self.quit = self._made("quit", self.tr("&Quit"), _Keys.Quit, fallback="Ctrl+Q")
         self.quit.setMenuRole(QAction.MenuRole.QuitRole)
         self.undo = self._edit("undo", self.tr("&Undo"), _Keys.Undo)
         self.redo = self._edit("redo", self.tr("&Redo"), _Keys.Redo)
@@ -55,11 +55,8 @@ class WindowActions(QObject):
             tip=self.tr("Size, steps and guidance the model was made for"),
         )
         self.settings = self._made(
-            "settings", self.tr("&Settings…"), _Keys.Preferences, icon="settings"
+            "settings", self.tr("&Settings…"), _Keys.Preferences, fallback="Ctrl+,", icon="settings"
         )
-        if self.settings.shortcut().isEmpty():
-            # Windows and some Linux desktops have no standard key for it.
-            self.settings.setShortcut(QKeySequence("Ctrl+,"))
         self.settings.setMenuRole(QAction.MenuRole.PreferencesRole)
 
     def _build_view(self) -> None:
@@ -121,6 +118,7 @@ class WindowActions(QObject):
         name: str,
         text: str,
         *keys: QKeySequence.StandardKey | str,
+        fallback: str = "",
         icon: str = "",
         tip: str = "",
     ) -> QAction:
@@ -136,5 +134,8 @@ class WindowActions(QObject):
             shortcuts += (
                 [QKeySequence(key)] if isinstance(key, str) else QKeySequence.keyBindings(key)
             )
+        if fallback and not shortcuts:
+            # Not every system has a customary key for everything.
+            shortcuts.append(QKeySequence(fallback))
         action.setShortcuts(shortcuts)
         return action
