@@ -1,0 +1,81 @@
+"""Which device the engine works on, and in which precision."""
+
+import platform
+import re
+from typing import Any
+
+import torch
+
+from app.core.errors import SetupError
+
+_CHOICE = re.compile(r"auto|cpu|(cuda|xpu)(:\d+)?")
+
+
+def pick_device(choice: str) -> torch.device:
+    """The device for "auto", "cpu", "cuda", "cuda:1", "xpu:0"; AMD's are "cuda" to torch.
+
+    Raises:
+        SetupError: There is no such device.
+    """
+    if not _CHOICE.fullmatch(choice):
+        raise SetupError(
+            f"“{choice}” is no device: choose auto, cpu, cuda:0 or xpu:0.", code="setup.device"
+        )
+    if choice == "auto":
+        for kind in ("cuda", "xpu"):
+            if _backend(kind).is_available():
+                return torch.device(kind, 0)
+        return torch.device("cpu")
+    if choice == "cpu":
+        return torch.device("cpu")
+    kind, _, number = choice.partition(":")
+    index = int(number or 0)
+    backend = _backend(kind)
+    count = backend.device_count() if backend.is_available() else 0
+    if index >= count:
+        raise SetupError(
+            f"The device {choice} was chosen in the settings, but this torch ({torch.__version__}) "
+            f"sees {count} such device(s): choose “auto”, or install the torch build of your GPU.",
+            code="setup.device",
+        )
+    return torch.device(kind, index)
+
+
+def device_name(device: torch.device) -> str:
+    """The device's name for people."""
+    if device.type == "cpu":
+        return platform.processor() or platform.machine() or "CPU"
+    return str(_backend(device.type).get_device_name(device))
+
+
+def run_dtype(device: torch.device, stored: torch.dtype) -> torch.dtype:
+    """The precision weights are run in: as stored on the CPU, bf16 on a GPU that has it."""
+    if device.type == "cpu":
+        return stored
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of a GPU that nobody uses, with what our own allocator could give back."""
+    backend = _backend(device.type)
+    backend.empty_cache()
+    free, _total = backend.mem_get_info(device)
+    return int(free)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done what it was told; the CPU always has."""
+    if device.type != "cpu":
+        _backend(device.type).synchronize(device)
+
+
+def release_cached_memory(device: torch.device) -> None:
+    """Give memory that no tensor uses back to the driver."""
+    if device.type != "cpu":
+        _backend(device.type).empty_cache()
+
+
+def _backend(kind: str) -> Any:  # noqa: ANN401 - torch.cuda or torch.xpu, which look alike
+    return torch.cuda if kind == "cuda" else torch.xpu

@@ -1,0 +1,183 @@
+"""Loading a model folder into one of diffusers' FLUX.2 pipelines."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from app.core.errors import AppError, ModelError
+from app.core.units import format_bytes
+from app.engine.devices import free_bytes, run_dtype
+from app.engine.embedding_cache import EmbeddingCache
+from app.engine.libraries import diffusers_class, transformers_class
+from app.engine.model_components import DEV, KLEIN, ModelFamily
+from app.engine.model_folder import ModelInfo, stored_dtypes
+from app.engine.out_of_memory import is_out_of_memory
+from app.engine.text_encoding import load_tokenizer
+
+log = logging.getLogger(__name__)
+
+ROOM_FACTOR = 1.2
+"""Free VRAM a GPU must have in relation to the weights; with less, networks are offloaded."""
+ModelKey = tuple[str, tuple[tuple[str, int, int], ...]]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LoadedModel:
+    """A model in memory, ready to run.
+
+    Attributes:
+        key: What was loaded; see `model_key`.
+        info: About the folder.
+        pipeline: Flux2KleinPipeline or Flux2Pipeline of diffusers.
+        device: It runs on.
+        embeddings: Of prompts it has encoded.
+        preview_matrix: See `app.engine.preview`; None until the first preview is wanted.
+    """
+
+    key: ModelKey
+    info: ModelInfo
+    pipeline: Any
+    device: torch.device
+    embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
+    preview_matrix: torch.Tensor | None = None
+
+
+def model_key(folder: Path) -> ModelKey:
+    """The folder with names, times and sizes of its files: the same key means the same model."""
+    files: list[tuple[str, int, int]] = []
+    # Not deeper: a model has no more, and the folder may turn out to be a whole disk.
+    for path in sorted((*folder.glob("*"), *folder.glob("*/*"))):
+        if path.is_file():
+            stat = path.stat()
+            files.append((str(path.relative_to(folder)), stat.st_mtime_ns, stat.st_size))
+    return str(folder), tuple(files)
+
+
+def load_model(
+    info: ModelInfo, key: ModelKey, device: torch.device, check: Callable[[], None]
+) -> LoadedModel:
+    """Read all components, move them to the device, and put the pipeline together.
+
+    Args:
+        info: From `inspect_model_folder`, which has checked the folder.
+        key: Of the folder.
+        device: To run on.
+        check: Called between components; may raise to stop the loading.
+
+    Raises:
+        ModelError: A component cannot be loaded.
+    """
+    dtypes = {
+        name: run_dtype(device, getattr(torch, stored))
+        for name, stored in stored_dtypes(info.folder).items()
+    }
+    layout = KLEIN if info.family is ModelFamily.KLEIN else DEV
+    text_encoder_class = transformers_class(layout.text_encoder_class)
+    steps: dict[str, Callable[[], Any]] = {
+        "scheduler": lambda: _load_scheduler(info.folder),
+        "tokenizer": lambda: load_tokenizer(info),
+        "text_encoder": lambda: _load_network(
+            text_encoder_class, info.folder / "text_encoder", dtype=dtypes["text_encoder"]
+        ),
+        "transformer": lambda: _load_network(
+            diffusers_class("Flux2Transformer2DModel"),
+            info.folder / "transformer",
+            torch_dtype=dtypes["transformer"],
+        ),
+        "vae": lambda: _load_network(
+            diffusers_class("AutoencoderKLFlux2"), info.folder / "vae", torch_dtype=dtypes["vae"]
+        ),
+    }
+    components: dict[str, Any] = {}
+    for name, load in steps.items():
+        check()
+        components[name] = _named(load, info.folder / name)
+    check()
+    if info.family is ModelFamily.KLEIN:
+        components["is_distilled"] = info.distilled
+    pipeline = diffusers_class(layout.pipeline_class)(**components)
+    pipeline.set_progress_bar_config(disable=True)
+    _place(pipeline, device)
+    return LoadedModel(key=key, info=info, pipeline=pipeline, device=device)
+
+
+def networks(pipeline: Any) -> tuple[Any, Any, Any]:  # noqa: ANN401 - a pipeline of diffusers
+    """Text encoder, transformer and autoencoder of a pipeline."""
+    return pipeline.text_encoder, pipeline.transformer, pipeline.vae
+
+
+def _place(pipeline: Any, device: torch.device) -> None:  # noqa: ANN401 - a pipeline of diffusers
+    """Put the weights on the device, or have each network go there only while it works."""
+    if device.type == "cpu":
+        return
+    weights_bytes = sum(
+        parameter.nbytes for network in networks(pipeline) for parameter in network.parameters()
+    )
+    free = free_bytes(device)
+    if weights_bytes * ROOM_FACTOR <= free:
+        pipeline.to(device)
+        return
+    log.info(
+        "weights of %s do not fit into %s of free VRAM: networks are offloaded in turn",
+        format_bytes(weights_bytes),
+        format_bytes(free),
+    )
+    pipeline.enable_model_cpu_offload(device=device)
+
+
+class _SchedulerIndex(msgspec.Struct, frozen=True):
+    scheduler: tuple[str, str]
+
+
+def _load_scheduler(folder: Path) -> Any:  # noqa: ANN401 - untyped library
+    index = msgspec.json.decode((folder / "model_index.json").read_bytes(), type=_SchedulerIndex)
+    return diffusers_class(index.scheduler[1]).from_pretrained(
+        str(folder / "scheduler"), local_files_only=True
+    )
+
+
+def _load_network(network_class: Any, folder: Path, **dtype: torch.dtype) -> Any:  # noqa: ANN401
+    network, report = network_class.from_pretrained(
+        str(folder),
+        local_files_only=True,
+        # Pickled weights can run any program when they are opened.
+        use_safetensors=True,
+        output_loading_info=True,
+        **dtype,
+    )
+    # The libraries fill what is missing with random numbers and only warn. An output head is
+    # not used here, and shares the input's weights in some encoders.
+    missing = sorted(name for name in report["missing_keys"] if "lm_head" not in name)
+    wrong = sorted(str(entry[0]) for entry in report.get("mismatched_keys") or ())
+    if missing or wrong:
+        raise ModelError(
+            f"The weights in {folder} are not those of its config.json: "
+            "download this folder again from the model's source.",
+            code="model.incomplete",
+            details=f"missing: {', '.join(missing[:5])}; of another shape: {', '.join(wrong[:5])}",
+        )
+    return network.eval()
+
+
+def _named(load: Callable[[], Any], folder: Path) -> Any:  # noqa: ANN401 - untyped library
+    """What `load` gives; errors of the libraries are told as one of ours that names the folder."""
+    try:
+        return load()
+    except AppError:
+        raise
+    # The libraries raise whatever they meet: OSError, ValueError, KeyError, SafetensorError.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        log.exception("%s cannot be loaded", folder)
+        raise ModelError(
+            f"The model's {folder.name} in {folder} cannot be loaded: "
+            "download this folder again from the model's source, unchanged.",
+            code="model.load_failed",
+            details=f"{type(error).__name__}: {error}",
+        ) from error

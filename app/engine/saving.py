@@ -1,0 +1,89 @@
+"""Saving a job's images, each with the record of how it was made."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from app.core.errors import AppError, ErrorInfo
+from app.core.events import EngineMemory, ImageDone
+from app.core.jobs import Job
+from app.core.metadata import ImageRecord
+from app.core.naming import NameFields
+from app.engine.model_folder import ModelInfo
+from app.engine.output import encode_png, write_png
+from app.engine.save_guard import SaveGuard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSaver:
+    """What the images of one job have in common.
+
+    Attributes:
+        job: They were made for.
+        info: About the model.
+        app_version: Of Headroom.
+        seconds: Per phase before saving.
+        memory: After the last phase before saving.
+        guard: Around each file.
+    """
+
+    job: Job
+    info: ModelInfo
+    app_version: str
+    seconds: dict[str, float]
+    memory: EngineMemory
+    guard: SaveGuard
+
+    def save(self, rgb: bytes, index: int) -> ImageDone:
+        """Write image `index`; what cannot be written is handed back as a whole PNG file."""
+        request = self.job.request
+        created = datetime.now().astimezone()
+        png = encode_png(
+            rgb,
+            width_px=request.width_px,
+            height_px=request.height_px,
+            record=self._record(index, created) if self.job.output.metadata else None,
+        )
+        naming = NameFields(
+            created=created,
+            seed=request.seed_of(index),
+            index=index,
+            model=self.info.name or self.info.folder.name,
+            prompt=request.prompt,
+            width_px=request.width_px,
+            height_px=request.height_px,
+            steps=request.steps,
+            job_id=self.job.id,
+        )
+        target = self.job.output
+        folder = Path(target.folder) if target.file is None else Path(target.file).parent
+        path: str | None = None
+        problem: ErrorInfo | None = None
+        try:
+            with self.guard.writing(folder):
+                path = str(write_png(png, target, naming))
+        except AppError as error:
+            problem = error.info()
+        return ImageDone(
+            job_id=self.job.id,
+            index=index,
+            seed=request.seed_of(index),
+            path=path,
+            problem=problem,
+            png=None if problem is None else png,
+        )
+
+    def _record(self, index: int, created: datetime) -> ImageRecord:
+        request = self.job.request
+        return ImageRecord(
+            request=request,
+            app_version=self.app_version,
+            model_label=self.info.label,
+            model_name=self.info.name,
+            index=index,
+            seed=request.seed_of(index),
+            seconds=self.seconds,
+            peak_device_bytes=self.memory.device_peak_bytes,
+            peak_host_bytes=self.memory.host_peak_rss_bytes,
+            created=created.isoformat(timespec="seconds"),
+        )

@@ -1,0 +1,168 @@
+"""The engine process: reads commands from stdin, works on one job at a time, tells on stdout.
+
+It ends by itself when its stdin closes, in whatever phase it is. torch is imported only after the
+app has been told that this process lives.
+"""
+
+import argparse
+import faulthandler
+import importlib.metadata
+import logging
+import os
+import queue
+import sys
+import threading
+from collections.abc import Sequence
+from io import FileIO
+
+from app import __version__
+from app.core.errors import AppError, ProtocolError
+from app.core.events import EngineReady
+from app.core.jobs import Job
+from app.engine.cancel import CancelFlag
+from app.engine.channel import ChannelLogHandler, EventChannel, take_over_stdio
+from app.engine.libraries import diffusers_class, go_offline, quieten
+from app.engine.protocol import (
+    PROTOCOL_VERSION,
+    CancelJob,
+    Hello,
+    RunJob,
+    Shutdown,
+    read_message,
+)
+from app.engine.save_guard import SaveGuard
+
+log = logging.getLogger(__name__)
+
+SAVE_PATIENCE_S = 0.7
+"""Within the second the process has to end in when its stdin closes."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the engine process until it is told to end, or its stdin closes.
+
+    Args:
+        argv: Arguments behind the program's name; `--engine-worker` among them is taken as read.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(prog="headroom --engine-worker")
+    parser.add_argument("--engine-worker", action="store_true", help="be the engine process")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:N or xpu:N")
+    device: str = parser.parse_args(argv).device
+    faulthandler.enable()
+    go_offline()
+    commands, events = take_over_stdio()
+    events.send(Hello(protocol_version=PROTOCOL_VERSION, app_version=__version__))
+    _set_up_logging(events)
+    worker = Worker(commands, events)
+    worker.start_reading()
+    try:
+        worker.work(device)
+    except AppError as error:
+        log.critical("%s", error)
+        return 1
+    except ImportError:
+        log.critical("torch or diffusers cannot be imported: install Headroom again", exc_info=True)
+        return 1
+    return 0
+
+
+class Worker:
+    """Two threads: one reads commands and acts on those that cannot wait, the other works."""
+
+    def __init__(self, commands: FileIO, events: EventChannel) -> None:
+        self._commands = commands
+        self._events = events
+        self._guard = SaveGuard()
+        self._jobs: queue.SimpleQueue[tuple[Job, CancelFlag] | None] = queue.SimpleQueue()
+        self._flags: dict[str, CancelFlag] = {}
+
+    def start_reading(self) -> None:
+        """Start the thread that reads commands."""
+        threading.Thread(target=self._read, name="engine-commands", daemon=True).start()
+
+    def work(self, device_choice: str) -> None:
+        """Import torch, then run jobs until told to end.
+
+        Raises:
+            SetupError: There is no such device.
+            ImportError: A library is missing or broken.
+        """
+        # Here and not above: they take a second and more, in which the app knows we live.
+        import torch
+
+        from app.engine.devices import device_name, pick_device
+        from app.engine.job_run import JobRunner
+
+        device = pick_device(device_choice)
+        quieten()
+        self._events.send(
+            EngineReady(
+                pid=os.getpid(),
+                device=str(device),
+                device_name=device_name(device),
+                torch_version=str(torch.__version__),
+                diffusers_version=importlib.metadata.version("diffusers"),
+            )
+        )
+        # Brings all that loading a model needs, while the user still types.
+        diffusers_class("Flux2KleinPipeline")
+        runner = JobRunner(device=device, send=self._events.send, guard=self._guard)
+        while (entry := self._jobs.get()) is not None:
+            job, flag = entry
+            runner.run(job, flag)
+            self._flags.pop(job.id, None)
+
+    def _read(self) -> None:
+        try:
+            while (command := read_message(self._commands)) is not None:
+                self._act(command)
+        except ProtocolError as error:
+            log.critical("a command cannot be understood (%s); the engine ends", error.details)
+            self._end(1)
+        except OSError as error:
+            log.critical("commands cannot be read (%s); the engine ends", error)
+            self._end(1)
+        self._end(0)
+
+    def _act(self, command: object) -> None:
+        match command:
+            case RunJob(job=job):
+                flag = self._flags[job.id] = CancelFlag()
+                self._jobs.put((job, flag))
+            case CancelJob(job_id=job_id):
+                flag = self._flags.get(job_id)
+                if flag is not None:
+                    flag.set()
+            case Shutdown():
+                for flag in tuple(self._flags.values()):
+                    flag.set()
+                self._jobs.put(None)
+            case _:
+                raise ProtocolError(
+                    "The engine was sent something that is no command; it will be restarted.",
+                    details=type(command).__name__,
+                )
+
+    def _end(self, exit_code: int) -> None:
+        """End the process now, whatever the other thread does, without leaving half a file."""
+        self._guard.close(SAVE_PATIENCE_S)
+        # Not sys.exit, which in this thread would end only the thread.
+        os._exit(exit_code)
+
+
+def _set_up_logging(events: EventChannel) -> None:
+    root = logging.getLogger()
+    errors = logging.StreamHandler(sys.stderr)
+    errors.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    errors.setLevel(logging.WARNING)
+    root.addHandler(errors)
+    root.addHandler(ChannelLogHandler(events))
+    root.setLevel(logging.WARNING)
+    logging.getLogger("app").setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,184 @@
+"""The small parts of the engine process."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.core.atomic import PARTIAL_PREFIX, PARTIAL_SUFFIX
+from app.core.errors import SetupError
+from app.core.jobs import Phase
+from app.engine.devices import pick_device, run_dtype
+from app.engine.embedding_cache import EmbeddingCache
+from app.engine.engine_memory import MemoryMeter
+from app.engine.model_folder import inspect_model_folder
+from app.engine.out_of_memory import is_out_of_memory, out_of_memory_error
+from app.engine.prompt_cut import prompt_cut_message
+from app.engine.save_guard import SaveGuard
+from tests.tiny_models import make_tiny_model
+
+CPU = torch.device("cpu")
+MIB = 1024**2
+
+
+def test_cache_drops_what_was_not_used_for_longest() -> None:
+    cache = EmbeddingCache(capacity_bytes=3 * 40)
+    for prompt in ("a", "b", "c"):
+        cache.put(prompt, torch.full((1, 2, 5), float(ord(prompt))))
+    assert cache.get("a") is not None
+    cache.put("d", torch.zeros(1, 2, 5))
+    assert [prompt in cache for prompt in "abcd"] == [True, False, True, True]
+    assert cache.get("b") is None
+
+
+def test_cache_keeps_a_copy_and_counts_a_replaced_entry_once() -> None:
+    cache = EmbeddingCache(capacity_bytes=2 * 40)
+    original = torch.zeros(1, 2, 5)
+    cache.put("a", original)
+    original += 1
+    kept = cache.get("a")
+    assert kept is not None
+    assert not kept.any()
+    for _ in range(5):
+        cache.put("a", original)
+    cache.put("b", original)
+    assert "a" in cache
+    assert "b" in cache
+
+
+def test_cache_keeps_one_entry_that_is_larger_than_it_is() -> None:
+    cache = EmbeddingCache(capacity_bytes=10)
+    cache.put("a", torch.zeros(1, 2, 5))
+    assert "a" in cache
+    cache.put("b", torch.zeros(1, 2, 5))
+    assert "a" not in cache
+    assert "b" in cache
+
+
+@pytest.mark.parametrize("choice", ["gpu", "cuda:x", "", "cpu:1", "cuda:-1"])
+def test_unknown_device_is_refused(choice: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        pick_device(choice)
+    assert caught.value.code == "setup.device"
+
+
+def test_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(SetupError, match="cuda:77"):
+        pick_device("cuda:77")
+
+
+def test_cpu_runs_weights_as_stored() -> None:
+    assert pick_device("cpu") == CPU
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        assert run_dtype(CPU, dtype) is dtype
+
+
+def test_meter_sees_a_peak_that_is_over() -> None:
+    meter = MemoryMeter(CPU)
+    meter.start_job()
+    before = meter.measure()
+    block = bytearray(b"x") * (96 * MIB)
+    held = meter.measure()
+    del block
+    after = meter.measure()
+    assert held.host_rss_bytes > before.host_rss_bytes + 64 * MIB
+    assert after.host_peak_rss_bytes >= held.host_rss_bytes
+    assert after.device_allocated_bytes is after.device_reserved_bytes is None
+    assert after.device_peak_bytes is None
+    meter.start_job()
+    assert meter.measure().host_peak_rss_bytes < after.host_peak_rss_bytes
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to ..."), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("not enough memory"), False),
+    ],
+)
+def test_running_out_of_memory_is_told_apart(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+def test_a_real_cpu_allocation_that_fails_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+
+
+def test_out_of_memory_names_phase_and_remedy() -> None:
+    error = out_of_memory_error(RuntimeError("full"), Phase.DENOISE, torch.device("cuda", 0))
+    assert error.code == "engine.out_of_memory"
+    assert error.message.startswith("The GPU's memory ran out while denoising: choose a smaller")
+    error = out_of_memory_error(MemoryError(), Phase.LOAD, CPU)
+    assert error.message.startswith("This computer's memory ran out while the model was loaded")
+    assert "smaller model" in error.message
+
+
+def test_guard_waits_for_the_file_that_is_being_written(tmp_path: Path) -> None:
+    guard = SaveGuard()
+    inside, finish = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with guard.writing(tmp_path):
+            inside.set()
+            finish.wait()
+            (tmp_path / "whole").touch()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    inside.wait()
+    closer = threading.Thread(target=guard.close, args=(60.0,))
+    closer.start()
+    finish.set()
+    closer.join()
+    assert (tmp_path / "whole").exists()
+    writer.join()
+
+
+def test_guard_removes_what_is_not_finished_in_time(tmp_path: Path) -> None:
+    guard = SaveGuard()
+    ours = tmp_path / f"{PARTIAL_PREFIX}{os.getpid()}-0{PARTIAL_SUFFIX}"
+    others = tmp_path / f"{PARTIAL_PREFIX}1-0{PARTIAL_SUFFIX}"
+    with guard.writing(tmp_path):
+        ours.touch()
+        others.touch()
+        guard.close(0.0)
+    assert not ours.exists()
+    assert others.exists()
+
+
+@pytest.fixture(scope="module")
+def infos(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return {
+        kind: inspect_model_folder(make_tiny_model(kind, tmp_path_factory.mktemp(kind)))
+        for kind in ("klein", "dev")
+    }
+
+
+@pytest.mark.parametrize("kind", ["klein", "dev"])
+def test_end_of_a_long_prompt_is_named(infos: Any, kind: str) -> None:
+    message = prompt_cut_message(infos[kind], "word " * 99 + "and a red hat")
+    assert message is not None
+    assert "reads 512" in message
+    assert "and a red hat”" in message
+
+
+@pytest.mark.parametrize("kind", ["klein", "dev"])
+def test_much_that_is_cut_is_shortened(infos: Any, kind: str) -> None:
+    message = prompt_cut_message(infos[kind], "word " * 2000)
+    assert message is not None
+    assert message.endswith("…”")
+    assert len(message) < 500
+
+
+def test_a_prompt_that_fits_needs_no_words(infos: Any) -> None:
+    assert prompt_cut_message(infos["klein"], "a red circle") is None
+    assert prompt_cut_message(infos["klein"], "x" * 300) is None
