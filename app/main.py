@@ -57,8 +57,13 @@ class Application(QObject):
 
     Attributes:
         window: Shown by `start`.
+        models: What the window shows.
+
+    Signals:
+        ended(): After `begin_end`, when all that was running has stopped.
     """
 
+    ended = Signal()
     _failed = Signal(object)
     _end_asked = Signal()
 
@@ -101,26 +106,22 @@ class Application(QObject):
             start_engine=start_engine or self._start_engine, store=self._store, parent=self
         )
         self._engine = EngineModel(self._engine_thread, self)
-        self._jobs = JobsModel(self._engine, self)
         self._results = ResultsModel(self._engine, self)
-        self._status = StatusModel(self._engine, self._results, self)
-        self._studio = Studio(self._form, self._catalog, self._settings, self._engine, self)
-        self.window = MainWindow(
-            WindowModels(
-                form=self._form,
-                catalog=self._catalog,
-                settings=self._settings,
-                tokens=self._tokens,
-                studio=self._studio,
-                engine=self._engine,
-                status=self._status,
-                jobs=self._jobs,
-                results=self._results,
-                layout=LayoutFile(paths.data / "window.json"),
-                ring=logs.ring,
-                diagnostics=self.diagnostics,
-            )
+        self.models = WindowModels(
+            form=self._form,
+            catalog=self._catalog,
+            settings=self._settings,
+            tokens=self._tokens,
+            studio=Studio(self._form, self._catalog, self._settings, self._engine, self),
+            engine=self._engine,
+            status=StatusModel(self._engine, self._results, self),
+            jobs=JobsModel(self._engine, self),
+            results=self._results,
+            layout=LayoutFile(paths.data / "window.json"),
+            ring=logs.ring,
+            diagnostics=self.diagnostics,
         )
+        self.window = MainWindow(self.models)
         self._connect()
 
     def start(self) -> None:
@@ -159,10 +160,10 @@ class Application(QObject):
         self.window.hide()
         self._tokens.stop()
         if self._engine_thread.isRunning():
-            self._engine_thread.finished.connect(self._qt.quit)
+            self._engine_thread.finished.connect(self.ended)
             self._engine_thread.request_stop()
         else:
-            self._qt.quit()
+            self.ended.emit()
 
     def end(self) -> None:
         """Wait for what is left and write what is unwritten; may be called twice."""
@@ -199,6 +200,7 @@ class Application(QObject):
     def _start_the_rest(self) -> None:
         self._catalog.refresh()
         self._tokens.set_prompt(self._form.form.prompt)
+        log.info("the window is up")
         self._engine_thread.start()
         self._engine_thread.warm_up()
         self._background.run(load_graph_libraries, self._on_graph_loaded, self._on_graph_missing)
@@ -296,6 +298,7 @@ def main(argv: list[str]) -> int:
     instance.opened.connect(application.take_files)
     instance.listen()
     _end_on_signals(application)
+    application.ended.connect(qt.quit)
     application.start()
     if files:
         QTimer.singleShot(0, application, lambda: application.take_files(files))
