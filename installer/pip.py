@@ -43,7 +43,8 @@ class PipOutput:
         if match := _COLLECT.search(line):
             return f"looking up {match[1]}"
         if match := _INSTALL.search(line):
-            return f"unpacking {match[1].count(',') + 1} packages"
+            count = match[1].count(",") + 1
+            return f"unpacking {count} packages" if count > 1 else f"unpacking {match[1]}"
         return ""
 
 

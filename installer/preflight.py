@@ -33,8 +33,8 @@ def check_writable(env: Environment) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        if error.filename is None:
-            error.filename = str(folder)
+        # The name that was tried is made up; the folder is what the user can do something about.
+        error.filename = str(folder)
         raise os_failure(error, doing="setting up") from error
 
 

@@ -170,7 +170,9 @@ def advice(manager: PackageManager | None, missing: Missing) -> str:
 
 def is_root() -> bool:
     """Whether packages can be installed without asking."""
-    return sys.platform != "win32" and os.geteuid() == 0
+    if sys.platform == "win32":
+        return False
+    return os.geteuid() == 0
 
 
 def install_packages(

@@ -77,17 +77,17 @@ def install_torch(pip: Pip, plan: TorchPlan, console: Console) -> str:
     console.detail("asking PyTorch's wheel index")
     try:
         found = _find(pip.env, plan)
-    except IndexUnreachableError as error:
-        return _without_index(pip, plan, console, f"PyTorch's index cannot be reached ({error})")
+    except IndexUnreachableError:
+        return _without_index(pip, plan, console, "PyTorch's wheel index cannot be reached")
     if found is None:
-        return _without_index(pip, plan, console, "PyTorch's index has no build for this Python")
+        return _without_index(pip, plan, console, "PyTorch's wheel index has no build for this Python")
     index, version = found
     try:
         pip.install(
             f"torch=={version}", "--index-url", index_url(index), doing="installing PyTorch"
         )
     except NetworkFailedError:
-        return _without_index(pip, plan, console, "PyTorch's index broke off")
+        return _without_index(pip, plan, console, "PyTorch's wheel index broke off")
     return plan.choice.reason
 
 
