@@ -35,6 +35,8 @@ class JobDelegate(QStyledItemDelegate):
         super().__init__(view)
         self._jobs = jobs
         self._view = view
+        # Read once: painting must not touch the disk. They follow the theme by themselves.
+        self._icons = {state: theme.icon(name, colour) for state, (name, colour) in _LOOKS.items()}
 
     def sizeHint(
         self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
@@ -64,7 +66,7 @@ class JobDelegate(QStyledItemDelegate):
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         _paint_background(painter, cell, state)
-        _paint_icon(painter, cell, job)
+        self._icons[job.state].paint(painter, _icon_area(cell))
         area = _text_area(cell)
         top = self._paint_heading(painter, area, job, fields.font)
         progress: RunProgress | None = index.data(PROGRESS_ROLE)
@@ -117,15 +119,9 @@ def _paint_background(painter: QPainter, cell: QRect, state: QStyle.StateFlag) -
     painter.drawRoundedRect(card, theme.RADIUS_PX - 2, theme.RADIUS_PX - 2)
 
 
-def _paint_icon(painter: QPainter, cell: QRect, job: Job) -> None:
-    name, colour = _LOOKS[job.state]
-    corner = QRect(
-        cell.left() + theme.SPACING_PX + 4,
-        cell.top() + theme.SPACING_PX + 1,
-        theme.ICON_PX,
-        theme.ICON_PX,
-    )
-    theme.icon(name, colour).paint(painter, corner)
+def _icon_area(cell: QRect) -> QRect:
+    gap = theme.SPACING_PX
+    return QRect(cell.left() + gap + 4, cell.top() + gap + 1, theme.ICON_PX, theme.ICON_PX)
 
 
 def _paint_progress(painter: QPainter, line: QRect, progress: RunProgress) -> None:
