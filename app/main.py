@@ -28,7 +28,7 @@ from app.engine.catalog import Catalog
 from app.engine.client import Deliver, EngineClient, StartEngine, engine_starter
 from app.ui import theme
 from app.ui.engine_thread import EngineThread
-from app.ui.main_window import MainWindow, WindowModels
+from app.ui.main_window import MainWindow
 from app.ui.models.background import Background
 from app.ui.models.catalog_model import CatalogModel
 from app.ui.models.diagnostics import diagnostics
@@ -43,6 +43,7 @@ from app.ui.models.single_instance import SingleInstance, server_name
 from app.ui.models.status_model import StatusModel
 from app.ui.models.studio import Studio
 from app.ui.models.token_model import Count, TokenModel
+from app.ui.models.window_models import WindowModels
 from app.ui.panels.error_dialog import ErrorDialog
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """The window: prompt and settings left, picture in the middle, memory and queue right."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QSize, Qt, Signal, Slot
@@ -14,7 +13,6 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import (
     QApplication,
-    QDockWidget,
     QFrame,
     QLabel,
     QMainWindow,
@@ -24,20 +22,12 @@ from PySide6.QtWidgets import (
 )
 
 from app.core.errors import ErrorInfo
-from app.core.log import LogRing
 from app.core.request import RequestProblem
 from app.core.settings import Settings
 from app.ui import theme
-from app.ui.models.catalog_model import CatalogModel
-from app.ui.models.engine_model import EngineModel, RunProgress
-from app.ui.models.jobs_model import JobsModel
-from app.ui.models.layout_file import LAYOUT_VERSION, Layout, LayoutFile
-from app.ui.models.request_model import RequestModel
-from app.ui.models.results_model import ResultsModel
-from app.ui.models.settings_model import SettingsModel
-from app.ui.models.status_model import StatusModel
-from app.ui.models.studio import Studio
-from app.ui.models.token_model import TokenModel
+from app.ui.models.engine_model import RunProgress
+from app.ui.models.layout_file import LAYOUT_VERSION, Layout
+from app.ui.models.window_models import WindowModels
 from app.ui.panels.close_dialog import CloseDialog
 from app.ui.panels.menus import fill_menu_bar
 from app.ui.panels.picture_panel import PicturePanel
@@ -47,7 +37,8 @@ from app.ui.panels.settings_panel import SettingsPanel
 from app.ui.panels.text_dialog import error_text
 from app.ui.panels.window_actions import WindowActions
 from app.ui.panels.window_dialogs import WindowDialogs, ask_picture, open_folder
-from app.ui.widgets.dock_title import DockTitle
+from app.ui.widgets.dock import Dock
+from app.ui.widgets.dropped_path import dropped_path
 from app.ui.widgets.edit_target import edit_focused
 from app.ui.widgets.message_bar import MessageBar
 
@@ -55,28 +46,6 @@ DEFAULT_SIZE = QSize(1280, 800)
 FORM_WIDTH_PX = 340
 SIDE_WIDTH_PX = 340
 TOLD_MS = 6000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WindowModels:
-    """Everything the window shows and changes.
-
-    Attributes:
-        diagnostics: Makes the text for a bug report.
-    """
-
-    form: RequestModel
-    catalog: CatalogModel
-    settings: SettingsModel
-    tokens: TokenModel
-    studio: Studio
-    engine: EngineModel
-    status: StatusModel
-    jobs: JobsModel
-    results: ResultsModel
-    layout: LayoutFile
-    ring: LogRing
-    diagnostics: Callable[[], str]
 
 
 class MainWindow(QMainWindow):
@@ -127,7 +96,7 @@ class MainWindow(QMainWindow):
 
     def set_memory_panel(self, panel: QWidget) -> None:
         """Put the memory panel in its place; it comes after the window, being slow to load."""
-        self._memory_dock.setWidget(_with_margins(panel, left=False))
+        self._memory_dock.set_content(panel)
 
     def open_files(self, files: tuple[str, ...]) -> None:
         """Come to the front and take what a second start was given."""
@@ -183,15 +152,17 @@ class MainWindow(QMainWindow):
         inside = QVBoxLayout(card)
         inside.setContentsMargins(1, 1, 1, 1)
         inside.addWidget(scroll)
-        left, right = Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
-        self._form_dock = self._dock("form_dock", self.tr("Prompt and settings"), card, left)
-        # Without it nothing can be done: it stays, and needs no title.
-        self._form_dock.setFeatures(QDockWidget.DockWidgetFeature.NoDockWidgetFeatures)
-        self._form_dock.setTitleBarWidget(QWidget(self._form_dock))
+        self._form_dock = Dock("form_dock", self.tr("Prompt and settings"), self, fixed=True)
+        self._form_dock.set_content(card)
+        self._memory_dock = Dock("memory_dock", self.tr("Memory"), self)
         empty = QFrame(self)
         theme.set_role(empty, "card")
-        self._memory_dock = self._dock("memory_dock", self.tr("Memory"), empty, right)
-        self._queue_dock = self._dock("queue_dock", self.tr("Queue"), self._queue, right)
+        self._memory_dock.set_content(empty)
+        self._queue_dock = Dock("queue_dock", self.tr("Queue"), self)
+        self._queue_dock.set_content(self._queue)
+        self.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, self._form_dock)
+        for dock in (self._memory_dock, self._queue_dock):
+            self.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
         centre = QWidget(self)
         middle = QVBoxLayout(centre)
         middle.setContentsMargins(0, 0, 0, 0)
@@ -218,17 +189,6 @@ class MainWindow(QMainWindow):
             views=[self._memory_dock.toggleViewAction(), self._queue_dock.toggleViewAction()],
         )
         self.menuBar().setObjectName("menu_bar")
-
-    def _dock(
-        self, name: str, title: str, content: QWidget, area: Qt.DockWidgetArea
-    ) -> QDockWidget:
-        dock = QDockWidget(title, self)
-        dock.setObjectName(name)
-        dock.setAccessibleName(title)
-        dock.setTitleBarWidget(DockTitle(dock))
-        dock.setWidget(_with_margins(content, left=area == Qt.DockWidgetArea.LeftDockWidgetArea))
-        self.addDockWidget(area, dock)
-        return dock
 
     def _arrange(self) -> None:
         """The sizes of a new window."""
@@ -432,22 +392,3 @@ class MainWindow(QMainWindow):
         # Gone at once for the user; the engine is ended behind it, without holding anything up.
         self.hide()
         self.close_confirmed.emit()
-
-
-def _with_margins(content: QWidget, *, left: bool) -> QWidget:
-    """Keep a dock's content off the window's edge: Qt lays docks right against it."""
-    gap = theme.SPACING_PX
-    around = QWidget()
-    row = QVBoxLayout(around)
-    row.setContentsMargins(gap if left else 0, 0, 0 if left else gap, 0)
-    row.addWidget(content)
-    return around
-
-
-def dropped_path(event: QDragEnterEvent | QDropEvent) -> Path | None:
-    """The picture or folder that is dropped; None for anything else."""
-    for url in event.mimeData().urls():
-        path = Path(url.toLocalFile())
-        if url.isLocalFile() and (path.suffix.lower() == ".png" or path.is_dir()):
-            return path
-    return None

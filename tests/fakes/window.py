@@ -8,7 +8,7 @@ from app.core.log import LogRing
 from app.core.settings import SettingsStore
 from app.engine.catalog import KNOWN_MODELS, CatalogEntry
 from app.engine.model_folder import inspect_model_folder
-from app.ui.main_window import MainWindow, WindowModels
+from app.ui.main_window import MainWindow
 from app.ui.models.background import Background
 from app.ui.models.catalog_model import CatalogModel
 from app.ui.models.engine_model import EngineModel
@@ -21,6 +21,7 @@ from app.ui.models.settings_model import SettingsModel
 from app.ui.models.status_model import StatusModel
 from app.ui.models.studio import Studio
 from app.ui.models.token_model import TokenModel
+from app.ui.models.window_models import WindowModels
 from tests.fakes.job_control import FakeJobControl
 from tests.fakes.model_folder import DEMO, DEV, KLEIN_4B, make_folder
 
