@@ -312,6 +312,30 @@ def test_copy_key_works_in_the_panel(panel, studio, qtbot):
     assert not QGuiApplication.clipboard().image().isNull()
 
 
+@pytest.mark.parametrize(
+    ("command", "key", "modifiers"),
+    [
+        ("zoom_in", Qt.Key.Key_Plus, Qt.KeyboardModifier.ControlModifier),
+        ("zoom_out", Qt.Key.Key_Minus, Qt.KeyboardModifier.ControlModifier),
+        (
+            "save_as",
+            Qt.Key.Key_S,
+            Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier,
+        ),
+        ("trash", Qt.Key.Key_Delete, Qt.KeyboardModifier.NoModifier),
+    ],
+)
+def test_keys_of_commands(panel, studio, qtbot, monkeypatch, command, key, modifiers):
+    monkeypatch.setattr(SavePictureDialog, "ask", lambda parent, suggestion: None)
+    monkeypatch.setattr(results_model, "move_to_trash", lambda path: None)
+    studio.run()
+    with qtbot.waitActive(panel):
+        panel.activateWindow()
+    view(panel).setFocus()
+    with qtbot.waitSignal(getattr(panel.commands, command).triggered):
+        qtbot.keyClick(view(panel), key, modifiers)
+
+
 def test_copy_prompt(panel, studio):
     studio.run()
     panel.commands.copy_prompt.trigger()

@@ -48,10 +48,20 @@ class PictureActions(QObject):
             self.tr("One pixel of the picture on one of the screen (1)"),
         )
         self.zoom_in = self._made(
-            "zoom_in", "zoom-in", self.tr("Zoom &in"), self.tr("Zoom in (+)"), keys.ZoomIn
+            "zoom_in",
+            "zoom-in",
+            self.tr("Zoom &in"),
+            self.tr("Zoom in (+)"),
+            keys.ZoomIn,
+            everywhere=True,
         )
         self.zoom_out = self._made(
-            "zoom_out", "zoom-out", self.tr("Zoom &out"), self.tr("Zoom out (-)"), keys.ZoomOut
+            "zoom_out",
+            "zoom-out",
+            self.tr("Zoom &out"),
+            self.tr("Zoom out (-)"),
+            keys.ZoomOut,
+            everywhere=True,
         )
         self.copy_image = self._made(
             "copy_image",
@@ -72,6 +82,7 @@ class PictureActions(QObject):
             self.tr("&Save as…"),
             self.tr("Save the picture to a file you choose"),
             keys.SaveAs,
+            everywhere=True,
         )
         self.show_in_folder = self._made(
             "show_in_folder",
@@ -132,13 +143,20 @@ class PictureActions(QObject):
         text: str,
         tip: str,
         shortcut: QKeySequence.StandardKey | None = None,
+        *,
+        everywhere: bool = False,
     ) -> QAction:
         action = QAction(theme.icon(icon), text, self)
         action.setObjectName(f"action_{name}")
         action.setToolTip(tip)
         if shortcut is not None:
-            action.setShortcut(QKeySequence(shortcut))
-            action.setShortcutContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            action.setShortcuts(shortcut)
+            # Keys that also mean something to a text or a list work in the panel only.
+            action.setShortcutContext(
+                Qt.ShortcutContext.WindowShortcut
+                if everywhere
+                else Qt.ShortcutContext.WidgetWithChildrenShortcut
+            )
             sequence = action.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
             action.setToolTip(f"{tip} ({sequence})" if not tip.endswith(")") else tip)
         return action
