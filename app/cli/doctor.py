@@ -6,7 +6,7 @@ from dataclasses import asdict
 from app.cli.check import Check, CheckState
 from app.cli.file_checks import check_disks, check_folders, check_models, check_settings
 from app.cli.machine_checks import check_app, check_gpus, check_memory, check_python
-from app.cli.package_checks import check_packages, check_torch, check_window
+from app.cli.package_checks import check_packages, check_qt, check_qt_libraries, check_torch
 from app.cli.report import write_json
 from app.core.paths import app_paths
 from app.core.settings import SettingsStore
@@ -45,7 +45,8 @@ def examine() -> tuple[Check, ...]:
         *check_folders(paths, settings),
         *check_disks(paths, settings),
         *check_models(settings),
-        *check_window(),
+        *check_qt(),
+        *check_qt_libraries(),
     )
 
 

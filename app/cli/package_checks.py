@@ -26,7 +26,6 @@ PACKAGES = (
     "pillow",
     "msgspec",
 )
-WINDOW_PACKAGES = ("PySide6-Essentials", "pyqtgraph")
 PATIENCE_S = 180.0
 """The first import of torch from a slow disk takes minutes."""
 SET_UP_AGAIN = "Run “python -m installer run” in Headroom's folder, or install headroom again."
@@ -61,7 +60,10 @@ print(json.dumps({
     "devices": devices,
 }))
 """
-_QT_PROGRAM = "import PySide6.QtWidgets, PySide6; print(PySide6.__version__)"
+_QT_PROGRAM = """
+import PySide6.QtSvg, PySide6.QtWidgets, pyqtgraph
+print("PySide6", PySide6.__version__ + ", pyqtgraph", pyqtgraph.__version__)
+"""
 
 
 def check_packages() -> list[Check]:
@@ -107,35 +109,30 @@ def check_torch(program: str = _TORCH_PROGRAM) -> list[Check]:
     ]
 
 
-def check_window() -> list[Check]:
-    """Whether the window can open: PySide6, and on Linux the libraries it loads."""
-    checks: list[Check] = []
+def check_qt() -> list[Check]:
+    """Whether PySide6 is there and loads."""
     output, failure = _ask(_QT_PROGRAM)
     if failure:
-        checks.append(_window_trouble("qt", f"The window cannot open: {failure}", SET_UP_AGAIN))
-    else:
-        checks.append(ok("qt", f"PySide6 {output.strip()}"))
-    missing = missing_qt_libraries()
-    if missing:
-        packages = " ".join(QT_LIBRARIES[name] for name in missing)
-        checks.append(
-            _window_trouble(
-                "qt.libraries",
-                f"Missing: {', '.join(missing)}.",
-                f"On Debian or Ubuntu: sudo apt-get install {packages}; elsewhere, install the "
-                "packages that hold these files.",
-            )
-        )
-    elif sys.platform == "linux":
-        checks.append(ok("qt.libraries", "all there"))
-    return checks
+        return [_window_trouble("qt", f"The window cannot open: {failure}", SET_UP_AGAIN)]
+    return [ok("qt", output.strip())]
 
 
-def missing_qt_libraries() -> list[str]:
-    """System libraries that Qt would not find; none but on Linux."""
+def check_qt_libraries() -> list[Check]:
+    """On Linux, the system libraries that Qt loads."""
     if sys.platform != "linux":
         return []
-    return [name for name in QT_LIBRARIES if not _loads(name)]
+    missing = [name for name in QT_LIBRARIES if not _loads(name)]
+    if not missing:
+        return [ok("qt.libraries", "all there")]
+    packages = " ".join(QT_LIBRARIES[name] for name in missing)
+    return [
+        _window_trouble(
+            "qt.libraries",
+            f"Missing: {', '.join(missing)}.",
+            f"On Debian or Ubuntu: sudo apt-get install {packages}; elsewhere, install the "
+            "packages that hold these files.",
+        )
+    ]
 
 
 def _loads(name: str) -> bool:
