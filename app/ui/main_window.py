@@ -73,8 +73,8 @@ class MainWindow(QMainWindow):
         self._picture = PicturePanel(models.engine, models.results, self)
         self._queue = QueuePanel(models.engine, models.jobs, self)
         self._message = MessageBar("window_message", self)
-        self._show_details = self._message_action("details", self.tr("&Details"))
-        self._copy_error = self._message_action("copy_error", self.tr("&Copy"))
+        self._show_details = self._message_action("message_details", self.tr("&Details"))
+        self._copy_error = self._message_action("copy_message", self.tr("&Copy"))
         self._dialogs = WindowDialogs(
             self,
             settings=models.settings,
@@ -137,6 +137,7 @@ class MainWindow(QMainWindow):
         column.setSpacing(gap * 2)
         column.addWidget(self._prompt, 1)
         column.addWidget(self._settings)
+        column.addStretch(0)
         scroll = QScrollArea(self)
         scroll.setObjectName("form_scroll")
         scroll.setAccessibleName(self.tr("Prompt and settings"))
@@ -174,6 +175,7 @@ class MainWindow(QMainWindow):
         bar = self.statusBar()
         bar.setObjectName("status_bar")
         bar.setSizeGripEnabled(False)
+        bar.setContentsMargins(gap, 0, gap, 0)
         for label, name, meaning in (
             (self._engine_label, "engine_label", self.tr("Engine")),
             (self._queue_label, "queue_label", self.tr("Queue")),
@@ -257,6 +259,7 @@ class MainWindow(QMainWindow):
         models.status.attention_wanted.connect(self._on_attention_wanted)
         models.status.tell()
         self._picture.use_settings.connect(models.studio.use)
+        self._picture.details_asked.connect(self._dialogs.show_error)
 
     # What happens.
 

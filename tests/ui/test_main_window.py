@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
 from pytestqt.qtbot import QtBot
 
 from app.core.errors import ErrorInfo
-from app.core.events import QueueChanged
+from app.core.events import JobFailed, JobFinished, QueueChanged
 from app.core.jobs import Job, JobState
 from app.core.metadata import ImageRecord, record_to_json
 from app.core.request import GenerationRequest
@@ -35,6 +35,7 @@ from app.ui.panels.prompt_panel import PromptEdit
 from app.ui.panels.settings_dialog import SettingsDialog
 from app.ui.panels.shortcuts_dialog import ShortcutsDialog
 from app.ui.panels.text_dialog import TextDialog
+from tests.fakes.engine import MEMORY
 from tests.fakes.widgets import child
 from tests.fakes.window import WindowParts
 
@@ -178,13 +179,37 @@ def test_settings_of_a_model_that_is_not_here_keep_the_chosen_one(
 def test_error_shows_details_and_can_be_copied(window: MainWindow, qtbot: QtBot):
     window.show_error(ErrorInfo(code="x.y", message="It broke.", details="because"))
     assert child(window, QLabel, "window_message_text").text() == "It broke."
-    action(window, "copy_error").trigger()
+    action(window, "copy_message").trigger()
     assert QGuiApplication.clipboard().text() == "It broke. [x.y]\n\nbecause"
-    action(window, "details").trigger()
+    action(window, "message_details").trigger()
     dialog = child(window, TextDialog, "text_dialog")
     assert dialog.isVisible()
     assert not dialog.isModal()
     dialog.close()
+
+
+def test_failed_job_shows_its_details(window: MainWindow, ready: WindowParts):
+    run(ready)
+    error = ErrorInfo(code="engine.x", message="It broke.", traceback_text="Traceback …")
+    ready.engine.on_event(JobFailed(job_id="job", error=error))
+    action(window, "details").trigger()
+    dialog = child(window, TextDialog, "text_dialog")
+    assert "Traceback …" in child(dialog, QPlainTextEdit, "text_dialog_text").toPlainText()
+    dialog.close()
+
+
+def test_finished_job_asks_for_attention_only_when_wanted(
+    window: MainWindow, ready: WindowParts, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+):
+    alerts: list[QWidget] = []
+    monkeypatch.setattr(QApplication, "alert", staticmethod(alerts.append))
+    for notify, active, expected in ((True, True, 0), (False, False, 0), (True, False, 1)):
+        monkeypatch.setattr(window, "isActiveWindow", lambda active=active: active)
+        ready.settings.update(notify_when_done=notify)
+        run(ready)
+        with qtbot.waitSignal(ready.status.attention_wanted):
+            ready.engine.on_event(JobFinished(job_id="job", seconds=1.0, memory=MEMORY))
+        assert len(alerts) == expected
 
 
 def drop(window: MainWindow, path: Path) -> bool:

@@ -226,3 +226,16 @@ def test_wheel_over_a_number_without_focus_changes_nothing(panel: SettingsPanel,
     steps.wheelEvent(event)
     assert steps.value() == before
     assert not event.isAccepted()
+
+
+def test_why_a_model_cannot_be_used_goes_away_with_the_choice(
+    panel: SettingsPanel, ready: WindowParts
+):
+    message = child(panel, QLabel, "model_message")
+    ready.form.set_model("klein-9b")
+    assert ready.form.form.model == "klein-9b"
+    missing = ready.catalog.row(3).model
+    ready.form.set_model(missing)
+    assert "Not installed" in message.text()
+    ready.form.set_model("demo")
+    assert not message.isVisible()

@@ -124,6 +124,10 @@ class CatalogModel(QAbstractListModel):
         """The row a request's model stands for; None when there is none."""
         return next((one for one in self._choices if one.model == model), None)
 
+    def row(self, number: int) -> ModelChoice:
+        """The row of this number."""
+        return self._choices[number]
+
     def row_of(self, model: str) -> int:
         """Number of that row; -1 when there is none."""
         return next((row for row, one in enumerate(self._choices) if one.model == model), -1)

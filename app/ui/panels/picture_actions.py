@@ -25,6 +25,7 @@ class PictureActions(QObject):
         trash: Move the file to the system's trash.
         undo_trash: Bring the last one back.
         retry: Queue the failed job again.
+        details: Tell everything that is known about the failure.
     """
 
     def __init__(self, parent: QObject) -> None:
@@ -112,6 +113,9 @@ class PictureActions(QObject):
         )
         self.retry = self._made(
             "retry", "reset", self.tr("Try &again"), self.tr("Queue the same settings again")
+        )
+        self.details = self._made(
+            "details", "info", self.tr("&Details"), self.tr("Show all that is known, to copy it")
         )
 
     @property

@@ -38,9 +38,11 @@ class PicturePanel(QFrame):
 
     Signals:
         use_settings: GenerationRequest that makes exactly the picture chosen or dropped.
+        details_asked: ErrorInfo of the failure the user wants to know more about.
     """
 
     use_settings = Signal(object)
+    details_asked = Signal(object)
 
     def __init__(
         self, engine: EngineModel, results: ResultsModel, parent: QWidget | None = None
@@ -49,6 +51,7 @@ class PicturePanel(QFrame):
         self._engine = engine
         self._results = results
         self._failed_job_id = ""
+        self._error: ErrorInfo | None = None
         self._preview: tuple[QImage, QSize] | None = None
         self._is_choosing = False
         self.setObjectName("picture_panel")
@@ -149,6 +152,7 @@ class PicturePanel(QFrame):
                 commands.zoom_in: self._zoom_in,
                 commands.zoom_out: self._zoom_out,
                 commands.retry: self._retry,
+                commands.details: self._ask_for_details,
             }
         )
         commands.follow.toggled.connect(self._on_follow_toggled)
@@ -201,9 +205,11 @@ class PicturePanel(QFrame):
 
     @Slot(object)
     def _on_job_failed(self, event: JobFailed) -> None:
-        self._failed_job_id = event.job_id
+        self._failed_job_id, self._error = event.job_id, event.error
         self._message.show_message(
-            event.error.message, kind="problem", actions=[self.commands.retry]
+            event.error.message,
+            kind="problem",
+            actions=[self.commands.retry, self.commands.details],
         )
         self._end_without_picture(self.tr("Failed"))
 
@@ -228,6 +234,11 @@ class PicturePanel(QFrame):
     def _retry(self) -> None:
         self._message.hide()
         self._engine.retry(self._failed_job_id)
+
+    @Slot()
+    def _ask_for_details(self) -> None:
+        if self._error is not None:
+            self.details_asked.emit(self._error)
 
     @Slot(bool)
     def _on_follow_toggled(self, checked: bool) -> None:  # noqa: FBT001 - Qt's signal

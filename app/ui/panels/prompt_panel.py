@@ -11,6 +11,8 @@ from app.ui.models.token_model import TokenCount, TokenModel
 from app.ui.widgets.field import Field
 
 CUT_SHOWN_CHARACTERS = 60
+TALLEST_PX = 400
+"""A prompt has at most 512 tokens; on a large screen the rest of the column stays free."""
 
 
 class PromptEdit(QPlainTextEdit):
@@ -73,6 +75,7 @@ class PromptPanel(QWidget):
             )
         )
         self._edit.setMinimumHeight(96)
+        self.setMaximumHeight(TALLEST_PX)
         self._edit.textChanged.connect(self._on_text_changed)
         self._field = Field(self.tr("&Prompt"), self._edit, name="prompt", parent=self)
         self._tokens = QLabel(self)

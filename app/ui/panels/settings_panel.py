@@ -37,6 +37,7 @@ class SettingsPanel(QWidget):
         self.setObjectName("settings_panel")
         self._form = form
         self._catalog = catalog
+        self._hint = ""
         self._model = QComboBox(self)
         self._size = SizeEdit(self)
         self._steps = CalmSpinBox(self)
@@ -167,7 +168,6 @@ class SettingsPanel(QWidget):
         layout.addLayout(numbers)
         layout.addWidget(self._guidance_hint)
         layout.addWidget(self._seed_field)
-        layout.addStretch(1)
         # As they stand, from top to bottom; else Tab would follow the order they were made in.
         stops = (
             self._model,
@@ -200,8 +200,11 @@ class SettingsPanel(QWidget):
                 spin.setValue(value)
         with QSignalBlocker(self._guidance):
             self._guidance.setValue(values.guidance)
-        if choice is not None and not choice.usable:
-            self._model_field.set_message(self._catalog.hint(choice))
+        hint = "" if choice is None or choice.usable else self._catalog.hint(choice)
+        if hint != self._hint:
+            # Else what was said about a folder just refused stays.
+            self._hint = hint
+            self._model_field.set_message(hint)
         self._show_guidance(choice)
         self._seed.set_seed(form.seed)
         self._seed.set_locked(locked=form.seed_locked)
