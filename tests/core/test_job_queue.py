@@ -106,3 +106,26 @@ def test_move_clamps_its_index_and_tells_whether_it_changed(
 ) -> None:
     assert queue.move("c", index) == (expected != "abc")
     assert order(queue) == expected
+
+
+def test_a_rerun_job_is_running_again_with_its_attempts(queue: JobQueue) -> None:
+    queue.take_next()
+    queue.rerun(attempts=1)
+    assert queue.running is not None
+    assert (queue.running.id, queue.running.attempts) == ("a", 1)
+    assert order(queue) == "abc"
+
+
+def test_a_waiting_job_that_is_cancelled_is_among_the_ended(queue: JobQueue) -> None:
+    assert queue.cancel_waiting("b")
+    assert not queue.cancel_waiting("b")
+    assert [job.id for job in queue.waiting] == ["a", "c"]
+    assert queue.snapshot()[-1].state is JobState.CANCELLED
+
+
+def test_waiting_and_ended_jobs_are_removed(queue: JobQueue) -> None:
+    queue.cancel_waiting("b")
+    assert queue.remove("a")
+    assert queue.remove("b")
+    assert not queue.remove("b")
+    assert order(queue) == "c"

@@ -10,6 +10,7 @@ import pytest
 
 from app.core.errors import ModelError
 from app.engine import model_folder
+from app.engine.model_checks import foreign_model
 from app.engine.model_folder import GuidanceKind, ModelFamily, inspect_model_folder, stored_dtypes
 from tests.fakes.model_folder import (
     DEMO,
@@ -271,6 +272,9 @@ class TestRefused:
         error = refused(folder, "model.not_flux2")
         assert name in error.message
         assert "FLUX.2 klein or dev" in error.message
+
+    def test_flux2_is_no_foreign_model(self):
+        assert foreign_model("Flux2KleinKVPipeline") is None
 
     def test_flux2_variant_we_cannot_run(self, folder: Path):
         change_json(folder / "model_index.json", _class_name="Flux2KleinKVPipeline")

@@ -291,6 +291,11 @@ class TestTemplates:
         template.unlink()
         assert opened(folder).count("x") == opened(tiny_dev).count("x")
 
+    def test_old_file_without_a_template_is_passed_over(self, tiny_dev: Path, tmp_path: Path):
+        folder = copied(tiny_dev, tmp_path)
+        (folder / "tokenizer" / "chat_template.json").write_text("{}")
+        assert opened(folder).count("x") == opened(tiny_dev).count("x")
+
     def test_what_transformers_offers_templates(self, demo_like: Path, tmp_path: Path):
         folder = copied(demo_like, tmp_path)
         (folder / "tokenizer" / "chat_template.jinja").write_text(

@@ -121,7 +121,7 @@ def test_folder_in_place_of_a_file(file: Path):
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(header=st.binary(max_size=200), tail=st.binary(max_size=20))
 def test_random_headers_are_refused(file: Path, header: bytes, tail: bytes):
