@@ -173,7 +173,7 @@ class ProcessEngineClient(EngineClient):
             return
         self.send(Shutdown())
         if not self.wait(grace_s):
-            log.warning("the engine (pid %d) does not end when asked and is terminated", self.pid)
+            log.info("the engine (pid %d) does not end when asked and is terminated", self.pid)
             process.terminate()
             if not self.wait(TERMINATE_GRACE_S):
                 process.kill()
