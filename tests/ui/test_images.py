@@ -119,7 +119,7 @@ def test_loader_skips_pictures_nobody_waits_for(qtbot, tmp_path: Path):
     loader, receiver = ImageLoader(), Receiver()
     loader.picture_loaded.connect(receiver.take)
     # The reader is held by a thumbnail of a large picture, so that all requests wait together.
-    large = write_png(tmp_path / "large.png", width_px=3000, height_px=2000)
+    large = write_png(tmp_path / "large.png", width_px=1000, height_px=1000)
     loader.load_thumbnail("large", large, 32)
     for number in range(20):
         loader.load_picture(str(number), path)

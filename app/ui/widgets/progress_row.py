@@ -1,6 +1,7 @@
 """One row that says what the engine is doing, how fast, and how long it still takes."""
 
 from PySide6.QtCore import Signal
+from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from app.ui import theme
@@ -76,6 +77,8 @@ class ProgressRow(QWidget):
         self._bar.hide()
         self._show_cancel(again=False)
         self._cancel.hide()
+        if self.isVisible():
+            QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, text))
 
     def _show_cancel(self, *, again: bool) -> None:
         self._cancel.setToolTip(
