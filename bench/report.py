@@ -18,9 +18,7 @@ def machine() -> dict[str, Any]:
     """Hardware and versions a figure depends on; nothing that names the machine or its user."""
     return {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": psutil.cpu_count(),
         "ram_bytes": psutil.virtual_memory().total,
         "gpu": None,
         "system": platform.platform(terse=True),

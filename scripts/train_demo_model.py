@@ -27,8 +27,8 @@ from scripts.demo_model.transformer_training import train_transformer  # noqa: E
 
 log = logging.getLogger("train_demo_model")
 
-AUTOENCODER_STEPS = 3200
-TRANSFORMER_STEPS = 6000
+AUTOENCODER_STEPS = 2400
+TRANSFORMER_STEPS = 7500
 FULL_TEXT_STEPS = 400
 
 

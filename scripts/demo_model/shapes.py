@@ -33,9 +33,9 @@ POSITIONS: dict[str, tuple[float, float]] = {
 }
 """Centre of the shape (x, y), as fractions of the picture's width and height."""
 
-POSITION_JITTER = 0.02
-SIZE_JITTER = 0.06
-COLOUR_JITTER = 5
+POSITION_JITTER = 0.01
+SIZE_JITTER = 0.03
+COLOUR_JITTER = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

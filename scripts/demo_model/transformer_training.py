@@ -41,10 +41,10 @@ from scripts.demo_model.training import (
 log = logging.getLogger(__name__)
 
 PAD_SAMPLES = 8
-TOKENS_PER_STEP = 64 * 64
-"""Image tokens in a step: 64 pictures of 128 px, or fewer larger ones."""
+TOKENS_PER_STEP = 36 * 64
+"""Image tokens in a step: 36 pictures of 128 px, or fewer larger ones."""
 POOL_PICTURES = {
-    (128, 128): 6000,
+    (128, 128): 4000,
     (96, 96): 500,
     (160, 160): 500,
     (192, 192): 300,
@@ -58,8 +58,8 @@ POOL_PICTURES = {
 }
 """Pictures kept encoded, by (width, height); they are replaced by new ones as training goes on."""
 MAIN_SIZE = (128, 128)
-MAIN_SHARE = 0.75
-REFRESH = 8
+MAIN_SHARE = 0.85
+REFRESH = 6
 
 
 @dataclass(slots=True)
