@@ -165,7 +165,7 @@ def infos(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.parametrize("kind", ["klein", "dev"])
 def test_end_of_a_long_prompt_is_named(infos: Any, kind: str) -> None:
-    message = prompt_cut_message(infos[kind], "word " * 99 + "and a red hat")
+    message = prompt_cut_message(infos[kind], "word " * 110 + "and a red hat")
     assert message is not None
     assert "reads 512" in message
     assert "and a red hat”" in message
