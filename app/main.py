@@ -44,7 +44,7 @@ from app.ui.models.status_model import StatusModel
 from app.ui.models.studio import Studio
 from app.ui.models.token_model import Count, TokenModel
 from app.ui.models.window_models import WindowModels
-from app.ui.panels.error_dialog import ErrorDialog
+from app.ui.panels.error_dialog import ErrorDialog, say_it_does_not_answer
 
 if TYPE_CHECKING:
     from app.ui.models.monitor_model import MonitorModel
@@ -131,7 +131,8 @@ class Application(QObject):
         QTimer.singleShot(0, self, self._start_the_rest)
 
     def take_files(self, files: Iterable[str]) -> None:
-        """Open what the command line or a second start named."""
+        """Open what the command line or a second start named, and come to the front."""
+        log.info("asked to the front")
         self.window.open_files(tuple(files))
 
     def diagnostics(self) -> str:
@@ -289,15 +290,17 @@ def main(argv: list[str]) -> int:
     qt.setApplicationVersion(__version__)
     qt.setDesktopFileName("headroom")
     qt.setQuitOnLastWindowClosed(False)
-    instance = SingleInstance(server_name(paths.data))
+    instance = SingleInstance(server_name(paths.data), paths.data / "instance.lock")
     files = [str(Path(name).absolute()) for name in argv]
-    if instance.hand_over(files):
-        return 0
+    if not instance.claim():
+        if instance.hand_over(files):
+            return 0
+        say_it_does_not_answer()
+        return 1
     logs = set_up_logging(paths.log_file, console=sys.stderr)
     application = Application(qt, paths, logs)
     restore_hooks = install_excepthooks(application.report)
     instance.opened.connect(application.take_files)
-    instance.listen()
     _end_on_signals(application)
     application.ended.connect(qt.quit)
     application.start()

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,7 +74,15 @@ sys.exit(app.__main__.main())
 )
 
 
-def seconds_to_window(code: str, environment: dict[str, str]) -> float:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One start: until the window was there, and how long the processor worked for that."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def start_once(code: str, environment: dict[str, str]) -> Start:
     """Start a process and wait until it tells that its window is there."""
     began_s = time.monotonic()
     result = subprocess.run(
@@ -85,7 +94,8 @@ def seconds_to_window(code: str, environment: dict[str, str]) -> float:
         check=True,
         timeout=TIMEOUT_S,
     )
-    return float(result.stdout.split()[0]) - began_s
+    shown_s, cpu_s = (float(word) for word in result.stdout.split()[:2])
+    return Start(wall_s=shown_s - began_s, cpu_s=cpu_s)
 
 
 def main() -> int:
@@ -93,8 +103,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=9)
     arguments = parser.parse_args()
-    ours_s: list[float] = []
-    bare_s: list[float] = []
+    ours: list[Start] = []
+    bare: list[Start] = []
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "HEADROOM_HOME": home}
         if sys.platform == "linux" and not (
@@ -102,10 +112,11 @@ def main() -> int:
         ):
             environment.setdefault("QT_QPA_PLATFORM", "offscreen")
         for number in range(arguments.runs + 1):
-            times_s = seconds_to_window(_BARE, environment), seconds_to_window(_OURS, environment)
+            starts = start_once(_BARE, environment), start_once(_OURS, environment)
             if number:
-                bare_s.append(times_s[0])
-                ours_s.append(times_s[1])
+                bare.append(starts[0])
+                ours.append(starts[1])
+    ours_s, bare_s = [one.wall_s for one in ours], [one.wall_s for one in bare]
     median_s, bare_median_s = statistics.median(ours_s), statistics.median(bare_s)
     figures = {
         "window_visible_s": round(median_s, 3),
@@ -115,8 +126,11 @@ def main() -> int:
         "ratio_to_bare": round(
             statistics.median(one / other for one, other in zip(ours_s, bare_s, strict=True)), 2
         ),
+        "cpu_s": round(statistics.median(one.cpu_s for one in ours), 3),
+        "bare_cpu_s": round(statistics.median(one.cpu_s for one in bare), 3),
         "runs": arguments.runs,
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "niceness": os.nice(0) if hasattr(os, "nice") else None,
         "platform": environment.get("QT_QPA_PLATFORM", "native"),
         "target_s": TARGET_S,
     }

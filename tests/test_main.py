@@ -1,5 +1,6 @@
 """The composition root: everything together, started and ended in order."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -176,23 +177,30 @@ def test_window_process_imports_no_torch():
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
-def test_real_process_ends_in_order_on_a_signal(tmp_path: Path):
-    home = tmp_path / "home"
-    environment = {**os.environ, "HEADROOM_HOME": str(home), "QT_QPA_PLATFORM": "offscreen"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-    )
-    log_file = home / "log" / "headroom.log"
+def wait_for_line(process: "subprocess.Popen[str]", log_file: Path, line: str) -> None:
+    """Wait until a process has logged something."""
     deadline_s = time.monotonic() + 60
-    while not (log_file.exists() and "window is up" in log_file.read_text("utf-8")):
+    while not (log_file.exists() and line in log_file.read_text("utf-8")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline_s
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
+def test_real_process_is_the_only_one_and_ends_in_order_on_a_signal(tmp_path: Path):
+    home = tmp_path / "home"
+    environment = {**os.environ, "HEADROOM_HOME": str(home), "QT_QPA_PLATFORM": "offscreen"}
+    command = [sys.executable, "-m", "app"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    log_file = home / "log" / "headroom.log"
+    wait_for_line(process, log_file, "window is up")
+    second = subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=60)
+    assert second.returncode == 0
+    wait_for_line(process, log_file, "asked to the front")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors

@@ -17,8 +17,10 @@ SECOND_START = """
 import sys
 from PySide6.QtCore import QCoreApplication
 from app.ui.models.single_instance import SingleInstance
+from pathlib import Path
 app = QCoreApplication([])
-sys.exit(0 if SingleInstance(sys.argv[1]).hand_over(sys.argv[2:]) else 3)
+second = SingleInstance(sys.argv[1], Path(sys.argv[2]))
+sys.exit(4 if second.claim() else 0 if second.hand_over(sys.argv[3:]) else 3)
 """
 
 
@@ -28,20 +30,37 @@ def name() -> str:
 
 
 @pytest.fixture
-def first(qapp: QApplication, name: str) -> Iterator[SingleInstance]:
-    made = SingleInstance(name)
-    assert made.listen()
+def lock_file(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "instance.lock"
+
+
+@pytest.fixture
+def first(qapp: QApplication, name: str, lock_file: Path) -> Iterator[SingleInstance]:
+    made = SingleInstance(name, lock_file)
+    assert made.claim()
     yield made
     made.close()
 
 
-def test_nobody_there_is_told_at_once(qapp: QApplication, name: str):
-    assert not SingleInstance(name).hand_over(["a.png"])
+def test_one_that_does_not_answer_is_told(qapp: QApplication, name: str, lock_file: Path):
+    assert not SingleInstance(name, lock_file).hand_over(["a.png"], patience_ms=0)
 
 
-def test_second_start_hands_over_its_files(first: SingleInstance, name: str, qtbot: QtBot):
+def test_claim_without_a_writable_folder_does_without(
+    qapp: QApplication, name: str, tmp_path: Path, expect_log
+):
+    expect_log("no single instance")
+    (tmp_path / "data").write_text("a file where a folder should be")
+    assert SingleInstance(name, tmp_path / "data" / "instance.lock").claim()
+
+
+def test_second_start_hands_over_its_files(
+    first: SingleInstance, name: str, lock_file: Path, qtbot: QtBot
+):
     with qtbot.waitSignal(first.opened, timeout=20_000) as opened:
-        second = subprocess.Popen([sys.executable, "-c", SECOND_START, name, "a.png", "ü 赤.png"])
+        second = subprocess.Popen(
+            [sys.executable, "-c", SECOND_START, name, str(lock_file), "a.png", "ü 赤.png"]
+        )
     assert opened.args == [("a.png", "ü 赤.png")]
     qtbot.waitUntil(lambda: second.poll() is not None, timeout=20_000)
     assert second.returncode == 0
@@ -70,13 +89,13 @@ def test_endless_message_is_cut_off(first: SingleInstance, name: str, qtbot: QtB
     socket.abort()
 
 
-def test_closing_twice_is_fine_and_frees_the_name(name: str, qapp: QApplication):
-    one = SingleInstance(name)
-    assert one.listen()
+def test_closing_twice_is_fine_and_frees_the_name(name: str, lock_file: Path, qapp: QApplication):
+    one, other = SingleInstance(name, lock_file), SingleInstance(name, lock_file)
+    assert one.claim()
+    assert not other.claim()
     one.close()
     one.close()
-    other = SingleInstance(name)
-    assert other.listen()
+    assert other.claim()
     other.close()
 
 

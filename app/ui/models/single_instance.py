@@ -7,13 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
-from PySide6.QtCore import QObject, Signal, Slot
+from PySide6.QtCore import QDeadlineTimer, QLockFile, QObject, QThread, Signal, Slot
 from PySide6.QtNetwork import QLocalServer, QLocalSocket
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_MS = 2000
 """The first instance answers from its event loop, which is never held up for so long."""
+PATIENCE_MS = 5000
+"""It may just have been started too, and not listen yet."""
+_RETRY_MS = 50
 MAX_MESSAGE_BYTES = 1 << 20
 _ANSWER = b"ok\n"
 
@@ -33,48 +36,61 @@ class SingleInstance(QObject):
 
     opened = Signal(object)
 
-    def __init__(self, name: str, parent: QObject | None = None) -> None:
+    def __init__(self, name: str, lock_file: Path, parent: QObject | None = None) -> None:
+        """Prepare; nobody knows of it before `claim`.
+
+        Args:
+            name: Of the socket, see `server_name`.
+            lock_file: Held while the instance lives: two starts at once cannot both be the first.
+            parent: Owner.
+        """
         super().__init__(parent)
         self._name = name
+        self._lock_file = lock_file
+        self._lock = QLockFile(str(lock_file))
+        # It is held for hours; one whose process is gone is taken over all the same.
+        self._lock.setStaleLockTime(0)
         self._server: QLocalServer | None = None
         self._received: dict[QLocalSocket, bytearray] = {}
 
-    def hand_over(self, files: Iterable[str]) -> bool:
-        """Give files to the instance that runs already.
+    def claim(self) -> bool:
+        """Be the one instance, and listen.
 
         Returns:
-            Whether there is one, and it has answered.
+            False when another one lives.
         """
-        socket = QLocalSocket()
-        socket.connectToServer(self._name)
-        if not socket.waitForConnected(TIMEOUT_MS):
-            return False
-        socket.write(msgspec.json.encode(tuple(files)) + b"\n")
-        socket.flush()
-        answer = b""
-        while not answer.endswith(b"\n") and socket.waitForReadyRead(TIMEOUT_MS):
-            answer += bytes(socket.readAll().data())
-        socket.disconnectFromServer()
-        return answer == _ANSWER
-
-    def listen(self) -> bool:
-        """Be the one instance.
-
-        Returns:
-            False when the socket cannot be made; the app then runs without this courtesy.
-        """
+        try:
+            self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            log.warning("no single instance: %s", error)
+            return True
+        if not self._lock.tryLock(0):
+            if self._lock.error() == QLockFile.LockError.LockFailedError:
+                return False
+            log.warning("no single instance: %s cannot be written", self._lock_file)
+            return True
+        # The socket's file of an instance that crashed.
+        QLocalServer.removeServer(self._name)
         server = QLocalServer(self)
         server.setSocketOptions(QLocalServer.SocketOption.UserAccessOption)
         if not server.listen(self._name):
-            # The file of an instance that crashed; nobody answered on it in hand_over().
-            QLocalServer.removeServer(self._name)
-            if not server.listen(self._name):
-                log.warning("no single instance: %s", server.errorString())
-                server.deleteLater()
-                return False
+            log.warning("no single instance: %s", server.errorString())
+            return True
         server.newConnection.connect(self._on_connection)
         self._server = server
         return True
+
+    def hand_over(self, files: Iterable[str], *, patience_ms: int = PATIENCE_MS) -> bool:
+        """Give files to the instance that lives; this blocks until it has answered.
+
+        Returns:
+            False when it does not answer.
+        """
+        message = msgspec.json.encode(tuple(files)) + b"\n"
+        deadline = QDeadlineTimer(patience_ms)
+        while not (answered := self._tell(message)) and not deadline.hasExpired():
+            QThread.msleep(_RETRY_MS)
+        return answered
 
     def close(self) -> None:
         """Listen no more; may be called twice."""
@@ -84,6 +100,20 @@ class SingleInstance(QObject):
         for socket in tuple(self._received):
             socket.abort()
         self._received.clear()
+        self._lock.unlock()
+
+    def _tell(self, message: bytes) -> bool:
+        socket = QLocalSocket()
+        socket.connectToServer(self._name)
+        if not socket.waitForConnected(TIMEOUT_MS):
+            return False
+        socket.write(message)
+        socket.flush()
+        answer = b""
+        while not answer.endswith(b"\n") and socket.waitForReadyRead(TIMEOUT_MS):
+            answer += bytes(socket.readAll().data())
+        socket.disconnectFromServer()
+        return answer == _ANSWER
 
     @Slot()
     def _on_connection(self) -> None:

@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QWidget
+from PySide6.QtCore import QCoreApplication, Qt
+from PySide6.QtWidgets import QMessageBox, QWidget
 
 from app.core.errors import ErrorInfo
 from app.ui.panels.text_dialog import TextDialog, error_text
@@ -36,3 +36,15 @@ class ErrorDialog(TextDialog):
     @classmethod
     def _on_finished(cls, _result: int) -> None:
         cls._open = False
+
+
+def say_it_does_not_answer() -> None:
+    """Told by a second start when the first one hangs; two at once would need the memory twice."""
+    QMessageBox.critical(
+        None,
+        "Headroom",
+        QCoreApplication.translate(
+            "ErrorDialog",
+            "Headroom is running already, but does not answer. End it, then start it again.",
+        ),
+    )
