@@ -5,8 +5,11 @@ an engine sees neither Qt nor the command line.
 """
 
 import faulthandler
+import logging
+import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 VERBS = ("generate", "doctor", "models")
 _TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
@@ -20,11 +23,9 @@ def main() -> int:
         faulthandler.enable()
     arguments = sys.argv[1:]
     if "--engine-worker" in arguments:
-        # Lazy: each start loads only its own part.
-        from app.engine.worker import main as engine_main
-
-        return engine_main(arguments)
+        _run_engine(arguments)
     if is_command(arguments):
+        # Lazy here and below: each start loads only its own part.
         from app.cli import main as command_main
 
         return command_main(arguments)
@@ -42,6 +43,18 @@ def is_command(arguments: list[str]) -> bool:
     if first.startswith("-"):
         return first in _TOP_LEVEL_OPTIONS
     return first in VERBS or not Path(first).exists()
+
+
+def _run_engine(arguments: list[str]) -> NoReturn:
+    from app.engine.worker import main as engine_main
+
+    exit_code = engine_main(arguments)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Unloading torch takes seconds on a busy machine, in which the window waits to close, and
+    # there is nothing left to save.
+    os._exit(exit_code)
 
 
 def _open_window(arguments: list[str]) -> int:
