@@ -1,6 +1,7 @@
 """The models the app knows by name, and the folders the user added."""
 
 import difflib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,9 +116,10 @@ class Catalog:
         known = _KNOWN_BY_NAME.get(name.lower())
         if known is not None:
             return self._installed(known)
-        path = Path(name).expanduser()
-        if name and (path.exists() or path.name != name):
-            return inspect_model_folder(path)
+        # Not the methods of paths, which raise for an unknown user and for long names.
+        path = os.path.expanduser(name)
+        if name and (os.path.exists(path) or Path(path).name != name):
+            return inspect_model_folder(Path(path))
         near = difflib.get_close_matches(name.lower(), _KNOWN_BY_NAME, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(_KNOWN_BY_NAME)}."
         raise ModelError(

@@ -1,6 +1,7 @@
 """What is in a model folder: told apart by its configs, checked by its files' headers."""
 
 import enum
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,10 +98,14 @@ def inspect_model_folder(folder: Path) -> ModelInfo:
     Raises:
         ModelError: The folder is no FLUX.2 model in diffusers layout, or is incomplete.
     """
-    folder = folder.expanduser().absolute()
-    layout, index = _pipeline(folder)
-    configs = read_configs(folder, layout)
-    weights = _read_all_weights(folder)
+    # Not the path's own method, which raises for an unknown user.
+    folder = Path(os.path.expanduser(folder)).absolute()
+    try:
+        layout, index = _pipeline(folder)
+        configs = read_configs(folder, layout)
+        weights = _read_all_weights(folder)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
     check_weights(folder, configs, weights)
     return _describe(folder, layout, index, configs, sum(w.file_bytes for w in weights.values()))
 
@@ -120,7 +125,7 @@ def _read_all_weights(folder: Path) -> dict[str, ComponentWeights]:
 
 def _pipeline(folder: Path) -> tuple[PipelineLayout, _ModelIndex]:
     """The pipeline that runs the folder, by its model_index.json."""
-    if not folder.exists():
+    if not os.path.exists(folder):  # Not the path's own method, which raises for long names.
         raise ModelError(
             f"There is no model folder {folder}: check the path, or choose the folder again.",
             code="model.missing",
@@ -155,17 +160,10 @@ def _not_flux2(folder: Path, class_name: str) -> ModelError:
 
 def _no_index(folder: Path) -> ModelError:
     """Say what a folder without model_index.json seems to be."""
-    try:
-        inside = sorted(path.parent for path in folder.glob("*/model_index.json"))
-        # A folder of the Hugging Face cache keeps the model under snapshots/<commit>.
-        inside += sorted(path.parent for path in folder.glob("snapshots/*/model_index.json"))
-        names = {path.name.lower() for path in folder.iterdir()}
-    except OSError as error:
-        return ModelError(
-            f"The folder {folder} cannot be read ({error.strerror or error}): "
-            "check its permissions.",
-            code="model.unreadable",
-        )
+    inside = sorted(path.parent for path in folder.glob("*/model_index.json"))
+    # A folder of the Hugging Face cache keeps the model under snapshots/<commit>.
+    inside += sorted(path.parent for path in folder.glob("snapshots/*/model_index.json"))
+    names = {path.name.lower() for path in folder.iterdir()}
     if len(inside) == 1:
         reason = f"is not a model folder itself, but the one inside it is: choose {inside[0]}"
     elif inside:
@@ -185,6 +183,13 @@ def _no_index(folder: Path) -> ModelError:
     else:
         reason = f"holds no model: {GET_A_FOLDER}"
     return ModelError(f"The folder {folder} {reason}.", code="model.not_a_model")
+
+
+def _unreadable(folder: Path, error: OSError) -> ModelError:
+    return ModelError(
+        f"The folder {folder} cannot be read ({error.strerror or error}): check its permissions.",
+        code="model.unreadable",
+    )
 
 
 def _describe(

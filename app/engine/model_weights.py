@@ -73,6 +73,8 @@ def read_weights(folder: Path, stem: str) -> ComponentWeights:
 
 
 def _weight_files(folder: Path, stem: str) -> tuple[Path, ...]:
+    if not folder.is_dir():
+        raise missing_file(folder)
     single = folder / f"{stem}.safetensors"
     if single.is_file():
         return (single,)

@@ -123,6 +123,8 @@ class TestResolve:
             ("devv", "did you mean dev?"),
             ("qqq", "known are demo, klein-4b"),
             ("", "known are demo"),
+            ("x" * 5000, "known are demo"),
+            ("a\0b", "known are demo"),
         ],
     )
     def test_unknown_name_gets_a_hint(self, name: str, hint: str):

@@ -216,6 +216,17 @@ class TestRefused:
     def test_missing_folder(self, tmp_path: Path):
         refused(tmp_path / "none", "model.missing")
 
+    @pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "~nobody-of-this-name/x"])
+    def test_path_that_cannot_be(self, tmp_path: Path, name: str):
+        refused(tmp_path / name, "model.missing")
+        with pytest.raises(ModelError, match="There is no model folder"):
+            inspect_model_folder(Path(name))
+
+    def test_dtypes_of_a_missing_component(self, folder: Path):
+        shutil.rmtree(folder / "vae")
+        with pytest.raises(ModelError, match="lacks its folder"):
+            stored_dtypes(folder)
+
     def test_file_instead_of_a_folder(self, folder: Path):
         error = refused(folder / "model_index.json", "model.not_a_folder")
         assert "diffusers layout" in error.message
