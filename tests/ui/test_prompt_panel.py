@@ -1,7 +1,7 @@
 """The prompt: undo, token count, buttons."""
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QMimeData, Qt, QUrl
 from PySide6.QtWidgets import QLabel, QPlainTextEdit, QPushButton
 from pytestqt.qtbot import QtBot
 
@@ -99,3 +99,12 @@ def test_control_enter_adds_no_line(panel: PromptPanel, qtbot: QtBot):
     assert edit.toPlainText() == ""
     qtbot.keyClick(edit, Qt.Key.Key_Return)
     assert edit.toPlainText() == "\n"
+
+
+def test_dropped_files_are_left_to_the_window(panel: PromptPanel):
+    edit = child(panel, PromptEdit, "prompt_edit")
+    files, text = QMimeData(), QMimeData()
+    files.setUrls([QUrl.fromLocalFile("/picture.png")])
+    text.setText("a ring")
+    assert not edit.canInsertFromMimeData(files)
+    assert edit.canInsertFromMimeData(text)
