@@ -128,8 +128,8 @@ def _engine_text(engine: EngineReady | None) -> str:
 
 
 def _licence(metadata: importlib.metadata.PackageMetadata) -> str:
-    for key in ("License-Expression", "License"):
-        text = metadata[key] if key in metadata else ""
+    told = [metadata[key] for key in ("License-Expression", "License") if key in metadata]
+    for text in told:
         # Some put the whole licence text there.
         if text and text.upper() != "UNKNOWN" and len(text) <= _LICENCE_CHARACTERS:
             return text
