@@ -1,5 +1,6 @@
 """Loading a model folder into one of diffusers' FLUX.2 pipelines."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,13 +49,19 @@ class LoadedModel:
 
 
 def model_key(folder: Path) -> ModelKey:
-    """The folder with names, times and sizes of its files: the same key means the same model."""
+    """The folder with names, times and sizes of its files: the same key means the same model.
+
+    A folder that cannot be read has no files here; what is wrong with it `inspect_model_folder`
+    says better.
+    """
     files: list[tuple[str, int, int]] = []
-    # Not deeper: a model has no more, and the folder may turn out to be a whole disk.
-    for path in sorted((*folder.glob("*"), *folder.glob("*/*"))):
-        if path.is_file():
-            stat = path.stat()
-            files.append((str(path.relative_to(folder)), stat.st_mtime_ns, stat.st_size))
+    # ValueError: a path with a zero byte.
+    with contextlib.suppress(OSError, ValueError):
+        # Not deeper: a model has no more, and the folder may turn out to be a whole disk.
+        for path in sorted((*folder.glob("*"), *folder.glob("*/*"))):
+            if path.is_file():
+                stat = path.stat()
+                files.append((str(path.relative_to(folder)), stat.st_mtime_ns, stat.st_size))
     return str(folder), tuple(files)
 
 

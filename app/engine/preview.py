@@ -28,6 +28,8 @@ def fit_preview_matrix(model: LoadedModel) -> torch.Tensor:
     with torch.no_grad():
         encoded = autoencoder.encode(picture.to(model.device, autoencoder.dtype))
         latents = encoded.latent_dist.mode().float().cpu()  # (1, c, h, w)
+    # Where networks are offloaded in turn, the text encoder is next and wants the room.
+    model.pipeline.maybe_free_model_hooks()
     scale = _FIT_SIZE_PX // latents.shape[-1]
     colours = torch.nn.functional.avg_pool2d(picture, scale)
     inputs = _with_offset(latents[0].flatten(1).T).double()  # (h * w, c + 1)

@@ -60,6 +60,7 @@ def test_key_is_the_same_until_a_file_changes(tmp_path: Path) -> None:
 
 def test_key_of_a_folder_that_is_not_there_is_no_error(tmp_path: Path) -> None:
     assert model_key(tmp_path / "none") == (str(tmp_path / "none"), ())
+    assert model_key(tmp_path / "zero\0byte")[1] == ()
 
 
 def test_missing_tensor_is_refused_instead_of_made_up(tmp_path: Path) -> None:
