@@ -4,7 +4,9 @@ import random
 
 from scripts.demo_model.shapes import POSITIONS, Scene
 
-CENTER_WORDS = ("at the center", "in the center", "in the middle", "at the centre")
+CENTER_PLACES = ("at the center", "in the center", "in the middle", "at the centre")
+CENTER_WORDS = ("center", "middle", "centre")
+SIZE_WORDS = {"small": ("small", "little", "tiny"), "big": ("big", "large", "huge")}
 
 
 def canonical_caption(scene: Scene) -> str:
@@ -17,7 +19,7 @@ def canonical_caption(scene: Scene) -> str:
 
 def _place(scene: Scene, rng: random.Random) -> str:
     if scene.position == "center":
-        return rng.choice(CENTER_WORDS)
+        return rng.choice(CENTER_PLACES)
     if scene.position in ("left", "right"):
         return rng.choice(
             (
@@ -48,7 +50,7 @@ def random_caption(scene: Scene, rng: random.Random) -> str:
 
 
 def _varied_caption(scene: Scene, rng: random.Random) -> str:
-    size = "" if rng.random() < 0.25 else rng.choice((scene.size, _size_synonym(scene, rng)))
+    size = "" if rng.random() < 0.25 else rng.choice((scene.size, *SIZE_WORDS[scene.size]))
     colour = "" if rng.random() < 0.08 else scene.colour
     shape = "shape" if rng.random() < 0.04 else scene.shape
     place = "" if rng.random() < 0.25 else _place(scene, rng)
@@ -75,12 +77,6 @@ def _varied_caption(scene: Scene, rng: random.Random) -> str:
     if background:
         behind = rng.choice((f" on a {background} background", f", {background} background"))
     return f"{opening}{_article(noun)} {noun}{' ' + place if place else ''}{behind}"
-
-
-def _size_synonym(scene: Scene, rng: random.Random) -> str:
-    return rng.choice(
-        ("small", "little", "tiny") if scene.size == "small" else ("big", "large", "huge")
-    )
 
 
 def caption_corpus(scenes: list[Scene], seed: int, count: int) -> list[str]:

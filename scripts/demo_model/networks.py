@@ -4,6 +4,8 @@ The layout is the real one: `Flux2KleinPipeline` with default arguments opens an
 so the text encoder is deep enough for the layers klein reads (9, 18 and 27).
 """
 
+import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ OUT_LAYERS = (9, 18, 27)
 """Hidden states the klein pipeline reads (diffusers Flux2KleinPipeline.encode_prompt default)."""
 TEXT_LENGTH = 512
 LATENT_CHANNELS = 16
+PAD_SAMPLES = 8
+"""Padding tokens that a training step sees of the 480 or so there are."""
 
 
 def build_tokenizer(corpus: list[str], folder: Path) -> Qwen2Tokenizer:
@@ -163,3 +167,51 @@ def assemble(
         transformer=transformer,
         is_distilled=True,
     )
+
+
+def encode_captions(
+    text_encoder: Qwen3ForCausalLM,
+    tokenizer: Qwen2Tokenizer,
+    captions: list[str],
+    rng: random.Random,
+    *,
+    full: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Embed captions as klein does, with all 512 tokens (`full`) or part of the padding.
+
+    Returns:
+        Embeddings (n, t, 144); token positions (t,); logarithm of each token's weight (t,).
+    """
+    texts = [
+        str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": caption}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+        )
+        for caption in captions
+    ]
+    tokens = tokenizer(texts, padding="longest", return_tensors="pt")
+    ids, mask = tokens["input_ids"], tokens["attention_mask"]
+    count, real = ids.shape
+    if full:
+        extra = torch.arange(real, TEXT_LENGTH)
+        weight = 0.0
+    else:
+        extra = torch.tensor(sorted(rng.sample(range(real, TEXT_LENGTH), PAD_SAMPLES)))
+        weight = math.log((TEXT_LENGTH - real) / PAD_SAMPLES)
+    positions = torch.cat([torch.arange(real), extra])
+    pad_id: Any = tokenizer.pad_token_id
+    pad = torch.full((count, len(extra)), pad_id)
+    output = text_encoder.model(
+        input_ids=torch.cat([ids, pad], dim=1),
+        attention_mask=torch.cat([mask, torch.zeros_like(pad)], dim=1),
+        position_ids=positions.unsqueeze(0).expand(count, -1),
+        output_hidden_states=True,
+        use_cache=False,
+    )
+    embeddings = torch.cat([output.hidden_states[layer] for layer in OUT_LAYERS], dim=-1)
+    weights = torch.cat([torch.zeros(real), torch.full((len(extra),), weight)])
+    return embeddings, positions, weights

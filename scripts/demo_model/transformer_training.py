@@ -23,13 +23,16 @@ from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 from scripts.demo_model.autoencoder_training import encode
 from scripts.demo_model.captions import random_caption
 from scripts.demo_model.muon import Muon
-from scripts.demo_model.networks import (
-    OUT_LAYERS,
-    TEXT_LENGTH,
-    build_text_encoder,
-    build_transformer,
+from scripts.demo_model.networks import build_text_encoder, build_transformer, encode_captions
+from scripts.demo_model.shapes import (
+    POSITIONS,
+    SIZES,
+    Scene,
+    all_scenes,
+    is_held_out,
+    render,
 )
-from scripts.demo_model.shapes import Scene, all_scenes, is_held_out, render
+from scripts.demo_model.text_training import train_text_encoder
 from scripts.demo_model.training import (
     WeightAverage,
     learning_rate_factor,
@@ -40,7 +43,6 @@ from scripts.demo_model.training import (
 
 log = logging.getLogger(__name__)
 
-PAD_SAMPLES = 8
 TOKENS_PER_STEP = 36 * 64
 """Image tokens in a step: 36 pictures of 128 px, or fewer larger ones."""
 POOL_PICTURES = {
@@ -60,6 +62,9 @@ POOL_PICTURES = {
 MAIN_SIZE = (128, 128)
 MAIN_SHARE = 0.85
 REFRESH = 6
+SHAPE_WEIGHT = 4.0
+"""Weight in the loss of tokens near the shape: most of a picture is plain background."""
+TEXT_STEPS = 800
 
 
 @dataclass(slots=True)
@@ -138,54 +143,6 @@ class Data:
         return pool
 
 
-def encode_captions(
-    text_encoder: Qwen3ForCausalLM,
-    tokenizer: Qwen2Tokenizer,
-    captions: list[str],
-    rng: random.Random,
-    *,
-    full: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Embed captions as klein does, with all 512 tokens (`full`) or part of the padding.
-
-    Returns:
-        Embeddings (n, t, 144); token positions (t,); logarithm of each token's weight (t,).
-    """
-    texts = [
-        str(
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": caption}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=False,
-            )
-        )
-        for caption in captions
-    ]
-    tokens = tokenizer(texts, padding="longest", return_tensors="pt")
-    ids, mask = tokens["input_ids"], tokens["attention_mask"]
-    count, real = ids.shape
-    if full:
-        extra = torch.arange(real, TEXT_LENGTH)
-        weight = 0.0
-    else:
-        extra = torch.tensor(sorted(rng.sample(range(real, TEXT_LENGTH), PAD_SAMPLES)))
-        weight = math.log((TEXT_LENGTH - real) / PAD_SAMPLES)
-    positions = torch.cat([torch.arange(real), extra])
-    pad_id: Any = tokenizer.pad_token_id
-    pad = torch.full((count, len(extra)), pad_id)
-    output = text_encoder.model(
-        input_ids=torch.cat([ids, pad], dim=1),
-        attention_mask=torch.cat([mask, torch.zeros_like(pad)], dim=1),
-        position_ids=positions.unsqueeze(0).expand(count, -1),
-        output_hidden_states=True,
-        use_cache=False,
-    )
-    embeddings = torch.cat([output.hidden_states[layer] for layer in OUT_LAYERS], dim=-1)
-    weights = torch.cat([torch.zeros(real), torch.full((len(extra),), weight)])
-    return embeddings, positions, weights
-
-
 def position_ids(
     size: tuple[int, int], text_positions: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -198,9 +155,26 @@ def position_ids(
     return text, image
 
 
+def shape_weights(scenes: list[Scene], size: tuple[int, int]) -> torch.Tensor:
+    """Weights (n, tokens) of a batch, each picture's mean one: more where the shape is."""
+    columns, rows = size[0] // 16, size[1] // 16
+    y, x = torch.meshgrid(
+        (torch.arange(rows) + 0.5) * 16, (torch.arange(columns) + 0.5) * 16, indexing="ij"
+    )
+    weights: list[torch.Tensor] = []
+    for scene in scenes:
+        centre_x, centre_y = POSITIONS[scene.position]
+        reach = SIZES[scene.size] * min(size) * 1.1 + 10
+        near = (x - centre_x * size[0]).abs().maximum((y - centre_y * size[1]).abs()) < reach
+        weight = 1 + (SHAPE_WEIGHT - 1) * near.flatten().float()
+        weights.append(weight / weight.mean())
+    return torch.stack(weights)
+
+
 def flow_loss(
     transformer: Flux2Transformer2DModel,
     latents: torch.Tensor,
+    scenes: list[Scene],
     text: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     size: tuple[int, int],
     generator: torch.Generator,
@@ -225,7 +199,8 @@ def flow_loss(
         joint_attention_kwargs={"attention_mask": mask},
         return_dict=False,
     )[0]
-    return (velocity - (noise - latents)).square().mean()
+    error = (velocity - (noise - latents)).square().mean(dim=-1)
+    return (error * shape_weights(scenes, size)).mean()
 
 
 def _optimizers(
@@ -287,6 +262,8 @@ def train_transformer(
         average.values = state["average"]
         start = state["step"]
     data = Data(autoencoder, seed=seed + start)
+    if start == 0:
+        train_text_encoder(text_encoder, tokenizer, data.scenes, steps=TEXT_STEPS, seed=seed)
     began, shown = time.perf_counter(), 0.0
     for step in range(start, steps):
         factor = learning_rate_factor(step, steps, warmup=200)
@@ -304,7 +281,7 @@ def train_transformer(
             )
         captions = [random_caption(scene, rng) for scene in scenes]
         text = encode_captions(text_encoder, tokenizer, captions, rng, full=full)
-        loss = flow_loss(transformer, latents, text, size, generator)
+        loss = flow_loss(transformer, latents, scenes, text, size, generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
