@@ -182,3 +182,12 @@ def test_much_that_is_cut_is_shortened(infos: Any, kind: str) -> None:
 def test_a_prompt_that_fits_needs_no_words(infos: Any) -> None:
     assert prompt_cut_message(infos["klein"], "a red circle") is None
     assert prompt_cut_message(infos["klein"], "x" * 300) is None
+
+
+def test_cpu_is_named_for_people() -> None:
+    from app.engine.devices import device_name
+
+    name = device_name(torch.device("cpu"))
+    assert name.startswith("CPU (")
+    assert name.endswith(")")
+    assert len(name) > len("CPU ()")
