@@ -80,7 +80,8 @@ def install_torch(pip: Pip, plan: TorchPlan, console: Console) -> str:
     except IndexUnreachableError:
         return _without_index(pip, plan, console, "PyTorch's wheel index cannot be reached")
     if found is None:
-        return _without_index(pip, plan, console, "PyTorch's wheel index has no build for this Python")
+        why = "PyTorch's wheel index has no build for this Python"
+        return _without_index(pip, plan, console, why)
     index, version = found
     try:
         pip.install(

@@ -17,11 +17,12 @@ BUILD: list[str] = PROJECT["build-system"]["requires"]
 
 def licence_of(package: metadata.Distribution) -> str:
     """All that a package says about its licence, in one text."""
-    about = package.metadata
-    classifiers = [line for line in about.get_all("Classifier", []) if line.startswith("License")]
+    about = package.metadata.json
+    if "license_expression" in about:
+        return str(about["license_expression"])
+    classifiers = [line for line in about.get("classifier", []) if line.startswith("License")]
     # The old field may hold the whole text; its first line has the name.
-    old_field = (about.get("License", "") or "").splitlines()[:1]
-    return about.get("License-Expression", "") or "; ".join(classifiers) or "".join(old_field)
+    return "; ".join(classifiers) or str(about.get("license", "")).partition("\n")[0]
 
 
 def installed_closure(requirements: list[str]) -> dict[str, metadata.Distribution]:

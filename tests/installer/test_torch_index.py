@@ -60,9 +60,6 @@ class PageHandler(http.server.BaseHTTPRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing."""
 
-    def log_error(self, *_: object) -> None:
-        """Say nothing."""
-
 
 @pytest.fixture
 def server_url() -> Iterator[str]:
