@@ -8,6 +8,7 @@ from installer.environment import Environment
 from installer.failures import NetworkFailedError
 from installer.hardware import probe_machine
 from installer.pip import Pip
+from installer.preflight import check_space
 from installer.torch_build import TorchChoice, choose_torch_build, kind_of_label
 from installer.torch_index import (
     IndexUnreachableError,
@@ -112,5 +113,7 @@ def _without_index(pip: Pip, plan: TorchPlan, console: Console, why: str) -> str
         console.say(f"  {why}; keeping the installed PyTorch {installed}.")
         return f"{plan.choice.reason}, but {why}"
     console.say(f"  {why}; installing the general build instead.")
+    # On Linux that is the CUDA build, whatever the machine has, and several times as large.
+    check_space(pip.env, kind_of_label("", system=platform.system()))
     pip.install(f"torch{plan.specifier}", doing="installing PyTorch")
     return f"{plan.choice.reason}; general build, for {why}"
