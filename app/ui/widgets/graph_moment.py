@@ -1,0 +1,50 @@
+"""What the readout says about one moment of the memory graph."""
+
+from PySide6.QtCore import QCoreApplication
+
+from app.core.units import format_bytes
+from app.ui.models.memory_frame import MemoryFrame, MemoryView
+from app.ui.widgets.graph_scale import format_elapsed
+from app.ui.widgets.memory_readout import ReadoutRow
+from app.ui.widgets.series_style import Role, lane_name, mark_name, series_name
+
+_ENDS = ("finished", "cancelled", "failed")
+
+
+def moment_title(frame: MemoryFrame, time_s: float) -> str:
+    """The time in words, and the phase it falls into."""
+    if frame.view is MemoryView.RECENT:
+        ago_s = max(0.0, frame.origin_s - time_s)
+        when = QCoreApplication.translate("MemoryGraph", "{seconds} s ago").format(
+            seconds=f"{ago_s:.1f}"
+        )
+    else:
+        since_s = max(0.0, time_s - frame.origin_s)
+        when = f"{since_s:.1f} s" if since_s < 60 else format_elapsed(since_s)
+    passed = [mark.name for mark in frame.marks if mark.time_s <= time_s]
+    if passed and passed[-1] not in _ENDS:
+        return f"{when} · {mark_name(passed[-1])}"
+    return when
+
+
+def moment_rows(frame: MemoryFrame, row: int) -> tuple[ReadoutRow, ...]:
+    """Values of all series in a recorded row, in the order of the picture from the top."""
+    rows: list[ReadoutRow] = []
+    for lane in frame.lanes:
+        ours, used = float(lane.ours[row]), float(lane.used[row])
+        known = ours == ours
+        prefix = f"{lane_name(lane.lane)}: " if len(frame.lanes) > 1 else ""
+        values = {
+            Role.OTHERS: used - (ours if known else 0.0),
+            Role.OURS: ours if known else None,
+        }
+        rows.extend(
+            ReadoutRow(
+                lane=lane.lane,
+                role=role,
+                name=prefix + series_name(role),
+                value="–" if value is None else format_bytes(round(value)),
+            )
+            for role, value in values.items()
+        )
+    return tuple(rows)
