@@ -3,7 +3,7 @@
     python scripts/train_demo_model.py            all of it; run again to continue after a stop
     python scripts/train_demo_model.py --export   write the folder from the newest checkpoint
 
-Everything is drawn and trained from one seed. On two cores it takes about three hours.
+Everything is drawn and trained from one seed. On two cores it takes about an hour and a half.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from scripts.demo_model.transformer_training import train_transformer  # noqa: E
 log = logging.getLogger("train_demo_model")
 
 AUTOENCODER_STEPS = 2400
-TRANSFORMER_STEPS = 7500
-FULL_TEXT_STEPS = 400
+TRANSFORMER_STEPS = 3000
+FULL_TEXT_STEPS = 120
 
 
 def main() -> None:

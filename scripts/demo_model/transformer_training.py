@@ -46,17 +46,17 @@ log = logging.getLogger(__name__)
 TOKENS_PER_STEP = 36 * 64
 """Image tokens in a step: 36 pictures of 128 px, or fewer larger ones."""
 POOL_PICTURES = {
-    (128, 128): 4000,
-    (96, 96): 500,
-    (160, 160): 500,
-    (192, 192): 300,
-    (256, 256): 200,
-    (128, 192): 300,
-    (192, 128): 300,
-    (96, 160): 300,
-    (160, 96): 300,
-    (256, 128): 200,
-    (128, 256): 200,
+    (128, 128): 2500,
+    (96, 96): 300,
+    (160, 160): 200,
+    (192, 192): 150,
+    (256, 256): 100,
+    (128, 192): 150,
+    (192, 128): 150,
+    (96, 160): 150,
+    (160, 96): 150,
+    (256, 128): 100,
+    (128, 256): 100,
 }
 """Pictures kept encoded, by (width, height); they are replaced by new ones as training goes on."""
 MAIN_SIZE = (128, 128)
