@@ -178,9 +178,10 @@ class Application(QObject):
         if self._engine_thread.isRunning() and not self._engine_thread.stop():
             log.error("the engine thread does not end")
         self._results.stop()
+        # Before the last writing: a write that is under way there would bring an older state back.
+        self._background.close()
         self._form.flush()
         self._settings.flush()
-        self._background.close()
         self.window.deleteLater()
 
     # Inside.

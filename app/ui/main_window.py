@@ -4,13 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QSize, Qt, Signal, Slot
-from PySide6.QtGui import (
-    QAction,
-    QCloseEvent,
-    QDragEnterEvent,
-    QDropEvent,
-    QGuiApplication,
-)
+from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication
 from PySide6.QtWidgets import (
     QApplication,
     QFrame,
@@ -39,7 +33,7 @@ from app.ui.panels.window_actions import WindowActions
 from app.ui.panels.window_dialogs import WindowDialogs, ask_picture, open_folder
 from app.ui.widgets.dock import Dock
 from app.ui.widgets.dropped_path import dropped_path
-from app.ui.widgets.edit_target import edit_focused
+from app.ui.widgets.edit_target import edit_focused, take_over_typed
 from app.ui.widgets.message_bar import MessageBar
 
 DEFAULT_SIZE = QSize(1280, 800)
@@ -221,8 +215,8 @@ class MainWindow(QMainWindow):
             (acts.restore_defaults, models.form.restore_defaults),
             (acts.settings, dialogs.show_settings),
             (acts.reset_layout, self._reset_layout),
-            (acts.generate, models.studio.generate),
-            (acts.generate_next, models.studio.generate_next),
+            (acts.generate, lambda: (take_over_typed(), models.studio.generate())),
+            (acts.generate_next, lambda: (take_over_typed(), models.studio.generate_next())),
             (acts.cancel, models.engine.cancel_current),
             (acts.models, dialogs.show_models),
             (acts.log, dialogs.show_log),
@@ -295,6 +289,13 @@ class MainWindow(QMainWindow):
 
     def _on_open_folder(self) -> None:
         folder = self._models.settings.pictures_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = self.tr("The pictures folder {folder} cannot be made ({reason}): ")
+            text += self.tr("choose another one under Settings.")
+            self.show_notice(text.format(folder=folder, reason=error.strerror))
+            return
         if not open_folder(folder):
             self.show_notice(
                 self.tr("No file manager could be opened; the folder is {folder}.").format(

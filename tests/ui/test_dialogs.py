@@ -7,6 +7,7 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import (
+    QApplication,
     QCheckBox,
     QComboBox,
     QDialogButtonBox,
@@ -25,6 +26,7 @@ from app import __version__
 from app.core.errors import ErrorInfo
 from app.core.log import LogRing
 from app.core.settings import Settings
+from app.ui import theme
 from app.ui.panels import models_dialog
 from app.ui.panels.about_dialog import AboutDialog
 from app.ui.panels.error_dialog import ErrorDialog
@@ -74,6 +76,24 @@ def test_ok_takes_everything_over(settings_dialog: SettingsDialog, parts: Window
         metadata=False,
         notify_when_done=False,
     )
+
+
+def test_folder_that_is_no_full_path_is_refused(
+    settings_dialog: SettingsDialog, parts: WindowParts
+):
+    child(settings_dialog, QLineEdit, "pictures_folder_line").setText("pictures")
+    settings_button(settings_dialog, QDialogButtonBox.StandardButton.Ok).click()
+    assert settings_dialog.isVisible()
+    assert "no full path" in child(settings_dialog, QLabel, "pictures_folder_message").text()
+    assert parts.settings.settings == Settings()
+
+
+def test_other_device_says_from_when_on(settings_dialog: SettingsDialog):
+    note = child(settings_dialog, QLabel, "device_message")
+    choose(settings_dialog, "device_combo", "cpu")
+    assert "next start" in note.text()
+    choose(settings_dialog, "device_combo", "auto")
+    assert note.text() == ""
 
 
 def test_cancel_forgets_everything(settings_dialog: SettingsDialog, parts: WindowParts):
@@ -154,6 +174,7 @@ def test_model_that_is_not_installed_leads_to_its_page(
     monkeypatch.setattr(models_dialog, "open_web_page", opened.append)
     select(models, 3)
     assert "Not installed" in child(models, QLabel, "models_detail").text()
+    assert "Licence: " in child(models, QLabel, "models_detail").text()
     assert not child(models, QPushButton, "models_remove").isEnabled()
     qtbot.mouseClick(child(models, QPushButton, "models_web"), LEFT)
     assert opened == ["https://huggingface.co/black-forest-labs/FLUX.2-klein-9B"]
@@ -235,6 +256,24 @@ def test_log_is_filtered_by_level_and_text_and_copied(qtbot: QtBot):
     assert "broken" in copied
     assert "fine" not in copied
     assert "other" not in copied
+
+
+def test_log_takes_the_colours_of_another_theme(qtbot: QtBot, qapp: QApplication):
+    ring = LogRing()
+    ring.emit(record(logging.INFO, "fine"))
+    theme.apply(qapp, "dark")
+    view = LogView(ring)
+    qtbot.addWidget(view)
+    view.show()
+    theme.apply(qapp, "light")
+    text = child(view, QPlainTextEdit, "log_text")
+    cursor = text.textCursor()
+    cursor.movePosition(cursor.MoveOperation.Start)
+    cursor.movePosition(cursor.MoveOperation.Right)
+    qtbot.waitUntil(
+        lambda: cursor.charFormat().foreground().color().name() == theme.colours().text.lower()
+    )
+    theme.apply(qapp, "system")
 
 
 def test_closed_log_listens_no_more(qtbot: QtBot):

@@ -354,3 +354,13 @@ def test_jobs_from_last_time_are_counted_until_the_user_decides(engine):
     engine.pause()
     engine.on_event(queue(*waiting, paused=True))
     assert engine.jobs_from_last_time == 0
+
+
+def test_new_job_does_not_count_among_those_from_last_time(engine):
+    old = job("a", JobState.QUEUED)
+    engine.on_event(queue(old, paused=True))
+    new = engine.generate(
+        old.request, model_folder=old.model_folder, output=old.output, previews=True
+    )
+    engine.on_event(queue(old, job(new, JobState.QUEUED), paused=True))
+    assert engine.jobs_from_last_time == 1

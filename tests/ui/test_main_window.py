@@ -1,5 +1,6 @@
 """The window: what is wired to what, what closing asks, what is remembered."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,44 @@ def test_control_enter_generates_and_with_shift_as_the_next(
     qtbot.keyClick(edit, Qt.Key.Key_Return, CONTROL | SHIFT)
     assert [front for _, front in ready.control.submitted] == [False, True]
     assert edit.toPlainText() == "a ring"
+
+
+@pytest.mark.parametrize("name", ["steps_spin", "width_line"])
+def test_control_enter_takes_over_the_number_being_typed(
+    window: MainWindow, ready: WindowParts, qtbot: QtBot, name: str
+):
+    ready.form.set_prompt("a ring")
+    editor = child(window, QWidget, name)
+    assert isinstance(editor, QLineEdit | QAbstractSpinBox)
+    editor.setFocus()
+    qtbot.waitUntil(editor.hasFocus)
+    editor.selectAll()
+    qtbot.keyClicks(editor, "96")
+    qtbot.keyClick(editor, Qt.Key.Key_Return, CONTROL)
+    [(job, _)] = ready.control.submitted
+    assert 96 in (job.request.steps, job.request.width_px)
+
+
+def test_held_keys_neither_queue_twice_nor_cancel_twice(window: MainWindow):
+    for name in ("generate", "generate_next", "cancel", "trash"):
+        assert not action(window, name).autoRepeat()
+
+
+def test_pictures_folder_that_cannot_be_made_is_told(
+    window: MainWindow, ready: WindowParts, tmp_path: Path
+):
+    (tmp_path / "file").write_text("")
+    ready.settings.update(pictures_folder=str(tmp_path / "file" / "pictures"))
+    action(window, "open_folder").trigger()
+    assert "cannot be made" in child(window, QLabel, "window_message_text").text()
+
+
+def test_picture_given_before_the_models_are_known_is_used_then(
+    parts: WindowParts, read_catalog: Callable[[WindowParts], None]
+):
+    parts.studio.use(GenerationRequest(prompt="theirs", model="dev"))
+    read_catalog(parts)
+    assert parts.form.form.model == "dev"
 
 
 def test_each_generate_has_a_new_seed_and_shows_it(

@@ -122,6 +122,31 @@ def test_notices_and_restarts_are_told(panel, studio, engine):
     assert message(panel).kind == "notice"
 
 
+def test_end_of_an_idle_engine_is_told(panel, engine):
+    engine.on_event(EngineStateChanged(state=EngineState.STOPPED, reason="It died."))
+    assert message(panel).text == "It died."
+
+
+def test_new_job_in_a_paused_queue_offers_to_resume(panel, studio, engine, control):
+    waiting = job("a", JobState.QUEUED)
+    engine.on_event(queue(waiting, paused=True))
+    engine.retry("a")
+    assert message(panel).isVisible()
+    assert "paused" in message(panel).text
+    studio.click("picture_message_resume_queue")
+    assert control.calls == [("set_paused", False)]
+    engine.on_event(queue(waiting))
+    assert not message(panel).isVisible()
+
+
+def test_failed_job_that_was_cleared_away_cannot_be_tried_again(panel, studio, engine):
+    studio.start()
+    engine.on_event(JobFailed(job_id="a", error=ErrorInfo(code="x", message="It failed.")))
+    assert panel.commands.retry.isEnabled()
+    engine.on_event(queue())
+    assert not panel.commands.retry.isEnabled()
+
+
 # Following.
 
 

@@ -98,6 +98,29 @@ def test_unlocked_seed_changes_with_each_request_and_is_shown(ready: WindowParts
     assert ready.form.form.seed == taken[-1].seed
 
 
+def test_typed_seed_is_kept_for_the_next_request(ready: WindowParts):
+    ready.form.set_prompt("a ring")
+    ready.form.set_seed_text("42")
+    assert ready.form.form.seed_locked
+    request = ready.form.take_request()
+    assert request is not None
+    assert request.seed == 42
+
+
+def test_refused_request_draws_no_seed(ready: WindowParts):
+    ready.form.set_seed(42)
+    assert ready.form.take_request() is None
+    assert ready.form.form.seed == 42
+
+
+def test_unlocked_seed_is_drawn_over_what_is_none(ready: WindowParts):
+    ready.form.set_prompt("a ring")
+    ready.form.set_seed_text("x")
+    ready.form.set_seed_locked(locked=False)
+    assert ready.form.take_request() is not None
+    assert ready.form.problems() == ()
+
+
 def test_locked_seed_survives_all_its_64_bits(ready: WindowParts):
     ready.form.set_prompt("a ring")
     ready.form.set_seed_text(str(MAX_SEED))

@@ -159,6 +159,23 @@ def test_seed_out_of_range_is_told_beside_the_field(
     assert child(panel, QLineEdit, "seed_line").text() == str(ready.form.form.seed)
 
 
+def test_seed_out_of_range_stays_while_something_else_changes(
+    panel: SettingsPanel, ready: WindowParts, qtbot: QtBot
+):
+    line = child(panel, QLineEdit, "seed_line")
+    type_into(qtbot, line, str(2**64))
+    ready.form.set_prompt("a ring")
+    assert line.text() == str(2**64)
+
+
+def test_word_about_the_models_goes_when_they_are_read_again(
+    panel: SettingsPanel, ready: WindowParts, read_catalog
+):
+    panel.set_model_problem("Not yet.")
+    read_catalog(ready)
+    assert child(panel, QLabel, "model_message").text() == ""
+
+
 def test_lock_keeps_the_seed(panel: SettingsPanel, ready: WindowParts, qtbot: QtBot):
     ready.form.set_prompt("a ring")
     ready.form.set_seed(77)

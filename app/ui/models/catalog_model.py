@@ -51,6 +51,7 @@ class ModelChoice:
         defaults: Values it was made for.
         problem: Why it cannot be run; "" when it can.
         source: Web address where it can be had; "" where there is none.
+        licence: Of its weights, or "" where it is not known.
         is_demo: Whether it is the one that is built in.
     """
 
@@ -62,6 +63,7 @@ class ModelChoice:
     defaults: ModelDefaults
     problem: str
     source: str
+    licence: str
     is_demo: bool
 
 
@@ -149,8 +151,12 @@ class CatalogModel(QAbstractListModel):
         if choice.folder is None:
             return self.tr(
                 "Not installed: download its folder from {source}, then choose it with "
-                "“Add model folder…”."
-            ).format(source=choice.source)
+                "“Add model folder…”. Licence: {licence}."
+            ).format(source=choice.source, licence=choice.licence)
+        if choice.licence:
+            return self.tr("{folder}\nLicence: {licence}").format(
+                folder=choice.folder, licence=choice.licence
+            )
         return str(choice.folder)
 
     # What the user wants.
@@ -251,6 +257,7 @@ def _choice(entry: CatalogEntry, taken: set[str]) -> ModelChoice:
         defaults=defaults,
         problem="" if entry.error is None else entry.error.message,
         source="" if known is None else known.source,
+        licence="" if known is None else known.licence,
         is_demo=known is not None and known.name == DEMO_NAME,
     )
 

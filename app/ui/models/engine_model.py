@@ -121,6 +121,7 @@ class EngineModel(QObject):
         self._history = RunHistory()
         self._jobs: dict[str, Job] = {}
         self._unseen: dict[str, Job] = {}
+        self._made_here: set[str] = set()
         self._run: _Run | None = None
         self._state = EngineState.STOPPED
         self._ready: EngineReady | None = None
@@ -167,7 +168,9 @@ class EngineModel(QObject):
     @property
     def jobs_from_last_time(self) -> int:
         """How many jobs an earlier session left, until the user says what is to become of them."""
-        return len(self.queued_jobs) if self.paused and not self._touched_pause else 0
+        if not self.paused or self._touched_pause:
+            return 0
+        return sum(job.id not in self._made_here for job in self.queued_jobs)
 
     def job(self, job_id: str) -> Job | None:
         """A job on the list, or just submitted."""
@@ -219,6 +222,7 @@ class EngineModel(QObject):
             previews=previews,
         )
         self._unseen[job.id] = job
+        self._made_here.add(job.id)
         self._control.submit(job, front=front)
         self.job_submitted.emit(job)
         return job.id

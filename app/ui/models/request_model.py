@@ -63,6 +63,11 @@ class RequestModel(QObject):
         """The form now."""
         return self._form
 
+    @property
+    def has_seed(self) -> bool:
+        """Whether the seed typed last is one; else the form still has the former."""
+        return self._seed_text is None
+
     def values(self) -> ModelDefaults:
         """Size, steps and guidance in use: what the user typed, else the model's defaults."""
         return self._form.typed_here().over(self._defaults_of(self._form.model))
@@ -102,12 +107,15 @@ class RequestModel(QObject):
         Returns:
             None when the form has problems; `refused` was emitted then.
         """
-        if not self._form.seed_locked:
-            self.draw_seed()
         problems = self.problems()
+        if not self._form.seed_locked:
+            # It is about to be drawn, whatever stands there.
+            problems = tuple(problem for problem in problems if problem.field != "seed")
         if problems:
             self.refused.emit(problems)
             return None
+        if not self._form.seed_locked:
+            self.draw_seed()
         return self.request()
 
     # What the user does.
@@ -165,13 +173,18 @@ class RequestModel(QObject):
             self._type(guidance=guidance)
 
     def set_seed_text(self, text: str) -> None:
-        """Take the seed as it is typed; what is no seed stays a problem until it is mended."""
+        """Take the seed as it is typed, and keep it: nobody types one to have it drawn anew.
+
+        What is no seed stays a problem until it is mended.
+        """
         stripped = text.strip()
         if stripped.isascii() and stripped.isdigit() and int(stripped) <= MAX_SEED:
-            self.set_seed(int(stripped))
+            self._seed_text = None
+            self._replace(seed=int(stripped), seed_locked=True)
         else:
             self._seed_text = stripped
-            self._tell_problems()
+            self._replace(seed_locked=True)
+        self._tell_problems()
 
     def set_seed(self, seed: int) -> None:
         """Choose the seed of the first image."""

@@ -49,7 +49,9 @@ class Studio(QObject):
         self._catalog = catalog
         self._settings = settings
         self._engine = engine
+        self._early: GenerationRequest | None = None
         form.refused.connect(self.refused)
+        catalog.refreshed.connect(self._use_early)
 
     @Slot()
     def generate(self) -> None:
@@ -64,6 +66,10 @@ class Studio(QObject):
     @Slot(object)
     def use(self, request: GenerationRequest) -> None:
         """Put a request back into the form; a model that is not here keeps the chosen one."""
+        if not self._catalog.ready:
+            # A picture given at the start comes before the models are known.
+            self._early = request
+            return
         choice = self._catalog.choice(request.model)
         if choice is not None and choice.usable:
             self._form.use(request)
@@ -77,6 +83,12 @@ class Studio(QObject):
                     "back, with the model you have chosen."
                 ).format(made=request.model)
             )
+
+    @Slot()
+    def _use_early(self) -> None:
+        early, self._early = self._early, None
+        if early is not None:
+            self.use(early)
 
     def _queue(self, *, front: bool) -> None:
         problem = self._model_problem()

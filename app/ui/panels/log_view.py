@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from PySide6.QtCore import QSize, QTimer
+from PySide6.QtCore import QEvent, QSize, QTimer
 from PySide6.QtGui import (
     QColor,
     QFontDatabase,
@@ -110,6 +110,12 @@ class LogView(QDialog):
             self._end_listening()
             self._end_listening = None
             self._timer.stop()
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        # Each record keeps the colour it was written in, which another theme would hide.
+        if event.type() == QEvent.Type.PaletteChange and self.isVisible():
+            self._show_all()
 
     def copy(self) -> None:
         """Put what is shown on the clipboard."""

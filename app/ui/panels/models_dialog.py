@@ -74,6 +74,7 @@ class ModelsDialog(QDialog):
         catalog.modelReset.connect(self._show_row)
         catalog.folder_added.connect(self._on_folder_added)
         catalog.folder_refused.connect(self._on_folder_refused)
+        self._list.setCurrentIndex(self._rows.index(0, 0))
         self._show_row()
 
     @staticmethod

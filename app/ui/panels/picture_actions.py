@@ -25,6 +25,7 @@ class PictureActions(QObject):
         trash: Move the file to the system's trash.
         undo_trash: Bring the last one back.
         retry: Queue the failed job again.
+        resume: Let the paused queue go on.
         details: Tell everything that is known about the failure.
     """
 
@@ -104,6 +105,8 @@ class PictureActions(QObject):
             self.tr("Move the picture's file to the trash; can be undone"),
             keys.Delete,
         )
+        # A key held a moment too long must not take the next picture too.
+        self.trash.setAutoRepeat(False)
         self.undo_trash = self._made(
             "undo_trash",
             "reset",
@@ -113,6 +116,9 @@ class PictureActions(QObject):
         )
         self.retry = self._made(
             "retry", "reset", self.tr("Try &again"), self.tr("Queue the same settings again")
+        )
+        self.resume = self._made(
+            "resume_queue", "play", self.tr("&Resume queue"), self.tr("Start the jobs that wait")
         )
         self.details = self._made(
             "details", "info", self.tr("&Details"), self.tr("Show all that is known, to copy it")

@@ -8,7 +8,6 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QToolButton, QVBoxLay
 
 from app.core.errors import ErrorInfo
 from app.core.events import (
-    EngineState,
     EngineStateChanged,
     JobCancelled,
     JobFailed,
@@ -53,6 +52,7 @@ class PicturePanel(QFrame):
         self._failed_job_id = ""
         self._error: ErrorInfo | None = None
         self._preview: tuple[QImage, QSize] | None = None
+        self._paused_text = self.tr("The queue is paused: this picture waits until you resume it.")
         self._is_choosing = False
         self.setObjectName("picture_panel")
         self.setAccessibleName(self.tr("Picture and results"))
@@ -128,6 +128,7 @@ class PicturePanel(QFrame):
         engine.job_finished.connect(self._on_job_finished)
         engine.job_cancelled.connect(self._on_job_cancelled)
         engine.job_failed.connect(self._on_job_failed)
+        engine.queue_changed.connect(self._on_queue_changed)
         engine.notice.connect(self._on_notice)
         engine.engine_state_changed.connect(self._on_engine_state_changed)
         self._row.cancel_clicked.connect(engine.cancel_current)
@@ -152,6 +153,7 @@ class PicturePanel(QFrame):
                 commands.zoom_in: self._zoom_in,
                 commands.zoom_out: self._zoom_out,
                 commands.retry: self._retry,
+                commands.resume: self._engine.resume,
                 commands.details: self._ask_for_details,
             }
         )
@@ -189,8 +191,20 @@ class PicturePanel(QFrame):
     def _on_job_submitted(self, job: Job) -> None:
         del job
         self.commands.follow.setChecked(True)
-        if self._message.kind != "problem":
+        if self._engine.paused:
+            # The queue may be hidden; else one would wait for a picture that nobody makes.
+            self._message.show_message(
+                self._paused_text, kind="notice", actions=[self.commands.resume]
+            )
+        elif self._message.kind != "problem":
             self._message.hide()
+
+    @Slot()
+    def _on_queue_changed(self) -> None:
+        if not self._engine.paused and self._message.text == self._paused_text:
+            self._message.hide()
+        # A job that was cleared away has no settings to try again.
+        self.commands.retry.setEnabled(self._engine.job(self._failed_job_id) is not None)
 
     @Slot(object)
     def _on_job_finished(self, event: JobFinished) -> None:
@@ -206,6 +220,7 @@ class PicturePanel(QFrame):
     @Slot(object)
     def _on_job_failed(self, event: JobFailed) -> None:
         self._failed_job_id, self._error = event.job_id, event.error
+        self.commands.retry.setEnabled(self._engine.job(event.job_id) is not None)
         self._message.show_message(
             event.error.message,
             kind="problem",
@@ -227,7 +242,8 @@ class PicturePanel(QFrame):
 
     @Slot(object)
     def _on_engine_state_changed(self, event: EngineStateChanged) -> None:
-        if event.state is EngineState.RESTARTING and event.reason:
+        # Also of an engine that ended with nothing to do: the next picture takes longer.
+        if event.reason:
             self._message.show_message(event.reason, kind="notice")
 
     @Slot()

@@ -85,6 +85,15 @@ class SettingsDialog(QDialog):
         if self._example().problem:
             self._template.setFocus()
             return
+        folder = self._folder.text().strip()
+        if folder and not Path(folder).is_absolute():
+            self._folder_field.set_message(
+                self.tr("“{folder}” is no full path: choose a folder with the button.").format(
+                    folder=folder
+                )
+            )
+            self._folder.setFocus()
+            return
         self._model.set_settings(self._read())
         super().accept()
 
@@ -122,6 +131,8 @@ class SettingsDialog(QDialog):
         labels = {"auto": self.tr("Automatic"), "cpu": self.tr("Processor (CPU, slow)")}
         for device in DEVICES:
             self._device.addItem(labels.get(device, device), device)
+        self._device.currentIndexChanged.connect(self._show_restart)
+        self._folder.textChanged.connect(lambda: self._folder_field.set_message(""))
 
     def _lay_out(self) -> None:
         folder_line = QWidget(self)
@@ -135,9 +146,12 @@ class SettingsDialog(QDialog):
             self.tr("File &name"), self._template, name="name_template", parent=self
         )
         self._device_field = Field(self.tr("De&vice"), self._device, name="device", parent=self)
+        self._folder_field = Field(
+            self.tr("&Folder"), folder_line, name="pictures_folder", parent=self
+        )
         pictures = self._card(
             self.tr("Pictures"),
-            Field(self.tr("&Folder"), folder_line, name="pictures_folder", parent=self),
+            self._folder_field,
             self._template_field,
             self._metadata,
         )
@@ -213,6 +227,11 @@ class SettingsDialog(QDialog):
             )
         ok = self._buttons.button(QDialogButtonBox.StandardButton.Ok)
         ok.setEnabled(not example.problem)
+
+    def _show_restart(self) -> None:
+        changed = self._device.currentData() != self._model.settings.device
+        note = self.tr("From the next start of Headroom on.") if changed else ""
+        self._device_field.set_message(note, role="note")
 
     def _on_browse_clicked(self) -> None:
         folder = self.ask_folder(self, self._folder.text() or str(self._model.pictures_folder()))

@@ -206,7 +206,8 @@ class SettingsPanel(QWidget):
             self._hint = hint
             self._model_field.set_message(hint)
         self._show_guidance(choice)
-        self._seed.set_seed(form.seed)
+        if self._form.has_seed:
+            self._seed.set_seed(form.seed)
         self._seed.set_locked(locked=form.seed_locked)
 
     def _show_guidance(self, choice: ModelChoice | None) -> None:
@@ -229,6 +230,9 @@ class SettingsPanel(QWidget):
 
     def _on_catalog_refreshed(self) -> None:
         self._model.setPlaceholderText(self.tr("Choose a model"))
+        # What was said about the models as they were; what holds still is said again.
+        self._hint = ""
+        self._model_field.set_message("")
         self._form.defaults_changed()
 
     def _on_folder_added(self, model: str) -> None:

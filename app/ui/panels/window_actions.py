@@ -87,6 +87,9 @@ class WindowActions(QObject):
         )
         self.cancel = self._made("cancel", self.tr("&Cancel"), _Keys.Cancel, icon="stop")
         self.cancel.setEnabled(False)
+        # Held a moment too long, these would queue twice, or end the engine with its job.
+        for action in (self.generate, self.generate_next, self.cancel):
+            action.setAutoRepeat(False)
 
     def _build_help(self) -> None:
         self.models = self._made("models", self.tr("&Models…"), "Ctrl+M", icon="model")

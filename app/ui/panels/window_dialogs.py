@@ -100,6 +100,5 @@ def ask_picture(parent: QWidget, folder: Path) -> Path | None:
 
 
 def open_folder(folder: Path) -> bool:
-    """Show a folder in the file manager; it is made when it is missing."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Show a folder in the file manager."""
     return QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))

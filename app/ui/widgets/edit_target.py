@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from PySide6.QtWidgets import QApplication, QLineEdit, QPlainTextEdit, QTextEdit
+from PySide6.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QPlainTextEdit, QTextEdit
 
 EditCommand = Literal["undo", "redo", "cut", "copy", "paste", "selectAll"]
 
@@ -18,3 +18,15 @@ def edit_focused(command: EditCommand) -> bool:
         return False
     getattr(target, command)()
     return True
+
+
+def take_over_typed() -> None:
+    """Take over a number that is being typed, as leaving its editor would.
+
+    A key does not move the focus, so a command would else be done with the former number.
+    """
+    target = QApplication.focusWidget()
+    if isinstance(target, QAbstractSpinBox):
+        target.interpretText()
+    elif isinstance(target, QLineEdit):
+        target.editingFinished.emit()

@@ -68,8 +68,10 @@ class ThumbnailDelegate(QStyledItemDelegate):
             painter.setPen(QPen(QColor(colours.accent), 3))
             outer = frame.adjusted(-2.5, -2.5, 2.5, 2.5)
             painter.drawRoundedRect(outer, _CORNER_PX + 2, _CORNER_PX + 2)
-        elif state & QStyle.StateFlag.State_MouseOver:
-            painter.setPen(QPen(QColor(colours.muted), 1))
+        else:
+            # A white picture would have no edge on a light window, nor a black one on a dark.
+            hovered = state & QStyle.StateFlag.State_MouseOver
+            painter.setPen(QPen(QColor(colours.muted if hovered else colours.border), 1))
             painter.drawRoundedRect(frame.adjusted(-1, -1, 1, 1), _CORNER_PX, _CORNER_PX)
         painter.restore()
 
