@@ -243,11 +243,12 @@ class Conductor:
         # What it said in its last moments, above all images that are saved by now.
         self._drain()
         running = self._queue.running
+        if running is not None:
+            self._sweep(running)
         if running is not None and engine is not None and engine.cancel_sent:
             self._emit(JobCancelled(job_id=running.id))
             self._queue.end_running(JobState.CANCELLED)
         elif running is not None:
-            self._sweep(running)
             self._queue.requeue_running(attempts=running.attempts)
         self._slot.forget()
         self._queue_changed()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,7 @@ def test_sizes_are_rounded_with_a_note(run: Stage, capsys: pytest.CaptureFixture
         ("folder", None, "folder"),
         ("folder.png/", None, "folder.png"),
         ("there.png", None, "there.png"),
+        ("~nobody-here/a.png", "~nobody-here/a.png", "~nobody-here"),
         ("old.png", "old.png", "."),
     ],
 )
@@ -202,7 +204,10 @@ def test_out_is_a_file_or_a_folder(run: Stage, out: str, file: str | None, folde
         (("--prompt", "x", "--guidance", "x"), "request.arguments", "is not a number"),
         (("--prompt", "x", "--device", "gpu"), "request.arguments", "“gpu” is no device"),
         (("--prompt", "x", "--colour", "red"), "request.arguments", "--colour"),
+        (("--prompt", "a\udcff"), "request.prompt_text", "half characters"),
         (("--prompt", "x", "--out", " "), "output.name", "--out is empty"),
+        (("--prompt", "x", "--out", "a\udcff"), "output.name", "bytes that are no text"),
+        (("--prompt", "x", "--out", "x" * 300), "output.name", "too long (300 characters)"),
         (("--prompt", "x", "--out", "notes.txt"), "output.name", "is a file that is no PNG"),
         (("--prompt", "x", "--out", "notes.txt/a.png"), "output.folder", "notes.txt is a file"),
     ],
@@ -226,6 +231,24 @@ def test_bad_arguments_get_a_sentence_and_exit_2(
     assert words in captured.err
     assert "Traceback" not in captured.err
     assert Path("notes.txt").read_text() == "mine"
+
+
+def test_a_mistake_of_ours_is_told_and_logged(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    expect_log: Callable[..., None],
+) -> None:
+    def fail(*, as_json: bool) -> int:
+        raise KeyError(str(as_json))
+
+    monkeypatch.setattr("app.cli.run_models", fail)
+    expect_log("models failed", level="ERROR")
+    assert main(["models", "--json"]) == 1
+    assert error_of(capsys)["code"] == "unexpected"
+    assert "Traceback" in (app_paths().log / "command-line.log").read_text("utf-8")
+    expect_log("models failed", level="ERROR")
+    assert main(["models"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_several_problems_are_told_at_once(run: Stage, capsys: pytest.CaptureFixture[str]) -> None:

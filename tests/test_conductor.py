@@ -645,13 +645,16 @@ def test_a_job_that_finishes_in_the_last_moment_is_not_run_again(tmp_path: Path)
 
 def test_a_job_cancelled_just_before_shutdown_does_not_come_back(tmp_path: Path) -> None:
     path = tmp_path / "queue.json"
+    partial = tmp_path / f"{PARTIAL_PREFIX}99999999-abc{PARTIAL_SUFFIX}"
+    partial.write_bytes(b"half")
     stage = Stage(FakeEngines(), store=QueueStore(path))
-    job = make_job("a")
+    job = replace(make_job("a"), output=OutputTarget(folder=str(tmp_path)))
     stage.submit(job)
     stage.say_until(job, Phase.DENOISE)
     stage.do(lambda: stage.conductor.cancel("a"), stage.conductor.shutdown)
     assert stage.jobs[0].state is JobState.CANCELLED
     assert QueueStore(path).load() == ()
+    assert not partial.exists()
 
 
 def test_jobs_submitted_after_shutdown_are_kept_but_not_run(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from app.cli.doctor import run_doctor
 from app.cli.generate import run_generate
 from app.cli.models import run_models
 from app.cli.report import write_json
-from app.core.errors import AppError, ErrorInfo, RequestError
+from app.core.errors import AppError, ErrorInfo, RequestError, describe
 from app.core.log import set_up_logging
 from app.core.paths import app_paths
+
+log = logging.getLogger(__name__)
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -32,6 +34,16 @@ def main(argv: list[str]) -> int:
         # A path may hold characters that the terminal's encoding lacks; that must not end the run.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    try:
+        return _run_and_tell(argv)
+    except BrokenPipeError:
+        # Whoever read our output has ended; Python must not complain about that at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+
+
+def _run_and_tell(argv: list[str]) -> int:
     # Also for errors of the parser itself, which has not told yet.
     as_json = "--json" in argv
     try:
@@ -47,11 +59,6 @@ def main(argv: list[str]) -> int:
     except AppError as error:
         _tell(error.info(), as_json=as_json)
         return EXIT_FAILURE
-    except BrokenPipeError:
-        # Whoever read our output has ended; Python must not complain about that at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILURE
 
 
 def _run(argv: list[str]) -> int:
@@ -66,6 +73,13 @@ def _run(argv: list[str]) -> int:
         if arguments.verb == "models":
             return run_models(as_json=arguments.as_json)
         return run_doctor(as_json=arguments.as_json)
+    except (AppError, BrokenPipeError):
+        raise
+    # A mistake of ours: a program that reads JSON still gets its last line, people a sentence.
+    except Exception as error:
+        log.exception("%s failed", arguments.verb)
+        _tell(describe(error), as_json=arguments.as_json)
+        return EXIT_FAILURE
     finally:
         logs.close()
 

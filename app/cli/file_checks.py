@@ -1,5 +1,6 @@
 """Doctor: settings, folders, disks and models."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -60,7 +61,8 @@ def _folders(paths: AppPaths, settings: Settings) -> dict[str, Path]:
 
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest above it that is there: it would be made in that one."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    # Not the path's own method, which raises where looking is not permitted.
+    return next(path for path in (folder, *folder.parents) if os.path.exists(path))
 
 
 def _check_folder(name: str, folder: Path) -> Check:

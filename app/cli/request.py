@@ -1,5 +1,6 @@
 """From arguments to a request and a place for its images; everything wrong gets a sentence."""
 
+import errno
 import os
 import secrets
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from app.core.request import (
     MAX_SIZE_PX,
     MIN_SIZE_PX,
     GenerationRequest,
+    is_text,
     rounded_size_px,
 )
 from app.core.settings import Settings
@@ -74,7 +76,9 @@ def output_target(arguments: GenerateArguments, settings: Settings) -> OutputTar
     if arguments.out is not None:
         if not arguments.out.strip():
             raise RequestError("--out is empty: give a .png file or a folder.", code="output.name")
-        out = Path(arguments.out).expanduser().absolute()
+        # Not the path's own method, which raises for an unknown user.
+        out = Path(os.path.expanduser(arguments.out)).absolute()
+        _check_name(out)
         file = out if _is_file_name(out, typed=arguments.out) else None
         folder = out if file is None else out.parent
         _check_folder(folder)
@@ -86,12 +90,29 @@ def output_target(arguments: GenerateArguments, settings: Settings) -> OutputTar
     )
 
 
+def _check_name(out: Path) -> None:
+    if not is_text(str(out)):
+        raise RequestError(
+            "--out holds bytes that are no text: give another name.", code="output.name"
+        )
+    try:
+        os.stat(out)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise RequestError(
+                f"The name given with --out is too long ({len(out.name)} characters): "
+                "give a shorter one.",
+                code="output.name",
+            ) from error
+
+
 def _is_file_name(out: Path, *, typed: str) -> bool:
-    if out.is_dir() or typed.endswith(("/", os.sep)):
+    # Not the methods of paths, here and below, which raise where looking is not permitted.
+    if os.path.isdir(out) or typed.endswith(("/", os.sep)):
         return False
     if out.suffix.lower() == SUFFIX:
         return True
-    if out.exists():
+    if os.path.exists(out):
         # Replacing a picture is what --out is for; replacing anything else is an accident.
         raise RequestError(
             f"{out} is a file that is no PNG: give a name that ends in .png, or a folder.",
@@ -102,8 +123,8 @@ def _is_file_name(out: Path, *, typed: str) -> bool:
 
 def _check_folder(folder: Path) -> None:
     """Say now what would otherwise be said after minutes of work."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir():
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    if not os.path.isdir(existing):
         raise RequestError(
             f"Images cannot be saved in {folder}, because {existing} is a file: "
             "give another folder with --out.",

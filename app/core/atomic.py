@@ -55,12 +55,20 @@ def sweep_partials(folder: Path) -> None:
 
     Files of processes that still run are left alone: they are being written.
     """
-    for partial in folder.glob(f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}"):
-        pid = partial.name.removeprefix(PARTIAL_PREFIX).partition("-")[0]
-        if pid.isdecimal() and psutil.pid_exists(int(pid)):
-            continue
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    # A disk that is gone or does not answer: there is nothing to sweep.
+    with contextlib.suppress(OSError):
+        for partial in tuple(folder.glob(f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}")):
+            if not _is_being_written(partial):
+                with contextlib.suppress(OSError):
+                    partial.unlink()
+
+
+def _is_being_written(partial: Path) -> bool:
+    pid = partial.name.removeprefix(PARTIAL_PREFIX).partition("-")[0]
+    try:
+        return psutil.pid_exists(int(pid))
+    except (ValueError, OverflowError):  # No process has such a number.
+        return False
 
 
 @contextlib.contextmanager

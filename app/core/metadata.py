@@ -19,7 +19,7 @@ class ImageRecord:
     """How one image was made.
 
     Attributes:
-        request: What was asked for.
+        request: What was asked for; its model is a known name, or a folder's name without the path.
         schema_version: Of this record.
         app_version: Of Headroom.
         model_label: The model, for people.

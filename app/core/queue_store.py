@@ -57,7 +57,7 @@ class QueueStore:
                 self._set_aside("was written by a newer version of Headroom", None)
                 return ()
             jobs = msgspec.json.decode(data, type=_QueueFile).jobs
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._set_aside("cannot be understood", error)
             return ()
         self._written = data

@@ -53,6 +53,18 @@ class GenerationRequest:
             "The prompt is empty: type what you want to see.",
             ok=bool(self.prompt.strip()),
         )
+        check(
+            "prompt",
+            "request.prompt_text",
+            "The prompt holds half characters, which are no text: type or paste it again.",
+            ok=is_text(self.prompt),
+        )
+        check(
+            "model",
+            "request.model_text",
+            "The name of the model's folder holds bytes that are no text: rename the folder.",
+            ok=is_text(self.model),
+        )
         for field, value in (("width_px", self.width_px), ("height_px", self.height_px)):
             name = field.removesuffix("_px")
             check(
@@ -106,6 +118,18 @@ class RequestProblem:
     field: str
     code: str
     message: str
+
+
+def is_text(text: str) -> bool:
+    """Whether all of it can be written as UTF-8.
+
+    Arguments and names of files in another encoding, and text fields, can hold half characters.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def rounded_size_px(value_px: int) -> int:

@@ -65,7 +65,7 @@ class SettingsStore:
             raw = msgspec.json.decode(self._path.read_bytes(), type=dict[str, Any])
         except FileNotFoundError:
             return Settings()
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self._unreadable(error)
         return self._from_values(raw)
 

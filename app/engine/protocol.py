@@ -59,7 +59,7 @@ class Shutdown:
 
 
 Command = RunJob | CancelJob | Shutdown
-_MESSAGES: dict[str, type] = {
+_MESSAGES: dict[str, type[Any]] = {
     message.__name__: message
     for message in (
         Hello,
@@ -105,7 +105,7 @@ def decode(body: bytes) -> Any:  # noqa: ANN401 - any of the messages above
         name, raw = _envelope.decode(body)
         kind = _MESSAGES[name]
         return msgspec.msgpack.decode(raw, type=kind)
-    except (msgspec.DecodeError, KeyError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
         raise ProtocolError(
             "The engine sent something that cannot be understood; it will be restarted.",
             details=str(error),

@@ -1,6 +1,6 @@
 """Saving a job's images, each with the record of how it was made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class ImageSaver:
             created=created,
             seed=request.seed_of(index),
             index=index,
-            model=self.info.name or self.info.folder.name,
+            model=self._model_name(),
             prompt=request.prompt,
             width_px=request.width_px,
             height_px=request.height_px,
@@ -73,8 +73,12 @@ class ImageSaver:
             png=None if problem is None else png,
         )
 
+    def _model_name(self) -> str:
+        return self.info.name or self.info.folder.name
+
     def _record(self, index: int, created: datetime) -> ImageRecord:
-        request = self.job.request
+        # Pictures are given away: where the model lies on this machine is nobody else's business.
+        request = replace(self.job.request, model=self._model_name())
         return ImageRecord(
             request=request,
             app_version=self.app_version,

@@ -63,7 +63,8 @@ def main(argv: Sequence[str]) -> int:
     except AppError as error:
         log.critical("%s", error)
         return 1
-    except ImportError:
+    # OSError: a library that torch loads is missing or broken, as on Windows without its runtime.
+    except (ImportError, OSError):
         log.critical("torch or diffusers cannot be imported: install Headroom again", exc_info=True)
         return 1
     return 0
@@ -89,6 +90,7 @@ class Worker:
         Raises:
             SetupError: There is no such device.
             ImportError: A library is missing or broken.
+            OSError: Or one that it loads in turn.
         """
         # Here and not above: they take a second and more, in which the app knows we live.
         import torch

@@ -136,9 +136,10 @@ def test_sweep_removes_what_killed_writers_left(tmp_path: Path):
     ended.wait()
     left = tmp_path / f"{PARTIAL_PREFIX}{ended.pid}-abc{PARTIAL_SUFFIX}"
     nameless = tmp_path / f"{PARTIAL_PREFIX}x{PARTIAL_SUFFIX}"
+    numbered = tmp_path / f"{PARTIAL_PREFIX}{10**30}-abc{PARTIAL_SUFFIX}"
     alive = tmp_path / f"{PARTIAL_PREFIX}{os.getpid()}-abc{PARTIAL_SUFFIX}"
     other = tmp_path / "picture.png"
-    for path in (left, nameless, alive, other):
+    for path in (left, nameless, numbered, alive, other):
         path.write_bytes(b"x")
     sweep_partials(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([alive, other])
@@ -147,6 +148,16 @@ def test_sweep_removes_what_killed_writers_left(tmp_path: Path):
 def test_sweep_of_a_missing_folder_does_nothing(tmp_path: Path):
     sweep_partials(tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_sweep_of_a_disk_that_does_not_answer_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> list[Path]:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(Path, "glob", fail)
+    sweep_partials(tmp_path)
 
 
 def test_sweep_passes_over_what_it_cannot_remove(tmp_path: Path):

@@ -29,6 +29,11 @@ def test_empty_prompt_is_a_problem(prompt: str):
     assert codes(replace(GOOD, prompt=prompt)) == [("prompt", "request.prompt_empty")]
 
 
+@pytest.mark.parametrize("field", ["prompt", "model"])
+def test_half_characters_are_a_problem(field: str):
+    assert codes(replace(GOOD, **{field: "a\udcff"})) == [(field, f"request.{field}_text")]
+
+
 @pytest.mark.parametrize("field", ["width_px", "height_px"])
 @pytest.mark.parametrize(
     ("value", "expected"),

@@ -69,7 +69,18 @@ def test_broken_schema_version_does_not_stop_saving(file: Path, version: str):
     assert json.loads(file.read_text("utf-8"))["schema_version"] == SCHEMA_VERSION
 
 
-@pytest.mark.parametrize("text", ["{broken", "[1, 2]", "", '"text"', "\udcff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{broken",
+        "[1, 2]",
+        "",
+        '"text"',
+        "\udcff",
+        '{"theme": "\udcff"}',
+        '{"theme":' + "[" * 100_000,
+    ],
+)
 def test_unreadable_file_is_set_aside(file: Path, text: str, expect_log: Callable[..., None]):
     expect_log("settings cannot be read")
     file.parent.mkdir(parents=True)

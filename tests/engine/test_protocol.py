@@ -156,6 +156,8 @@ def test_only_messages_of_the_protocol_are_sent():
         msgspec.msgpack.encode(["CancelJob", {"job_id": 5}]),
         msgspec.msgpack.encode(["Hello", {"protocol_version": "1", "app_version": "x"}]),
         encode(Shutdown())[4:] + b"more",
+        msgspec.msgpack.encode(["CancelJob", {"job_id": "??"}]).replace(b"??", b"\xff\xff"),
+        msgspec.msgpack.encode(["??", {}]).replace(b"??", b"\xff\xff"),
         b"\x91" * 100_000,
     ],
 )

@@ -97,3 +97,11 @@ def test_removed_folder_leaves_list_and_settings(ready: WindowParts, qtbot: QtBo
         ready.catalog.remove_folder(folder)
     assert ready.catalog.choice(str(folder)) is None
     assert folder.exists()
+
+
+def test_picture_finds_the_models_folder_by_its_name(ready: WindowParts):
+    found = ready.catalog.choice_of_picture("base")
+    assert found is not None
+    assert found.model == "klein-base-4b"
+    assert ready.catalog.choice_of_picture("dev") == ready.catalog.choice("dev")
+    assert ready.catalog.choice_of_picture("elsewhere") is None

@@ -126,6 +126,13 @@ class CatalogModel(QAbstractListModel):
         """The row a request's model stands for; None when there is none."""
         return next((one for one in self._choices if one.model == model), None)
 
+    def choice_of_picture(self, model: str) -> ModelChoice | None:
+        """The row a picture's model stands for: pictures name a folder without its path."""
+        same_name = (
+            one for one in self._choices if one.folder is not None and one.folder.name == model
+        )
+        return self.choice(model) or next(same_name, None)
+
     def row(self, number: int) -> ModelChoice:
         """The row of this number."""
         return self._choices[number]

@@ -70,9 +70,9 @@ class Studio(QObject):
             # A picture given at the start comes before the models are known.
             self._early = request
             return
-        choice = self._catalog.choice(request.model)
+        choice = self._catalog.choice_of_picture(request.model)
         if choice is not None and choice.usable:
-            self._form.use(request)
+            self._form.use(request, model=choice.model)
             return
         kept = self._form.form.model
         self._form.use(request, model=kept)
