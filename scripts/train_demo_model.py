@@ -30,6 +30,15 @@ log = logging.getLogger("train_demo_model")
 AUTOENCODER_STEPS = 2400
 TRANSFORMER_STEPS = 3000
 FULL_TEXT_STEPS = 120
+MODEL_CARD = """# Headroom's demo model
+
+A FLUX.2 klein pipeline of about 2.9 million parameters that draws one flat shape on a flat
+background: *a small yellow ring at the left on a purple background*. It was trained from nothing by
+`scripts/train_demo_model.py` on pictures that it draws, and contains nothing of any other model.
+One in eight combinations of colour, shape and background was left out of training.
+
+Apache-2.0, like the rest of Headroom.
+"""
 
 
 def main() -> None:
@@ -65,6 +74,9 @@ def main() -> None:
     partial = options.out.with_name(options.out.name + ".part")
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.save_pretrained(partial)
+    (partial / "README.md").write_text(MODEL_CARD, encoding="utf-8")
+    for file in partial.rglob("*.safetensors"):
+        file.chmod(0o644)
     shutil.rmtree(options.out, ignore_errors=True)
     partial.rename(options.out)
     log.info("wrote %s (%d bytes)", options.out, _folder_bytes(options.out))
