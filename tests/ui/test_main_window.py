@@ -201,6 +201,11 @@ def test_use_settings_restores_the_form_and_can_be_undone(
     assert edit.toPlainText() == "mine"
 
 
+def test_picture_finds_the_models_folder_by_its_name(ready: WindowParts):
+    ready.studio.use(GenerationRequest(prompt="theirs", model="base"))
+    assert ready.form.form.model == "klein-base-4b"
+
+
 def test_settings_of_a_model_that_is_not_here_keep_the_chosen_one(
     window: MainWindow, ready: WindowParts
 ):
