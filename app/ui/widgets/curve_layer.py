@@ -16,6 +16,8 @@ from app.ui.widgets.series_style import SeriesStyle
 LINE_PX = 1.5
 SEAM_PX = 3.0
 """Painted again left of what is new: the width of a line and its smoothed edge."""
+STRIPES_PX = 192
+"""A whole number of stripes at each common pixel ratio (1, 1.25, 1.5, 1.75, 2, 3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,6 @@ class CurveLayer:
         self._key: object = None
         self._left_s = 0.0
         self._fixed_x = 0.0
-        self._brush_x = 0.0
 
     def forget(self) -> None:
         """Paint everything with the next call: the colours have changed."""
@@ -96,7 +97,6 @@ class CurveLayer:
 
     def _begin(self, curves: Curves, ratio: float, look: CurveLook) -> None:
         self.painted_whole += 1
-        self._brush_x = 0.0
         scale = curves.projection
         self._pixmap = QPixmap(
             max(1, round(scale.plot_width_px * ratio)), max(1, round(scale.height_px * ratio))
@@ -108,8 +108,6 @@ class CurveLayer:
 
     def _advance(self, curves: Curves, moved: int, ratio: float, look: CurveLook) -> None:
         if moved:
-            # The stripes move along.
-            self._brush_x -= moved / ratio
             size = self._pixmap.size()
             self._pixmap.scroll(-moved, 0, QRect(0, 0, size.width(), size.height()))
         left_x = max(0.0, float(int(self._fixed_x - moved / ratio - SEAM_PX)))
@@ -128,7 +126,9 @@ class CurveLayer:
         for y in curves.grid_y_px:
             painter.drawLine(QPointF(left_x, y), QPointF(box.right(), y))
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrushOrigin(QPointF(self._brush_x, 0))
+        # The stripes move along, however often they are painted anew.
+        passed_px = scale.left_s * scale.plot_width_px / scale.span_s
+        painter.setBrushOrigin(QPointF(-(passed_px % STRIPES_PX), 0))
         outlines = (
             (area(xs, ys_used, ys_ours), look.others),
             (area_above(xs, ys_ours, scale.height_px), look.ours),

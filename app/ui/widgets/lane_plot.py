@@ -80,16 +80,22 @@ class LanePlot:
             row: Of the layout, from 0.
             last: Whether the time axis stands below this one.
         """
+        pyqtgraph: Any = importlib.import_module("pyqtgraph")
         self.lane = lane
         self._first = row == 0
-        self._last = last
-        self._plot: Any = layout.addPlot(row=row, col=0)
-        self._plot.hideButtons()
-        self._plot.setMenuEnabled(False)
-        self._plot.setMouseEnabled(x=False, y=False)
-        self._plot.getAxis("left").setWidth(AXIS_WIDTH_PX)
-        self._plot.showAxis("bottom", last)
-        self._layout = layout
+        # Axes and a view, not a PlotItem: that one brings fourteen menus with it.
+        self._box: Any = pyqtgraph.ViewBox(enableMenu=False)
+        self._box.setMouseEnabled(x=False, y=False)
+        self._left: Any = pyqtgraph.AxisItem("left")
+        self._left.linkToView(self._box)
+        self._left.setWidth(AXIS_WIDTH_PX)
+        layout.addItem(self._left, row=row, col=0)
+        layout.addItem(self._box, row=row, col=1)
+        self._bottom: Any = None
+        if last:
+            self._bottom = pyqtgraph.AxisItem("bottom")
+            self._bottom.linkToView(self._box)
+            layout.addItem(self._bottom, row=row + 1, col=1)
         self.canvas = LaneCanvas(layout.viewport(), lane, lane_name(lane), shows_marks=self._first)
         self.canvas.show()
         self._metrics = QFontMetricsF(QFont())
@@ -109,23 +115,19 @@ class LanePlot:
     @property
     def resized(self) -> Any:  # noqa: ANN401 - a signal of pyqtgraph
         """Emitted when the plot has another size."""
-        return self._plot.getViewBox().sigResized
+        return self._box.sigResized
 
     def place(self) -> None:
         """Put the canvas where the plot is now, inside its axes."""
-        box: QRectF = self._plot.getViewBox().sceneBoundingRect()
+        box: QRectF = self._box.sceneBoundingRect()
         self.canvas.setGeometry(box.toRect())
-
-    def discard(self) -> None:
-        """Take the canvas away; the plot goes with its layout."""
-        self.canvas.hide()
-        self.canvas.deleteLater()
 
     def recolour(self, font: QFont) -> None:
         """Take the theme's colours of the moment, and this font."""
         self._metrics = QFontMetricsF(font)
-        for name in ("left", "bottom"):
-            axis = self._plot.getAxis(name)
+        for axis in (self._left, self._bottom):
+            if axis is None:
+                continue
             axis.setPen(QColor(0, 0, 0, 0))
             axis.setTextPen(QColor(theme.colours().muted))
             axis.setStyle(
@@ -180,7 +182,7 @@ class LanePlot:
         upper_bytes = self._top_bytes * TOP_ROOM * box.height() / plot_height_px
         most = max(2, int(plot_height_px / TICK_EVERY_PX))
         self._set_ticks(memory_ticks(self._top_bytes, most=most))
-        if self._last:
+        if self._bottom is not None:
             most = int(plot_width_px / TIME_TICK_EVERY_PX)
             self._set_time_ticks(_time_ticks(shot.frame.view, span_s, most=most))
         left = -RECENT_S if shot.frame.view is MemoryView.RECENT else 0.0
@@ -240,20 +242,20 @@ class LanePlot:
     def _set_ticks(self, ticks: tuple[Tick, ...]) -> None:
         if ticks != self._ticks:
             self._ticks = ticks
-            self._plot.getAxis("left").setTicks([ticks])
+            self._left.setTicks([ticks])
 
     def _set_time_ticks(self, ticks: tuple[Tick, ...]) -> None:
         if ticks != self._time_ticks:
             self._time_ticks = ticks
-            self._plot.getAxis("bottom").setTicks([ticks])
+            self._bottom.setTicks([ticks])
 
     def _set_ranges(self, left: float, right: float, upper_bytes: float) -> None:
         # Rounded: the axes need no billionth of a second, and a changed range repaints them.
         ranges = (round(left, 6), round(right, 6), upper_bytes)
         if ranges != self._ranges:
             self._ranges = ranges
-            self._plot.setXRange(*ranges[:2], padding=0)
-            self._plot.setYRange(0, upper_bytes, padding=0)
+            self._box.setXRange(*ranges[:2], padding=0)
+            self._box.setYRange(0, upper_bytes, padding=0)
 
 
 def make_layout() -> Any:  # noqa: ANN401 - pyqtgraph comes without types

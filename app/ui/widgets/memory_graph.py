@@ -4,7 +4,15 @@ import math
 from typing import Any
 
 from PySide6.QtCore import QEvent, QObject, QPointF, Qt, Slot
-from PySide6.QtGui import QColor, QFont, QKeyEvent, QMouseEvent, QResizeEvent, QShowEvent
+from PySide6.QtGui import (
+    QColor,
+    QFocusEvent,
+    QFont,
+    QKeyEvent,
+    QMouseEvent,
+    QResizeEvent,
+    QShowEvent,
+)
 from PySide6.QtWidgets import QLabel, QStackedLayout, QWidget
 
 from app.ui import theme
@@ -46,19 +54,13 @@ class MemoryGraph(QWidget):
         self._drawn_at_s = -math.inf
         self._gutter = 0.0
         self._gutter_for: tuple[int, ...] = ()
-        self._plots: Any = make_layout()
-        self._plots.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._plots.ci.layout.setVerticalSpacing(LANE_GAP_PX)
-        viewport: QWidget = self._plots.viewport()
-        viewport.setMouseTracking(True)
-        viewport.installEventFilter(self)
+        self._plots: Any = None
         self._empty = QLabel(self)
         self._empty.setObjectName("memory_graph_empty")
         self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._empty.setWordWrap(True)
         theme.set_role(self._empty, "muted")
         self._stack = QStackedLayout(self)
-        self._stack.addWidget(self._plots)
         self._stack.addWidget(self._empty)
         self._readout = MemoryReadout(self)
         self._recolour()
@@ -111,7 +113,8 @@ class MemoryGraph(QWidget):
             return
         if [lane.lane for lane in frame.lanes] != [plot.lane for plot in self._lanes]:
             self._build_lanes(tuple(lane.lane for lane in frame.lanes))
-        self._stack.setCurrentWidget(self._plots)
+        if self._plots is not None:
+            self._stack.setCurrentWidget(self._plots)
         self._drawn_at_s = -math.inf if self._model.sample is None else self._model.sample.time_s
         self._show_frame()
 
@@ -163,10 +166,31 @@ class MemoryGraph(QWidget):
         else:
             super().keyPressEvent(event)
 
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        super().focusInEvent(event)
+        if event.reason() in (Qt.FocusReason.TabFocusReason, Qt.FocusReason.BacktabFocusReason):
+            # The crosshair is what the keys move, so it shows where the focus is.
+            self.set_hover(1.0)
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        super().focusOutEvent(event)
+        self.set_hover(None)
+
     def _build_lanes(self, lanes: tuple[Lane, ...]) -> None:
-        for plot in self._lanes:
-            plot.discard()
-        self._plots.clear()
+        # Anew as a whole: a layout of pyqtgraph that was emptied does not lay out well again.
+        if self._plots is not None:
+            self._stack.removeWidget(self._plots)
+            self._plots.hide()
+            self._plots.deleteLater()
+        self._plots = make_layout()
+        self._plots.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._plots.ci.layout.setSpacing(0)
+        for row in range(len(lanes) - 1):
+            self._plots.ci.layout.setRowSpacing(row, LANE_GAP_PX)
+        viewport: QWidget = self._plots.viewport()
+        viewport.setMouseTracking(True)
+        viewport.installEventFilter(self)
+        self._stack.addWidget(self._plots)
         self._lanes = [
             LanePlot(self._plots, lane, row=row, last=row == len(lanes) - 1)
             for row, lane in enumerate(lanes)
@@ -183,7 +207,8 @@ class MemoryGraph(QWidget):
         self._show_frame()
 
     def _recolour(self) -> None:
-        self._plots.setBackground(QColor(theme.colours().surface))
+        if self._plots is not None:
+            self._plots.setBackground(QColor(theme.colours().surface))
         self._font = QFont(self.font())
         self._font.setPixelSize(theme.FONT_SMALL_PX - 1)
         self._font.setFeature(QFont.Tag("tnum"), 1)
