@@ -73,7 +73,7 @@ def test_the_highest_value_is_always_in_sight(highest_gib: float, previous_gib: 
 def test_a_run_fits_its_span_and_fills_a_third_of_it_at_least(elapsed_s: float):
     span = run_span_s(elapsed_s)
     assert elapsed_s <= span
-    assert span <= 5 or elapsed_s >= span / 3
+    assert span <= 2 or elapsed_s >= span / 3
 
 
 def test_a_run_of_a_minute_has_readable_times():
