@@ -1,6 +1,5 @@
 """Previews: colours close to the autoencoder's own, from latents alone."""
 
-
 import numpy as np
 import pytest
 import torch
