@@ -1,7 +1,8 @@
 import functools
 import json
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,16 @@ def dev_reference(folder: Path) -> Reference:
         return tokenizer.apply_chat_template(messages, add_generation_prompt=False)["input_ids"]
 
     return tokens
+
+
+@pytest.fixture(autouse=True)
+def long_prompts_are_meant() -> Iterator[None]:
+    """The reference tokenizer warns of prompts longer than it reads, which are the point here."""
+    logger = logging.getLogger("transformers.tokenization_utils_base")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="module")

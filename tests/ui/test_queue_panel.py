@@ -117,6 +117,7 @@ def test_failed_job_is_as_high_as_its_sentence_needs(panel, engine):
     def height() -> int:
         return shown.sizeHintForIndex(shown.model().index(4, 0)).height()
 
+    panel.resize(1000, 600)
     plain = shown.sizeHintForIndex(shown.model().index(5, 0)).height()
     wide = height()
     assert wide > plain
