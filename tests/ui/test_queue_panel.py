@@ -1,10 +1,13 @@
 """The queue panel: shows every job and does what is wanted with the chosen one."""
 
+from dataclasses import replace
+
 import pytest
 from PySide6.QtCore import QMimeData, QPointF, Qt
 from PySide6.QtGui import QAction, QDropEvent
 from PySide6.QtWidgets import QLabel, QToolButton
 
+from app.core.errors import ErrorInfo
 from app.core.events import PhaseStarted
 from app.core.jobs import JobState, Phase
 from app.ui import theme
@@ -111,7 +114,9 @@ def test_running_job_shows_a_bar_in_the_accent_colour(panel, engine):
 
 
 def test_failed_job_is_as_high_as_its_sentence_needs(panel, engine):
-    engine.on_event(queue(*JOBS))
+    failed = next(job for job in JOBS if job.error is not None)
+    long = replace(failed, error=ErrorInfo(code="engine", message="It is long. " * 12))
+    engine.on_event(queue(*(long if job is failed else job for job in JOBS)))
     shown = job_list(panel)
 
     def height() -> int:
