@@ -55,6 +55,8 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
 
+    if options.export and not (options.work / "transformer.pt").exists():
+        parser.error(f"there is no checkpoint in {options.work}: train first, without --export")
     corpus = caption_corpus(all_scenes(), options.seed, 20_000)
     tokenizer = build_tokenizer(corpus, options.work / "tokenizer")
     autoencoder = train_autoencoder(
