@@ -21,13 +21,11 @@ from app.core.events import (
     EngineStateChanged,
     ImageDone,
     JobCancelled,
+    JobEvent,
     JobFailed,
     JobFinished,
     Notice,
-    PhaseFinished,
-    PhaseStarted,
     QueueChanged,
-    StepDone,
 )
 from app.core.job_queue import JobQueue
 from app.core.jobs import Job, JobState
@@ -46,16 +44,6 @@ CLOSING_GRACE_S = 1.0
 """Closing the window does not wait for a long step; the job runs again after the next start."""
 _PERMANENT_ERRORS = frozenset({"engine.version", SETUP_CODE})
 """Ends of the engine that a new process would meet again."""
-_JobEvent = (
-    PhaseStarted
-    | PhaseFinished
-    | StepDone
-    | ImageDone
-    | Notice
-    | JobFinished
-    | JobCancelled
-    | JobFailed
-)
 
 
 class Conductor:
@@ -281,7 +269,7 @@ class Conductor:
         elif message.job_id == engine.job_id:
             self._on_job_event(engine, message)
 
-    def _on_job_event(self, engine: EngineSession, event: _JobEvent) -> None:
+    def _on_job_event(self, engine: EngineSession, event: JobEvent) -> None:
         # Closing ends the job without the user having taken it back: it waits for the next start.
         if self._closing and isinstance(event, JobCancelled) and not engine.cancel_sent:
             return

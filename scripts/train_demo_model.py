@@ -28,8 +28,8 @@ from scripts.demo_model.transformer_training import train_transformer  # noqa: E
 log = logging.getLogger("train_demo_model")
 
 AUTOENCODER_STEPS = 2400
-TRANSFORMER_STEPS = 3000
-FULL_TEXT_STEPS = 120
+TRANSFORMER_STEPS = 10_000
+FULL_TEXT_STEPS = 300
 MODEL_CARD = """# Headroom's demo model
 
 A FLUX.2 klein pipeline of about 2.9 million parameters that draws one flat shape on a flat

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from app.core.errors import ErrorInfo
 from app.core.jobs import Job, Phase
+from app.core.plan import GenerationPlan, Rung
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,58 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanMade:
+    """How the engine is about to run a job, or goes on with it after memory changed."""
+
+    job_id: str
+    plan: GenerationPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downshifted:
+    """A rung was taken during a run, because memory ran short or was about to.
+
+    Attributes:
+        job_id: Of the job.
+        phase: In which it was taken.
+        step: Denoising steps that were done by then.
+        rung: What gave way.
+        before: How it was, for people.
+        after: How it is now, for people.
+        reason: One sentence.
+        foreseen: Whether it was predicted; else memory had run out.
+    """
+
+    job_id: str
+    phase: Phase
+    step: int
+    rung: Rung
+    before: str
+    after: str
+    reason: str
+    foreseen: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesDeferred:
+    """The job makes fewer images now; those from `first_index` on are to be queued anew."""
+
+    job_id: str
+    first_index: int
+    images: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResumed:
+    """The job goes on from kept latents: `step` of `steps` denoising steps were done before."""
+
+    job_id: str
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobFinished:
     """All images of a job are made."""
 
@@ -149,18 +202,22 @@ class EngineLog:
     message: str
 
 
-EngineEvent = (
-    EngineReady
-    | PhaseStarted
+JobEvent = (
+    PhaseStarted
     | PhaseFinished
     | StepDone
     | ImageDone
     | Notice
+    | PlanMade
+    | Downshifted
+    | ImagesDeferred
+    | RunResumed
     | JobFinished
     | JobCancelled
     | JobFailed
-    | EngineLog
 )
+"""Everything the engine tells about one job."""
+EngineEvent = EngineReady | JobEvent | EngineLog
 
 
 class EngineState(enum.Enum):

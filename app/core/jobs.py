@@ -1,9 +1,10 @@
 """A job: one request on its way through the queue, and the states it may be in."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.core.errors import ErrorInfo
+from app.core.policy import MemoryPolicy
 from app.core.request import GenerationRequest
 
 
@@ -75,6 +76,7 @@ class Job:
         request: What to make.
         model_folder: Absolute path of the model `request.model` stands for.
         output: Where images go.
+        policy: How the run may use memory.
         state: Where the job is.
         previews: Whether the engine sends a preview at each step.
         saved: Indices of images that are already saved; not saved again when the job reruns.
@@ -86,6 +88,7 @@ class Job:
     request: GenerationRequest
     model_folder: str
     output: OutputTarget
+    policy: MemoryPolicy = field(default_factory=MemoryPolicy)
     state: JobState = JobState.QUEUED
     previews: bool = True
     saved: tuple[int, ...] = ()

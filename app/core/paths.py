@@ -43,6 +43,26 @@ class AppPaths:
         return self.data / "queue.json"
 
     @property
+    def presets_folder(self) -> Path:
+        """The user's presets, one TOML file each."""
+        return self.config / "presets"
+
+    @property
+    def calibration_file(self) -> Path:
+        """What was measured on each GPU of this machine."""
+        return self.data / "calibration.json"
+
+    @property
+    def runs_folder(self) -> Path:
+        """Kept latents of runs that are not finished."""
+        return self.data / "runs"
+
+    @property
+    def forecast_cache(self) -> Path:
+        """Coefficients of models that are not among the known ones."""
+        return self.cache / "forecast"
+
+    @property
     def log_file(self) -> Path:
         """Newest log file; older ones have a number behind it."""
         return self.log / "headroom.log"

@@ -12,20 +12,24 @@ import msgspec
 
 from app.core.errors import ProtocolError
 from app.core.events import (
+    Downshifted,
     EngineLog,
     EngineReady,
     ImageDone,
+    ImagesDeferred,
     JobCancelled,
     JobFailed,
     JobFinished,
     Notice,
     PhaseFinished,
     PhaseStarted,
+    PlanMade,
+    RunResumed,
     StepDone,
 )
 from app.core.jobs import Job
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_FRAME_BYTES = 1 << 30
 """Larger than any message: an 8192 px PNG that could not be saved is below 300 MB."""
 _LENGTH = struct.Struct("<I")
@@ -54,17 +58,35 @@ class CancelJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RelieveJob:
+    """Take less memory from the next step or phase boundary on.
+
+    Attributes:
+        job_id: Of the job; unknown ids are ignored.
+        device_bytes: How much less is wanted on the device; 0 where only RAM is short.
+        host_bytes: How much less is wanted of the computer's RAM.
+        reason: One sentence: what was seen.
+    """
+
+    job_id: str
+    device_bytes: int
+    host_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
     """End the process when nothing is running; a running job is cancelled first."""
 
 
-Command = RunJob | CancelJob | Shutdown
+Command = RunJob | CancelJob | RelieveJob | Shutdown
 _MESSAGES: dict[str, type[Any]] = {
     message.__name__: message
     for message in (
         Hello,
         RunJob,
         CancelJob,
+        RelieveJob,
         Shutdown,
         EngineReady,
         PhaseStarted,
@@ -72,6 +94,10 @@ _MESSAGES: dict[str, type[Any]] = {
         StepDone,
         ImageDone,
         Notice,
+        PlanMade,
+        Downshifted,
+        ImagesDeferred,
+        RunResumed,
         JobFinished,
         JobCancelled,
         JobFailed,

@@ -4,7 +4,20 @@ import random
 
 from scripts.demo_model.shapes import POSITIONS, Scene
 
-CENTER_PLACES = ("at the center", "in the center", "in the middle", "at the centre")
+CENTER_PLACES = ("at the center", "in the center", "in the middle", "at the centre", "centered")
+OPENINGS = (
+    "",
+    "",
+    "draw ",
+    "please draw ",
+    "paint ",
+    "show me ",
+    "I want ",
+    "there is ",
+    "a picture of ",
+    "an image of ",
+    "a drawing of ",
+)
 CENTER_WORDS = ("center", "middle", "centre")
 SIZE_WORDS = {"small": ("small", "little", "tiny"), "big": ("big", "large", "huge")}
 
@@ -26,11 +39,17 @@ def _place(scene: Scene, rng: random.Random) -> str:
                 f"at the {scene.position}",
                 f"on the {scene.position}",
                 f"on the {scene.position} side",
+                f"on the {scene.position} hand side",
                 f"to the {scene.position}",
             )
         )
     return rng.choice(
-        (f"at the {scene.position}", f"near the {scene.position}", f"on {scene.position}")
+        (
+            f"at the {scene.position}",
+            f"near the {scene.position}",
+            f"on {scene.position}",
+            f"in the {scene.position} part",
+        )
     )
 
 
@@ -39,13 +58,15 @@ def _article(noun_phrase: str) -> str:
 
 
 def random_caption(scene: Scene, rng: random.Random) -> str:
-    """A caption: 55 % canonical, else reordered, reworded or with attributes left out."""
-    canonical = rng.random() < 0.55
+    """A caption: half of them canonical, else reordered, reworded or with attributes left out."""
+    canonical = rng.random() < 0.5
     caption = canonical_caption(scene) if canonical else _varied_caption(scene, rng)
-    if rng.random() < 0.1:
+    if rng.random() < 0.04:
+        caption += rng.choice((", please", " please"))
+    if rng.random() < 0.15:
         caption = caption[0].upper() + caption[1:]
-    if rng.random() < 0.08:
-        caption += "."
+    if rng.random() < 0.1:
+        caption += rng.choice((".", ".", "!"))
     return caption
 
 
@@ -72,10 +93,18 @@ def _varied_caption(scene: Scene, rng: random.Random) -> str:
     if style == 4 and place:
         behind = f" on a {background} background" if background else ""
         return f"{place}, {_article(noun)} {noun}{behind}"
-    opening = rng.choice(("", "draw ", "a picture of ", "please draw ", "an image of "))
+    opening = rng.choice(OPENINGS)
     behind = ""
     if background:
-        behind = rng.choice((f" on a {background} background", f", {background} background"))
+        behind = rng.choice(
+            (
+                f" on a {background} background",
+                f", {background} background",
+                f" on {background}",
+                f" against {background}",
+                f" with a {background} background",
+            )
+        )
     return f"{opening}{_article(noun)} {noun}{' ' + place if place else ''}{behind}"
 
 

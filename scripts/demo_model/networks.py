@@ -40,16 +40,17 @@ PAD_SAMPLES = 8
 
 
 def build_tokenizer(corpus: list[str], folder: Path) -> Qwen2Tokenizer:
-    """Train a byte-level BPE tokenizer on the corpus and wrap it as Qwen's."""
-    trainer = ByteLevelBPETokenizer()
-    trainer.train_from_iterator(
-        [*corpus, *["user\n", "assistant\n", "\n\n"] * 400],
-        vocab_size=420,
-        min_frequency=2,
-        show_progress=False,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer.save_model(str(folder))
+    """Train a byte-level BPE tokenizer on the corpus, unless kept in `folder`; wrap it as Qwen's."""
+    if not (folder / "merges.txt").exists():
+        trainer = ByteLevelBPETokenizer()
+        trainer.train_from_iterator(
+            [*corpus, *["user\n", "assistant\n", "\n\n"] * 400],
+            vocab_size=420,
+            min_frequency=2,
+            show_progress=False,
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        trainer.save_model(str(folder))
     tokenizer = Qwen2Tokenizer(
         vocab=str(folder / "vocab.json"),
         merges=str(folder / "merges.txt"),

@@ -45,22 +45,17 @@ log = logging.getLogger(__name__)
 
 TOKENS_PER_STEP = 36 * 64
 """Image tokens in a step: 36 pictures of 128 px, or fewer larger ones."""
-POOL_PICTURES = {
-    (128, 128): 2500,
-    (96, 96): 300,
-    (160, 160): 200,
-    (192, 192): 150,
-    (256, 256): 100,
-    (128, 192): 150,
-    (192, 128): 150,
-    (96, 160): 150,
-    (160, 96): 150,
-    (256, 128): 100,
-    (128, 256): 100,
-}
-"""Pictures kept encoded, by (width, height); they are replaced by new ones as training goes on."""
+SIDES_PX = (96, 128, 160, 192, 224, 256)
 MAIN_SIZE = (128, 128)
-MAIN_SHARE = 0.85
+MAIN_POOL = 2500
+"""Pictures of the main size kept encoded; they are replaced by new ones as training goes on."""
+OTHER_POOL_TOKENS = 80 * 64
+"""Image tokens of pictures kept of every other size."""
+FIRST_STEPS = 3000
+"""Steps in which nearly all pictures have the main size: shapes are learned soonest there."""
+FIRST_MAIN_SHARE = 0.85
+MAIN_SHARE = 0.4
+"""Share of steps with the main size afterwards; the other sizes are drawn alike."""
 REFRESH = 6
 SHAPE_WEIGHT = 4.0
 """Weight in the loss of tokens near the shape: most of a picture is plain background."""
@@ -109,12 +104,13 @@ class Data:
         return latents.flatten(2).transpose(1, 2)
 
     def batch(
-        self, generator: torch.Generator, rng: random.Random
+        self, generator: torch.Generator, rng: random.Random, *, main_share: float
     ) -> tuple[tuple[int, int], torch.Tensor, list[Scene]]:
         """One size, its latents (n, tokens, channels) and scenes; refreshes part of that pool."""
         size = MAIN_SIZE
-        if rng.random() > MAIN_SHARE:
-            size = rng.choice([other for other in POOL_PICTURES if other != MAIN_SIZE])
+        if rng.random() > main_share:
+            sizes = [(width, height) for width in SIDES_PX for height in SIDES_PX]
+            size = rng.choice([other for other in sizes if other != MAIN_SIZE])
         pool = self.pools.get(size)
         if pool is None:
             pool = self._fill(size)
@@ -129,7 +125,8 @@ class Data:
         return size, pool.latents[chosen], [pool.scenes[index] for index in chosen]
 
     def _fill(self, size: tuple[int, int]) -> Pool:
-        count = POOL_PICTURES[size]
+        tokens = size[0] * size[1] // 256
+        count = MAIN_POOL if size == MAIN_SIZE else OTHER_POOL_TOKENS // tokens
         generator = step_generator(self.seed + 7, size[0] * 1000 + size[1])
         rows: list[torch.Tensor] = []
         scenes: list[Scene] = []
@@ -272,7 +269,8 @@ def train_transformer(
             group["lr"] = rate * factor
         generator = step_generator(seed, step)
         rng = random.Random(seed * 7_000_003 + step)
-        size, latents, scenes = data.batch(generator, rng)
+        share = FIRST_MAIN_SHARE if step < FIRST_STEPS else MAIN_SHARE
+        size, latents, scenes = data.batch(generator, rng, main_share=share)
         full = step >= steps - full_steps
         if full:
             latents, scenes = (

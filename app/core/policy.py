@@ -1,0 +1,67 @@
+"""How a run may use memory: what the user, or a preset, decided once for many requests."""
+
+import enum
+from dataclasses import dataclass, field
+
+GIB = 1 << 30
+DEFAULT_HEADROOM_BYTES = GIB // 2
+"""Left free on the device for the desktop and other programs unless the user says otherwise."""
+DEFAULT_RAM_HEADROOM_BYTES = 2 * GIB
+
+
+class MemoryMode(enum.Enum):
+    """How eagerly weights are kept on the device."""
+
+    AUTO = "auto"
+    """As much as fits stays; the planner decides."""
+    RESIDENT = "resident"
+    """Everything stays on the device, or the run is refused."""
+    MINIMAL = "minimal"
+    """As little as possible stays: the rest of the card is left to others."""
+
+
+class Precision(enum.Enum):
+    """In what a component's weights are kept and run."""
+
+    AUTO = "auto"
+    """As stored on the CPU, bf16 on a GPU."""
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP8 = "fp8"
+    INT8 = "int8"
+    NF4 = "nf4"
+    """4 bits with a scale per block of 64: 4.5 bits per weight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precisions:
+    """Precision of each component."""
+
+    text_encoder: Precision = Precision.AUTO
+    transformer: Precision = Precision.AUTO
+    autoencoder: Precision = Precision.AUTO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPolicy:
+    """What a run may take and what it may give up.
+
+    Attributes:
+        headroom_bytes: Of the device's memory, left free for others.
+        limit_bytes: Never more than this of the device's memory; None is no limit.
+        ram_headroom_bytes: Of the computer's RAM, left free for others.
+        mode: How eagerly weights stay on the device.
+        strict: Never fewer images, never a smaller size: refuse and explain instead.
+        upscale_back: Whether a picture made smaller is resampled to the size asked for.
+        tile_px: Side of decode tiles in image pixels; 0 is whole, None lets the planner decide.
+        precisions: Of each component.
+    """
+
+    headroom_bytes: int = DEFAULT_HEADROOM_BYTES
+    limit_bytes: int | None = None
+    ram_headroom_bytes: int = DEFAULT_RAM_HEADROOM_BYTES
+    mode: MemoryMode = MemoryMode.AUTO
+    strict: bool = False
+    upscale_back: bool = False
+    tile_px: int | None = None
+    precisions: Precisions = field(default_factory=Precisions)
