@@ -10,25 +10,40 @@ from hypothesis import strategies as st
 
 from app.core.errors import ErrorInfo, ProtocolError
 from app.core.events import (
+    Downshifted,
     EngineLog,
     EngineMemory,
     EngineReady,
     ImageDone,
+    ImagesDeferred,
     JobCancelled,
     JobFailed,
     JobFinished,
     Notice,
     PhaseFinished,
     PhaseStarted,
+    PlanMade,
     Preview,
+    RunResumed,
     StepDone,
 )
 from app.core.jobs import Job, JobState, OutputTarget, Phase
+from app.core.plan import (
+    ComponentPlan,
+    GenerationPlan,
+    PhasePlan,
+    Placement,
+    PlanChange,
+    Rung,
+    Verdict,
+)
+from app.core.policy import MemoryMode, MemoryPolicy, Precision, Precisions
 from app.core.request import MAX_SEED, GenerationRequest
 from app.engine import protocol
 from app.engine.protocol import (
     CancelJob,
     Hello,
+    RelieveJob,
     RunJob,
     Shutdown,
     decode,
@@ -48,15 +63,49 @@ JOB = Job(
     request=GenerationRequest(prompt="赤い円\0", seed=MAX_SEED, images=3),
     model_folder="/models/ü",
     output=OutputTarget(folder="/p", file="/p/out.png", metadata=False),
+    policy=MemoryPolicy(
+        limit_bytes=8 << 30,
+        mode=MemoryMode.MINIMAL,
+        strict=True,
+        tile_px=512,
+        precisions=Precisions(transformer=Precision.FP8),
+    ),
     state=JobState.RUNNING,
     saved=(0, 2),
     attempts=1,
     error=ErrorInfo(code="engine.crashed", message="It ended."),
 )
+PLAN = GenerationPlan(
+    verdict=Verdict.STREAMS,
+    model="klein-4b",
+    width_px=1024,
+    height_px=768,
+    images=2,
+    images_later=1,
+    batch=1,
+    decode_batch=1,
+    tile_px=512,
+    components=(
+        ComponentPlan(
+            name="transformer",
+            precision=Precision.BF16,
+            placement=Placement.STREAMED,
+            weights_bytes=7_750_000_000,
+            device_bytes=2**31,
+            streamed_blocks=(0, 3, 5),
+        ),
+    ),
+    phases=(PhasePlan(phase=Phase.DENOISE, weights_bytes=2**31, working_bytes=7, seconds=2.5),),
+    changes=(PlanChange(rung=Rung.SPLIT, before="2", after="1", reason="Short."),),
+    reasons=("It fits.",),
+    budget_bytes=2**33,
+    total_bytes=2**34,
+)
 MESSAGES = [
     Hello(protocol_version=1, app_version="0.1.0"),
     RunJob(job=JOB),
     CancelJob(job_id="a1"),
+    RelieveJob(job_id="a1", device_bytes=2**31, host_bytes=0, reason="A game started."),
     Shutdown(),
     EngineReady(pid=1, device="cpu", device_name="x", torch_version="2", diffusers_version="0"),
     PhaseStarted(job_id="a1", phase=Phase.DENOISE, note="cached"),
@@ -78,6 +127,19 @@ MESSAGES = [
         png=b"\x89PNG",
     ),
     Notice(job_id="a1", code="prompt.cut", message="Cut."),
+    PlanMade(job_id="a1", plan=PLAN),
+    Downshifted(
+        job_id="a1",
+        phase=Phase.DECODE,
+        step=4,
+        rung=Rung.TILE,
+        before="whole",
+        after="512 px tiles",
+        reason="Another program took 2.1 GB.",
+        foreseen=True,
+    ),
+    ImagesDeferred(job_id="a1", first_index=2, images=1, reason="Short."),
+    RunResumed(job_id="a1", step=19, steps=28),
     JobFinished(job_id="a1", seconds=2.0, memory=MEMORY),
     JobCancelled(job_id="a1"),
     JobFailed(job_id="a1", error=ErrorInfo(code="x", message="y", traceback_text="z")),
