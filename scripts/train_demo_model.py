@@ -28,7 +28,7 @@ from scripts.demo_model.transformer_training import train_transformer  # noqa: E
 log = logging.getLogger("train_demo_model")
 
 AUTOENCODER_STEPS = 2400
-TRANSFORMER_STEPS = 10_000
+TRANSFORMER_STEPS = 11_000
 FULL_TEXT_STEPS = 300
 MODEL_CARD = """# Headroom's demo model
 

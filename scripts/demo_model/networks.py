@@ -40,7 +40,7 @@ PAD_SAMPLES = 8
 
 
 def build_tokenizer(corpus: list[str], folder: Path) -> Qwen2Tokenizer:
-    """Train a byte-level BPE tokenizer on the corpus, unless kept in `folder`; wrap it as Qwen's."""
+    """Train a byte-level BPE tokenizer on the corpus, unless `folder` has it; wrap it as Qwen's."""
     if not (folder / "merges.txt").exists():
         trainer = ByteLevelBPETokenizer()
         trainer.train_from_iterator(

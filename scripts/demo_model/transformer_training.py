@@ -31,6 +31,7 @@ from scripts.demo_model.shapes import (
     all_scenes,
     is_held_out,
     render,
+    signed_distance,
 )
 from scripts.demo_model.text_training import train_text_encoder
 from scripts.demo_model.training import (
@@ -57,8 +58,11 @@ FIRST_MAIN_SHARE = 0.85
 MAIN_SHARE = 0.4
 """Share of steps with the main size afterwards; the other sizes are drawn alike."""
 REFRESH = 6
-SHAPE_WEIGHT = 4.0
-"""Weight in the loss of tokens near the shape: most of a picture is plain background."""
+SHAPE_WEIGHT = 2.0
+"""Weight in the loss of tokens about the shape: most of a picture is plain background."""
+OUTLINE_WEIGHT = 5.0
+"""Weight of tokens at its outline, which tell one shape from another, more so in large pictures."""
+OUTLINE_REACH_PX = 14
 TEXT_STEPS = 800
 
 
@@ -161,10 +165,14 @@ def shape_weights(scenes: list[Scene], size: tuple[int, int]) -> torch.Tensor:
     weights: list[torch.Tensor] = []
     for scene in scenes:
         centre_x, centre_y = POSITIONS[scene.position]
-        reach = SIZES[scene.size] * min(size) * 1.1 + 10
-        near = (x - centre_x * size[0]).abs().maximum((y - centre_y * size[1]).abs()) < reach
-        weight = 1 + (SHAPE_WEIGHT - 1) * near.flatten().float()
-        weights.append(weight / weight.mean())
+        from_x, from_y = x - centre_x * size[0], y - centre_y * size[1]
+        radius = SIZES[scene.size] * min(size)
+        near = from_x.abs().maximum(from_y.abs()) < radius * 1.1 + 10
+        outline = signed_distance(scene.shape, from_x, from_y, radius).abs() < OUTLINE_REACH_PX
+        weight = torch.ones_like(x)
+        weight[near] = SHAPE_WEIGHT
+        weight[outline] = OUTLINE_WEIGHT
+        weights.append(weight.flatten() / weight.mean())
     return torch.stack(weights)
 
 
