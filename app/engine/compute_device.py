@@ -1,0 +1,307 @@
+"""What a plan is carried out on: one interface for the CPU, real GPUs and the simulated one.
+
+Networks are loaded into RAM; a device has their weights lent while it computes with them.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Generator
+from typing import Any, Protocol
+
+import psutil
+import torch
+
+from app.core.jobs import Phase
+from app.core.units import format_bytes
+from app.engine.devices import device_name
+from app.engine.module_weights import ModuleWeights
+
+log = logging.getLogger(__name__)
+
+MIN_RAM_LEFT_BYTES = 2 << 30
+"""Available RAM below which no more is pinned: what is pinned cannot be swapped out."""
+
+
+class ComputeDevice(Protocol):
+    """A device as the engine uses it.
+
+    Attributes:
+        torch_device: Where tensors for it are made.
+        name: For people, and the key of presets and calibration.
+        kind: "cuda", "rocm", "xpu" or "cpu".
+        total_bytes: Its memory; the CPU's is the computer's RAM.
+        simulated: Whether it only keeps accounts like a GPU.
+    """
+
+    @property
+    def torch_device(self) -> torch.device: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def total_bytes(self) -> int: ...
+    @property
+    def simulated(self) -> bool: ...
+
+    def free_bytes(self) -> int:
+        """What a run of ours can have now: free, and what our allocator could give back."""
+        ...
+
+    def allocated_bytes(self) -> int:
+        """Held by our tensors; on the CPU by the process."""
+        ...
+
+    def reserved_bytes(self) -> int:
+        """Held by our allocator, in use or not."""
+        ...
+
+    def peak_bytes(self) -> int:
+        """The largest `allocated_bytes` since `reset_peak`."""
+        ...
+
+    def reset_peak(self) -> None:
+        """Forget the peak."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was told."""
+        ...
+
+    def release_cached(self) -> None:
+        """Give memory that no tensor uses back to the driver."""
+        ...
+
+    def pin(self, weights: ModuleWeights) -> None:
+        """Have the copies in RAM in memory that is copied from faster, as far as that goes."""
+        ...
+
+    def onload(self, weights: ModuleWeights) -> None:
+        """Bring weights onto the device, all or none; those that are there stay.
+
+        Raises:
+            torch.OutOfMemoryError: They do not fit.
+        """
+        ...
+
+    def offload(self, weights: ModuleWeights) -> None:
+        """Drop weights from the device and use those in RAM; never a copy back."""
+        ...
+
+    def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy in RAM, of its own memory."""
+        ...
+
+    def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The same on the device.
+
+        Raises:
+            torch.OutOfMemoryError: It does not fit.
+        """
+        ...
+
+    def watch(
+        self, phase: Phase, *, step: int = 0
+    ) -> contextlib.AbstractContextManager[None, bool | None]:
+        """Around what a phase computes.
+
+        Args:
+            phase: Which.
+            step: Denoising steps that were done before, when a run goes on.
+        """
+        ...
+
+    def note_step(self, step: int) -> None:
+        """Say within `watch` that this many denoising steps are done."""
+        ...
+
+    def clock_s(self) -> float:
+        """Seconds by the clock that runs of this device are timed with."""
+        ...
+
+
+class CpuDevice:
+    """The processor: weights and everything else are in RAM anyway."""
+
+    torch_device = torch.device("cpu")
+    kind = "cpu"
+    simulated = False
+
+    def __init__(self) -> None:
+        self.name = device_name(self.torch_device)
+        self.total_bytes = int(psutil.virtual_memory().total)
+        self._process = psutil.Process()
+        self._peak_bytes = 0
+
+    def free_bytes(self) -> int:
+        """RAM that is available without swapping."""
+        return int(psutil.virtual_memory().available)
+
+    def allocated_bytes(self) -> int:
+        """Resident memory of the process."""
+        held = int(self._process.memory_info().rss)
+        self._peak_bytes = max(self._peak_bytes, held)
+        return held
+
+    def reserved_bytes(self) -> int:
+        """Resident memory of the process."""
+        return self.allocated_bytes()
+
+    def peak_bytes(self) -> int:
+        """The largest that was seen when it was asked for; `MemoryMeter` knows it better."""
+        self.allocated_bytes()
+        return self._peak_bytes
+
+    def reset_peak(self) -> None:
+        """Forget the peak."""
+        self._peak_bytes = 0
+
+    def synchronize(self) -> None:
+        """The CPU has always done what it was told."""
+
+    def release_cached(self) -> None:
+        """The CPU's allocator keeps nothing back."""
+
+    def pin(self, weights: ModuleWeights) -> None:
+        """Nothing is copied, so nothing is copied faster."""
+
+    def onload(self, weights: ModuleWeights) -> None:
+        """They are where they are needed."""
+        weights.on_device = True
+
+    def offload(self, weights: ModuleWeights) -> None:
+        """They stay where they are needed."""
+        weights.on_device = False
+
+    def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy, of its own memory."""
+        return tensor.detach().clone()
+
+    def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor itself."""
+        return tensor
+
+    @contextlib.contextmanager
+    def watch(self, phase: Phase, *, step: int = 0) -> Generator[None]:
+        """Nothing to watch."""
+        del phase, step
+        yield
+
+    def note_step(self, step: int) -> None:
+        """Nothing to note."""
+
+    def clock_s(self) -> float:
+        """`time.perf_counter`."""
+        return time.perf_counter()
+
+
+class AcceleratorDevice:
+    """A GPU of torch.cuda (NVIDIA, AMD) or torch.xpu (Intel). Not tried on a real GPU."""
+
+    simulated = False
+
+    def __init__(self, device: torch.device) -> None:
+        """Take a device that `pick_device` has found."""
+        self.torch_device = device
+        # They look alike, and neither has full types.
+        self._backend: Any = torch.cuda if device.type == "cuda" else torch.xpu
+        self.name = device_name(device)
+        self.kind = "rocm" if device.type == "cuda" and torch.version.hip else device.type
+        self.total_bytes = int(self._backend.mem_get_info(device)[1])
+        self._pins = True
+
+    def free_bytes(self) -> int:
+        """Free for all, with blocks of our allocator that are whole and unused."""
+        backend = self._backend
+        free = int(backend.mem_get_info(self.torch_device)[0])
+        # Parts of blocks that are in use elsewhere cannot be given back.
+        split = int(
+            backend.memory_stats(self.torch_device).get("inactive_split_bytes.all.current", 0)
+        )
+        return free + max(0, self.reserved_bytes() - self.allocated_bytes() - split)
+
+    def allocated_bytes(self) -> int:
+        """Held by our tensors."""
+        return int(self._backend.memory_allocated(self.torch_device))
+
+    def reserved_bytes(self) -> int:
+        """Held by torch's allocator."""
+        return int(self._backend.memory_reserved(self.torch_device))
+
+    def peak_bytes(self) -> int:
+        """The largest `allocated_bytes` since `reset_peak`."""
+        return int(self._backend.max_memory_allocated(self.torch_device))
+
+    def reset_peak(self) -> None:
+        """Forget the peak."""
+        self._backend.reset_peak_memory_stats(self.torch_device)
+
+    def synchronize(self) -> None:
+        """Wait for all streams."""
+        self._backend.synchronize(self.torch_device)
+
+    def release_cached(self) -> None:
+        """Empty the allocator's cache."""
+        self._backend.empty_cache()
+
+    def pin(self, weights: ModuleWeights) -> None:
+        """Replace the tensors in RAM by pinned ones, one by one; stop when RAM gets short."""
+        for index, tensor in enumerate(weights.host):
+            if not self._pins:
+                return
+            if tensor.is_pinned():
+                continue
+            # torch's host allocator rounds up to a power of two.
+            wanted = 1 << (max(1, tensor.nbytes) - 1).bit_length()
+            if psutil.virtual_memory().available - wanted < MIN_RAM_LEFT_BYTES:
+                log.info("RAM is short: no more than %d tensors are pinned", index)
+                return
+            try:
+                weights.replace_host(index, tensor.detach().pin_memory())
+            except RuntimeError as error:
+                # A failed attempt makes later ones fail too on some Windows drivers.
+                self._pins = False
+                log.info("%s cannot be pinned (%s)", format_bytes(tensor.nbytes), error)
+
+    def onload(self, weights: ModuleWeights) -> None:
+        """Copy from RAM; later work on the same stream waits for it by itself."""
+        if weights.on_device:
+            return
+        weights.lend(
+            [
+                tensor.detach().to(self.torch_device, non_blocking=tensor.is_pinned())
+                for tensor in weights.host
+            ]
+        )
+
+    def offload(self, weights: ModuleWeights) -> None:
+        """Drop the copies; the allocator hands their memory to later work of the same stream."""
+        if weights.on_device:
+            weights.take_back()
+
+    def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy in RAM."""
+        return tensor.detach().to("cpu", copy=True)
+
+    def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy, or the tensor itself when it is there."""
+        return tensor.to(self.torch_device)
+
+    @contextlib.contextmanager
+    def watch(self, phase: Phase, *, step: int = 0) -> Generator[None]:
+        """The driver watches."""
+        del phase, step
+        yield
+
+    def note_step(self, step: int) -> None:
+        """Nothing to note."""
+
+    def clock_s(self) -> float:
+        """`time.perf_counter`."""
+        return time.perf_counter()
+
+
+def real_device(device: torch.device) -> ComputeDevice:
+    """The device that `pick_device` has found, as a `ComputeDevice`."""
+    return CpuDevice() if device.type == "cpu" else AcceleratorDevice(device)
