@@ -39,7 +39,7 @@ from app.ui.models.layout_file import LayoutFile
 from app.ui.models.request_model import RequestModel
 from app.ui.models.results_model import ResultsModel
 from app.ui.models.settings_model import SettingsModel
-from app.ui.models.single_instance import SingleInstance, server_name
+from app.ui.models.single_instance import SingleInstance, Start, server_name
 from app.ui.models.status_model import StatusModel
 from app.ui.models.studio import Studio
 from app.ui.models.token_model import Count, TokenModel
@@ -61,9 +61,11 @@ class Application(QObject):
         models: What the window shows.
 
     Signals:
+        ending(): The window is about to go, for good.
         ended(): After `begin_end`, when all that was running has stopped.
     """
 
+    ending = Signal()
     ended = Signal()
     _failed = Signal(object)
     _end_asked = Signal()
@@ -107,7 +109,7 @@ class Application(QObject):
             start_engine=start_engine or self._start_engine, store=self._store, parent=self
         )
         self._engine = EngineModel(self._engine_thread, self)
-        self._results = ResultsModel(self._engine, self)
+        self._results = ResultsModel(self._engine, self._background, self)
         self.models = WindowModels(
             form=self._form,
             catalog=self._catalog,
@@ -159,6 +161,9 @@ class Application(QObject):
         if self._is_ending:
             return
         self._is_ending = True
+        log.info("the window goes")
+        self.ending.emit()
+        self.window.save_layout()
         self.window.hide()
         self._tokens.stop()
         if self._engine_thread.isRunning():
@@ -198,6 +203,7 @@ class Application(QObject):
         self.window.close_confirmed.connect(self.begin_end)
         # Logging off: nothing typed is lost, whatever the system does next.
         self._qt.commitDataRequest.connect(self._flush)
+        self._qt.aboutToQuit.connect(self._flush)
 
     @Slot()
     def _start_the_rest(self) -> None:
@@ -263,6 +269,9 @@ class Application(QObject):
 
     @Slot()
     def _flush(self) -> None:
+        if self._has_ended:
+            return
+        self.window.save_layout()
         self._form.flush()
         self._settings.flush()
 
@@ -293,15 +302,18 @@ def main(argv: list[str]) -> int:
     qt.setQuitOnLastWindowClosed(False)
     instance = SingleInstance(server_name(paths.data), paths.data / "instance.lock")
     files = [str(Path(name).absolute()) for name in argv]
-    if not instance.claim():
-        if instance.hand_over(files):
-            return 0
+    start = instance.claim_or_hand_over(files)
+    if start is Start.HANDED_OVER:
+        return 0
+    if start is Start.NO_ANSWER:
         say_it_does_not_answer()
         return 1
     logs = set_up_logging(paths.log_file, console=sys.stderr)
     application = Application(qt, paths, logs)
     restore_hooks = install_excepthooks(application.report)
     instance.opened.connect(application.take_files)
+    # A start that comes from now on waits for our end instead of being told to a window that goes.
+    application.ending.connect(instance.stop_listening)
     _end_on_signals(application)
     application.ended.connect(qt.quit)
     application.start()
@@ -310,8 +322,9 @@ def main(argv: list[str]) -> int:
     try:
         return qt.exec()
     finally:
-        instance.close()
         application.end()
+        # Last: the next instance reads what was written just now.
+        instance.close()
         restore_hooks()
         logs.close()
 

@@ -130,6 +130,27 @@ def test_end_may_come_twice_and_without_a_start(application: Application):
     application.end()
 
 
+def test_layout_is_kept_when_the_system_ends_the_session(
+    application: Application, qapp: QApplication, paths: AppPaths
+):
+    application.window.show()
+    qapp.commitDataRequest.emit(None)
+    layout = paths.data / "window.json"
+    assert layout.exists()
+    layout.unlink()
+    qapp.aboutToQuit.emit()
+    assert layout.exists()
+
+
+def test_end_that_the_system_asks_for_keeps_the_layout_and_is_announced(
+    application: Application, qtbot: QtBot, paths: AppPaths
+):
+    application.window.show()
+    with qtbot.waitSignals([application.ending, application.ended]):
+        application.ask_to_end()
+    assert (paths.data / "window.json").exists()
+
+
 def test_theme_setting_reaches_the_application(application: Application):
     for name, scheme in (("dark", theme.DARK), ("light", theme.LIGHT)):
         application.models.settings.update(theme=name)
@@ -177,10 +198,12 @@ def test_window_process_imports_no_torch():
     assert result.returncode == 0, result.stderr
 
 
-def wait_for_line(process: "subprocess.Popen[str]", log_file: Path, line: str) -> None:
-    """Wait until a process has logged something."""
+def wait_for_line(
+    process: "subprocess.Popen[str]", log_file: Path, line: str, *, times: int = 1
+) -> None:
+    """Wait until something has been logged so many times."""
     deadline_s = time.monotonic() + 60
-    while not (log_file.exists() and line in log_file.read_text("utf-8")):
+    while not (log_file.exists() and log_file.read_text("utf-8").count(line) >= times):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline_s
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -202,9 +225,17 @@ def test_real_process_is_the_only_one_and_ends_in_order_on_a_signal(tmp_path: Pa
     assert second.returncode == 0
     wait_for_line(process, log_file, "asked to the front")
     process.send_signal(signal.SIGTERM)
+    wait_for_line(process, log_file, "the window goes")
+    third = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
+    # Started while the first was ending: it has waited, and has a window of its own.
+    wait_for_line(third, log_file, "window is up", times=2)
+    assert (home / "data" / "window.json").exists()
+    third.send_signal(signal.SIGTERM)
+    _, errors = third.communicate(timeout=60)
+    assert third.returncode == 0, errors
 
 
 def test_engine_state_is_stopped_before_the_start(application: Application):

@@ -1,11 +1,10 @@
 """Doctor: settings, folders, disks and models."""
 
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from app.cli.check import Check, note, ok, problem
+from app.core.folder_check import existing_part, obstacle_to_writing
 from app.core.paths import AppPaths
 from app.core.settings import Settings, SettingsStore
 from app.core.units import GIB, format_bytes
@@ -59,31 +58,22 @@ def _folders(paths: AppPaths, settings: Settings) -> dict[str, Path]:
     }
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there: it would be made in that one."""
-    # Not the path's own method, which raises where looking is not permitted.
-    return next(path for path in (folder, *folder.parents) if os.path.exists(path))
-
-
 def _check_folder(name: str, folder: Path) -> Check:
-    existing = _existing(folder)
-    try:
-        # Permission bits say too little on Windows and network drives: only writing tells.
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
+    obstacle = obstacle_to_writing(folder)
+    if obstacle is not None:
+        reason = f"{obstacle.at} is a file" if obstacle.is_file else obstacle.reason
         return problem(
             f"folder.{name}",
-            f"{folder} cannot be written ({error.strerror or error}).",
-            f"Change the permissions of {existing}, or choose another folder in the settings.",
+            f"{folder} cannot be written ({reason}).",
+            f"Change the permissions of {obstacle.at}, or choose another folder in the settings.",
         )
-    made = "" if existing == folder else " (made when it is needed)"
+    made = "" if existing_part(folder) == folder else " (made when it is needed)"
     return ok(f"folder.{name}", f"{folder}{made}")
 
 
 def _check_disk(name: str, folder: Path) -> Check:
     try:
-        usage = shutil.disk_usage(_existing(folder))
+        usage = shutil.disk_usage(existing_part(folder))
     except OSError as error:
         return note(f"disk.{name}", f"Unknown ({error.strerror or error}).", "Check the drive.")
     found = f"{format_bytes(usage.free)} free of {format_bytes(usage.total)} for {folder}"

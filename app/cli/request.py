@@ -9,6 +9,7 @@ from pathlib import Path
 from app.cli.arguments import GenerateArguments
 from app.core.errors import RequestError
 from app.core.events import Notice
+from app.core.folder_check import obstacle_to_writing
 from app.core.jobs import OutputTarget
 from app.core.paths import app_paths
 from app.core.request import (
@@ -81,7 +82,7 @@ def output_target(arguments: GenerateArguments, settings: Settings) -> OutputTar
         _check_name(out)
         file = out if _is_file_name(out, typed=arguments.out) else None
         folder = out if file is None else out.parent
-        _check_folder(folder)
+    _check_folder(folder)
     return OutputTarget(
         folder=str(folder),
         name_template=settings.name_template,
@@ -123,19 +124,20 @@ def _is_file_name(out: Path, *, typed: str) -> bool:
 
 def _check_folder(folder: Path) -> None:
     """Say now what would otherwise be said after minutes of work."""
-    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    if not os.path.isdir(existing):
+    obstacle = obstacle_to_writing(folder)
+    if obstacle is None:
+        return
+    if obstacle.is_file:
         raise RequestError(
-            f"Images cannot be saved in {folder}, because {existing} is a file: "
+            f"Images cannot be saved in {folder}, because {obstacle.at} is a file: "
             "give another folder with --out.",
             code="output.folder",
         )
-    if not os.access(existing, os.W_OK):
-        raise RequestError(
-            f"Images cannot be saved in {folder}, because writing is not permitted in {existing}: "
-            "give another folder with --out, or change its permissions.",
-            code="output.permission",
-        )
+    raise RequestError(
+        f"Images cannot be saved in {folder} ({obstacle.reason}): "
+        f"give another folder with --out, or change the permissions of {obstacle.at}.",
+        code="output.permission",
+    )
 
 
 def _size(typed: int | None, default: int, name: str, tell: Tell) -> int:

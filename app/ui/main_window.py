@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QSize, Qt, Signal, Slot
+from PySide6.QtCore import QSize, Qt, Signal, Slot
 from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication
 from PySide6.QtWidgets import (
     QApplication,
@@ -20,7 +20,7 @@ from app.core.request import RequestProblem
 from app.core.settings import Settings
 from app.ui import theme
 from app.ui.models.engine_model import RunProgress
-from app.ui.models.layout_file import LAYOUT_VERSION, Layout
+from app.ui.models.layout_file import LAYOUT_VERSION
 from app.ui.models.window_models import WindowModels
 from app.ui.panels.close_dialog import CloseDialog
 from app.ui.panels.menus import fill_menu_bar
@@ -31,6 +31,7 @@ from app.ui.panels.settings_panel import SettingsPanel
 from app.ui.panels.text_dialog import error_text
 from app.ui.panels.window_actions import WindowActions
 from app.ui.panels.window_dialogs import WindowDialogs, ask_picture, open_folder
+from app.ui.panels.window_layout import centre_on_screen, restore_layout, save_layout
 from app.ui.widgets.dock import Dock
 from app.ui.widgets.dropped_path import dropped_path
 from app.ui.widgets.edit_target import edit_focused, take_over_typed
@@ -82,7 +83,7 @@ class MainWindow(QMainWindow):
         self._connect_commands()
         self._connect_models()
         self._default_state = self.saveState(LAYOUT_VERSION)
-        self._restore_layout()
+        restore_layout(self, models.layout)
         self._on_settings_changed(models.settings.settings)
         self._prompt.setFocus()
 
@@ -100,6 +101,11 @@ class MainWindow(QMainWindow):
         self.activateWindow()
         for file in files[:1]:
             self._take_path(Path(file))
+
+    def save_layout(self) -> None:
+        """Keep where the window is and how it is arranged; a hidden one has been kept before."""
+        if self.isVisible():
+            save_layout(self, self._models.layout)
 
     @Slot(object)
     def show_error(self, error: ErrorInfo) -> None:
@@ -245,6 +251,7 @@ class MainWindow(QMainWindow):
         models = self._models
         models.settings.changed.connect(self._on_settings_changed)
         models.settings.failed.connect(self.show_notice)
+        models.form.save_failed.connect(self.show_status)
         models.studio.refused.connect(self._on_refused)
         models.studio.noticed.connect(self.show_notice)
         models.engine.progress_changed.connect(self._on_progress_changed)
@@ -334,42 +341,12 @@ class MainWindow(QMainWindow):
         else:
             self._picture.load_settings_from(path)
 
-    # Layout.
-
-    def _restore_layout(self) -> None:
-        layout = self._models.layout.load()
-        if layout is None:
-            return
-        # Qt moves a window that would be on a screen that is gone.
-        self.restoreGeometry(QByteArray(layout.geometry_bytes()))
-        self.restoreState(QByteArray(layout.state_bytes()), LAYOUT_VERSION)
-        if not any(
-            screen.availableGeometry().intersects(self.frameGeometry())
-            for screen in QGuiApplication.screens()
-        ):
-            self._centre_on_screen()
-
     def _reset_layout(self) -> None:
         self._commands.full_screen.setChecked(False)
         self.showNormal()
         self.restoreState(self._default_state, LAYOUT_VERSION)
         self._arrange()
-        self._centre_on_screen()
-
-    def _centre_on_screen(self) -> None:
-        space = QGuiApplication.primaryScreen().availableGeometry()
-        self.resize(self.size().boundedTo(space.size()))
-        frame = self.frameGeometry()
-        frame.moveCenter(space.center())
-        self.move(frame.topLeft())
-
-    def _save_layout(self) -> None:
-        self._models.layout.save(
-            Layout.of_bytes(
-                geometry=bytes(self.saveGeometry().data()),
-                state=bytes(self.saveState(LAYOUT_VERSION).data()),
-            )
-        )
+        centre_on_screen(self)
 
     # Qt's own.
 
@@ -391,7 +368,7 @@ class MainWindow(QMainWindow):
         if reason and not CloseDialog.ask(reason, self):
             return
         self._is_closing = True
-        self._save_layout()
+        self.save_layout()
         self._dialogs.close_all()
         # Gone at once for the user; the engine is ended behind it, without holding anything up.
         self.hide()

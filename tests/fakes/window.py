@@ -118,7 +118,7 @@ class WindowParts:
         self.tokens = TokenModel(self.tokenizers.open, self.background)
         self.engine = EngineModel(self.control)
         self.jobs = JobsModel(self.engine)
-        self.results = ResultsModel(self.engine)
+        self.results = ResultsModel(self.engine, self.background)
         self.status = StatusModel(self.engine, self.results)
         self.studio = Studio(self.form, self.catalog, self.settings, self.engine)
 

@@ -10,6 +10,7 @@ from pytestqt.qtbot import QtBot
 from app.core.errors import ErrorInfo
 from app.core.events import ImageDone, JobFinished, PhaseStarted
 from app.core.jobs import JobState, Phase
+from app.ui.models.background import Background
 from app.ui.models.engine_model import EngineModel
 from app.ui.models.results_model import ResultsModel
 from app.ui.panels.picture_panel import PicturePanel
@@ -36,7 +37,8 @@ class PictureStudio:
         self._folder = folder
         self.control = FakeJobControl()
         self.engine = EngineModel(self.control)
-        self.results = ResultsModel(self.engine)
+        self.background = Background()
+        self.results = ResultsModel(self.engine, self.background)
         self.panel = PicturePanel(self.engine, self.results)
         qtbot.addWidget(self.panel)
         self.panel.resize(700, 600)
@@ -46,6 +48,7 @@ class PictureStudio:
         """End what runs."""
         self.engine.on_event(queue())
         self.results.stop()
+        self.background.close()
 
     def start(self, job_id: str = "a") -> None:
         """A job begins to denoise."""

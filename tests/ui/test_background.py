@@ -51,6 +51,22 @@ def test_failure_is_delivered_too(background: Background, qtbot: QtBot):
     assert str(failures[0]) == "no disk"
 
 
+def test_what_must_be_kept_is_done_though_all_closes_before_its_turn(
+    background: Background, qapp: QApplication
+):
+    go_on = threading.Event()
+    done: list[str] = []
+    for _ in range(2):  # Takes all threads.
+        background.run(lambda: go_on.wait(10), unexpected, unexpected)
+    background.run(lambda: done.append("kept"), unexpected, unexpected, keep=True)
+    background.run(lambda: done.append("dropped"), unexpected, unexpected)
+    closing = threading.Thread(target=background.close)
+    closing.start()
+    go_on.set()
+    closing.join()
+    assert done[:1] == ["kept"]
+
+
 def test_nothing_is_delivered_after_close(background: Background, qtbot: QtBot, qapp: QApplication):
     begun, go_on = threading.Event(), threading.Event()
 

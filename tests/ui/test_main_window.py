@@ -86,7 +86,8 @@ def run(parts: WindowParts) -> None:
 
 
 def test_generate_submits_the_form(window: MainWindow, ready: WindowParts, qtbot: QtBot):
-    ready.settings.update(pictures_folder="/pictures", name_template="{seed}", metadata=False)
+    folder = str(ready.home / "elsewhere")
+    ready.settings.update(pictures_folder=folder, name_template="{seed}", metadata=False)
     qtbot.keyClicks(child(window, PromptEdit, "prompt_edit"), "a ring")
     qtbot.mouseClick(child(window, QPushButton, "generate_button"), LEFT)
     [(job, front)] = ready.control.submitted
@@ -94,7 +95,7 @@ def test_generate_submits_the_form(window: MainWindow, ready: WindowParts, qtbot
     assert job.request == ready.form.request()
     assert job.request.prompt == "a ring"
     assert job.model_folder == str(ready.models_root / "demo")
-    assert (job.output.folder, job.output.name_template) == ("/pictures", "{seed}")
+    assert (job.output.folder, job.output.name_template) == (folder, "{seed}")
     assert not job.output.metadata
     assert job.previews
 
@@ -139,6 +140,21 @@ def test_pictures_folder_that_cannot_be_made_is_told(
     ready.settings.update(pictures_folder=str(tmp_path / "file" / "pictures"))
     action(window, "open_folder").trigger()
     assert "cannot be made" in child(window, QLabel, "window_message_text").text()
+
+
+def test_generate_is_refused_where_the_picture_could_not_be_saved(
+    window: MainWindow, ready: WindowParts, qtbot: QtBot, tmp_path: Path
+):
+    (tmp_path / "file").write_text("")
+    ready.form.set_prompt("a ring")
+    seed = ready.form.form.seed
+    ready.settings.update(pictures_folder=str(tmp_path / "file" / "pictures"))
+    qtbot.mouseClick(child(window, QPushButton, "generate_button"), LEFT)
+    assert ready.control.submitted == []
+    message = child(window, QLabel, "window_message_text").text()
+    assert "cannot be saved" in message
+    assert f"{tmp_path / 'file'} is a file" in message
+    assert ready.form.form.seed == seed
 
 
 def test_picture_given_before_the_models_are_known_is_used_then(
@@ -240,6 +256,17 @@ def test_failed_job_shows_its_details(window: MainWindow, ready: WindowParts):
     dialog = child(window, TextDialog, "text_dialog")
     assert "Traceback …" in child(dialog, QPlainTextEdit, "text_dialog_text").toPlainText()
     dialog.close()
+
+
+def test_each_error_has_its_own_details(window: MainWindow):
+    for details in ("first", "second"):
+        window.show_error(ErrorInfo(code="same", message="It broke.", details=details))
+        action(window, "message_details").trigger()
+    dialogs = window.findChildren(TextDialog)
+    texts = [child(one, QPlainTextEdit, "text_dialog_text").toPlainText() for one in dialogs]
+    assert [text.rpartition("\n")[2] for text in texts] == ["first", "second"]
+    for dialog in dialogs:
+        dialog.close()
 
 
 def test_finished_job_asks_for_attention_only_when_wanted(
@@ -381,6 +408,19 @@ def test_layout_is_remembered_and_reset(window: MainWindow, ready: WindowParts, 
     action(again, "reset_layout").trigger()
     assert not child(again, QDockWidget, "queue_dock").isHidden()
     again.hide()
+
+
+def test_layout_is_kept_without_a_close_and_not_of_a_hidden_window(
+    window: MainWindow, ready: WindowParts
+):
+    path = ready.home / "data" / "window.json"
+    window.save_layout()
+    kept = path.read_bytes()
+    window.hide()
+    path.unlink()
+    window.save_layout()
+    assert kept
+    assert not path.exists()
 
 
 def test_broken_layout_gives_the_default_one(ready: WindowParts, qtbot: QtBot, expect_log):

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QSize, Qt, QUrl
 from PySide6.QtGui import QDrag, QGuiApplication
-from PySide6.QtWidgets import QWidget
+from PySide6.QtWidgets import QFileDialog, QWidget
 
 from app.core.request import GenerationRequest
 from app.ui.models import results_model
 from app.ui.panels import result_commands
 from app.ui.panels.picture_panel import PicturePanel
-from app.ui.widgets.save_picture_dialog import SavePictureDialog, with_png_suffix
+from app.ui.widgets.save_picture_dialog import SavePictureDialog, save_dialog, with_png_suffix
 from tests.ui.picture_studio import PictureStudio, centre_colour, message, strip, view
 
 
@@ -95,7 +95,8 @@ def test_save_as_writes_where_the_user_says(panel, studio, qtbot, tmp_path, monk
         return tmp_path / "mine.png"
 
     monkeypatch.setattr(SavePictureDialog, "ask", ask)
-    studio.click("button_save_as")
+    with qtbot.waitSignal(studio.results.copied):
+        studio.click("button_save_as")
     assert asked == [path]
     assert (tmp_path / "mine.png").read_bytes() == path.read_bytes()
 
@@ -115,7 +116,7 @@ def test_unsaved_picture_says_so_and_is_rescued(panel, studio, qtbot, tmp_path, 
     assert unsaved.text == "The disk is full."
     assert not panel.commands.show_in_folder.isEnabled()
     monkeypatch.setattr(SavePictureDialog, "ask", lambda parent, suggestion: tmp_path / "new.png")
-    with qtbot.waitSignal(studio.results.picture_loaded):
+    with qtbot.waitSignals([studio.results.copied, studio.results.picture_loaded]):
         studio.click("picture_unsaved_save_as")
     assert (tmp_path / "new.png").exists()
     assert not unsaved.isVisible()
@@ -125,7 +126,8 @@ def test_unsaved_picture_says_so_and_is_rescued(panel, studio, qtbot, tmp_path, 
 def test_failed_save_is_told(panel, studio, qtbot, tmp_path, monkeypatch):
     studio.run()
     monkeypatch.setattr(SavePictureDialog, "ask", lambda parent, suggestion: tmp_path)
-    studio.click("button_save_as")
+    with qtbot.waitSignal(studio.results.failed):
+        studio.click("button_save_as")
     assert message(panel).kind == "problem"
     assert "is a folder" in message(panel).text
 
@@ -201,3 +203,38 @@ def test_picture_is_pulled_out_as_its_file(panel, studio, monkeypatch):
 )
 def test_saved_pictures_are_png(given: str, path: str):
     assert with_png_suffix(Path(given)) == Path(path)
+
+
+def test_save_dialog_adds_the_suffix_before_it_asks_about_replacing(panel, qtbot, tmp_path):
+    dialog = save_dialog(panel, tmp_path / "made.png")
+    qtbot.addWidget(dialog)
+    assert dialog.acceptMode() == QFileDialog.AcceptMode.AcceptSave
+    assert dialog.defaultSuffix() == "png"
+    assert not dialog.testOption(QFileDialog.Option.DontConfirmOverwrite)
+    assert dialog.selectedFiles() == [str(tmp_path / "made.png")]
+
+
+def test_name_that_only_the_suffix_makes_another_file_s_is_asked_about(
+    panel, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "a.jpg.png").write_text("precious")
+    answers = [tmp_path / "a.jpg", tmp_path / "a.jpg.png"]
+    suggested: list[Path] = []
+
+    def choose(parent: QWidget, suggestion: Path) -> Path:
+        suggested.append(suggestion)
+        return answers.pop(0)
+
+    monkeypatch.setattr(SavePictureDialog, "choose", choose)
+    assert SavePictureDialog.ask(panel, tmp_path / "x.png") == tmp_path / "a.jpg.png"
+    # The second time the dialog was shown the name in full, so it has asked.
+    assert suggested == [tmp_path / "x.png", tmp_path / "a.jpg.png"]
+
+
+def test_new_name_gets_the_suffix_without_a_further_question(
+    panel, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        SavePictureDialog, "choose", lambda _parent, _suggestion: tmp_path / "new.jpg"
+    )
+    assert SavePictureDialog.ask(panel, tmp_path / "x.png") == tmp_path / "new.jpg.png"

@@ -16,7 +16,7 @@ from app.core.events import (
     Notice,
     PhaseStarted,
 )
-from app.core.jobs import JobState, Phase
+from app.core.jobs import JobState, OutputTarget, Phase
 from app.core.request import GenerationRequest
 from app.ui.models.engine_model import EngineModel
 from app.ui.panels import result_commands
@@ -104,6 +104,41 @@ def test_failed_run_says_why_and_can_be_tried_again(panel, studio, engine, contr
     studio.click("picture_message_retry")
     assert control.submitted[0][0].request == failed.request
     assert not message(panel).isVisible()
+
+
+def fail(studio: PictureStudio, engine: EngineModel, job_id: str) -> None:
+    """A job fails."""
+    studio.start(job_id)
+    error = ErrorInfo(code="engine.x", message="It broke.")
+    engine.on_event(JobFailed(job_id=job_id, error=error))
+    engine.on_event(queue(job(job_id, JobState.FAILED, seed=100, prompt="a ring")))
+
+
+def test_failure_is_shown_until_a_job_succeeds(panel, studio, engine):
+    fail(studio, engine, "a")
+    studio.start("b")
+    engine.on_event(JobCancelled(job_id="b"))
+    assert message(panel).isVisible()
+    studio.run("c")
+    assert not message(panel).isVisible()
+
+
+def test_failure_goes_when_its_job_is_tried_again_from_elsewhere(panel, studio, engine):
+    fail(studio, engine, "a")
+    other = GenerationRequest(prompt="another")
+    output = OutputTarget(folder="/p")
+    engine.generate(other, model_folder="/m", output=output, previews=False)
+    assert message(panel).isVisible()
+    engine.retry("a")
+    assert not message(panel).isVisible()
+
+
+def test_success_leaves_what_is_said_about_a_file(panel, studio, engine):
+    fail(studio, engine, "a")
+    studio.results.failed.emit(ErrorInfo(code="output.x", message="The disk is full."))
+    studio.run("b")
+    assert message(panel).isVisible()
+    assert message(panel).text == "The disk is full."
 
 
 def test_cancel_button_cancels_the_running_job(panel, studio, control, qtbot):

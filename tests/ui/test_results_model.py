@@ -1,5 +1,6 @@
 """The session's pictures: added, saved elsewhere, trashed and brought back."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from PySide6.QtCore import QSize, Qt
 from app.core.errors import ErrorInfo
 from app.core.events import ImageDone
 from app.ui.models import results_model
+from app.ui.models.background import Background
 from app.ui.models.engine_model import EngineModel
 from app.ui.models.results_model import RESULT_ROLE, ResultsModel
 from tests.fakes.job_control import FakeJobControl
@@ -24,8 +26,15 @@ def engine(qapp):
 
 
 @pytest.fixture
-def results(engine: EngineModel, qtmodeltester):
-    model = ResultsModel(engine)
+def background(qapp):
+    made = Background()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def results(engine: EngineModel, background: Background, qtmodeltester):
+    model = ResultsModel(engine, background)
     qtmodeltester.check(model, force_py=True)
     yield model
     model.stop()
@@ -104,13 +113,14 @@ def test_picture_that_could_not_be_saved_is_kept_in_memory(engine, results, qtbo
     assert blocker.args[0].picture.image.size() == QSize(128, 128)
 
 
-def test_saving_an_unsaved_picture_makes_it_saved(engine, results, tmp_path):
+def test_saving_an_unsaved_picture_makes_it_saved(engine, results, tmp_path, qtbot):
     png = write_png(tmp_path / "0.png").read_bytes()
     add(engine, None, png=png)
     changed: list[object] = []
     results.result_changed.connect(changed.append)
     target = tmp_path / "kept" / "mine.png"
-    assert results.save_as("a:0", target)
+    with qtbot.waitSignal(results.copied):
+        results.save_as("a:0", target)
     assert target.read_bytes() == png
     result = results.result(0)
     assert (result.path, result.png, result.problem) == (target, None, "")
@@ -118,33 +128,55 @@ def test_saving_an_unsaved_picture_makes_it_saved(engine, results, tmp_path):
     assert results.unsaved == ()
 
 
-def test_saving_a_copy_leaves_the_result_where_it_is(engine, results, tmp_path):
+def test_saving_a_copy_leaves_the_result_where_it_is(engine, results, tmp_path, qtbot):
     path = write_png(tmp_path / "0.png")
     add(engine, path)
     target = tmp_path / "copy.png"
-    assert results.save_as("a:0", target)
+    with qtbot.waitSignal(results.copied):
+        results.save_as("a:0", target)
     assert target.read_bytes() == path.read_bytes()
     assert results.result(0).path == path
 
 
-def test_saving_where_it_cannot_be_saved_is_told_and_keeps_the_picture(engine, results, tmp_path):
+def test_saving_where_it_cannot_be_saved_is_told_and_keeps_the_picture(
+    engine, results, tmp_path, qtbot
+):
     png = write_png(tmp_path / "0.png").read_bytes()
     add(engine, None, png=png)
-    failed: list[ErrorInfo] = []
-    results.failed.connect(failed.append)
     (tmp_path / "folder.png").mkdir()
-    assert not results.save_as("a:0", tmp_path / "folder.png")
-    assert "is a folder" in failed[0].message
+    with qtbot.waitSignal(results.failed) as failed:
+        results.save_as("a:0", tmp_path / "folder.png")
+    assert "is a folder" in failed.args[0].message
     assert results.result(0).png == png
 
 
-def test_saving_a_picture_whose_file_is_gone_is_told(engine, results, tmp_path):
+def test_saving_a_picture_whose_file_is_gone_is_told(engine, results, tmp_path, qtbot):
     add(engine, tmp_path / "gone.png")
-    failed: list[ErrorInfo] = []
-    results.failed.connect(failed.append)
-    assert not results.save_as("a:0", tmp_path / "copy.png")
-    assert "moved or deleted" in failed[0].message
+    with qtbot.waitSignal(results.failed) as failed:
+        results.save_as("a:0", tmp_path / "copy.png")
+    assert "moved or deleted" in failed.args[0].message
     assert not (tmp_path / "copy.png").exists()
+
+
+def test_picture_is_written_outside_the_gui_thread(
+    engine, results, tmp_path, qtbot, monkeypatch: pytest.MonkeyPatch
+):
+    threads: list[int] = []
+    monkeypatch.setattr(
+        results_model, "save_copy", lambda _source, _target: threads.append(threading.get_ident())
+    )
+    add(engine, write_png(tmp_path / "0.png"))
+    with qtbot.waitSignal(results.copied):
+        results.save_as("a:0", tmp_path / "copy.png")
+    assert threads != [threading.get_ident()]
+
+
+def test_picture_being_saved_when_the_app_ends_is_saved(engine, results, background, tmp_path):
+    path = write_png(tmp_path / "0.png")
+    add(engine, path)
+    results.save_as("a:0", tmp_path / "copy.png")
+    background.close()
+    assert (tmp_path / "copy.png").read_bytes() == path.read_bytes()
 
 
 def test_trashed_picture_comes_back_to_its_place(engine, results, tmp_path, trash):
@@ -192,7 +224,8 @@ def test_restoring_over_another_file_is_refused(engine, results, tmp_path, trash
 
 def test_unknown_results_are_left_alone(results, tmp_path):
     assert not results.trash("nobody")
-    assert not results.save_as("nobody", tmp_path / "x.png")
+    results.save_as("nobody", tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()
     assert results.result(5) is None
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtCore import QLocale, QPoint, QPointF, Qt
 from PySide6.QtGui import QWheelEvent
 from PySide6.QtWidgets import (
     QComboBox,
@@ -16,7 +16,7 @@ from PySide6.QtWidgets import (
 )
 from pytestqt.qtbot import QtBot
 
-from app.core.request import MAX_SEED
+from app.core.request import MAX_SEED, GenerationRequest
 from app.ui.panels.settings_panel import SettingsPanel
 from tests.fakes.model_folder import SMALL, make_folder
 from tests.fakes.widgets import child
@@ -135,6 +135,27 @@ def test_numbers_reach_the_form(panel: SettingsPanel, ready: WindowParts):
     assert (request.images, request.guidance, request.model) == (3, 2.5, "dev")
     choose_model(panel, 0)
     assert child(panel, QSpinBox, "steps_spin").value() == 12
+
+
+@pytest.mark.parametrize(
+    ("guidance", "shown"),
+    [(4.0, "4.0"), (3.25, "3.25"), (3.125, "3.125"), (2.5, "2.5"), (0.0, "0.0"), (100.0, "100.0")],
+)
+def test_guidance_is_shown_with_the_decimals_it_has(
+    panel: SettingsPanel, ready: WindowParts, guidance: float, shown: str
+):
+    ready.form.use(GenerationRequest(prompt="x", model="dev", guidance=guidance))
+    spin = child(panel, QDoubleSpinBox, "guidance_spin")
+    assert spin.text() == shown
+    assert ready.form.request().guidance == guidance
+
+
+def test_guidance_is_shown_as_the_language_writes_it(panel: SettingsPanel, ready: WindowParts):
+    spin = child(panel, QDoubleSpinBox, "guidance_spin")
+    spin.setLocale(QLocale(QLocale.Language.German))
+    spin.setValue(3.25)
+    assert spin.text() == "3,25"
+    assert ready.form.request().guidance == 3.25
 
 
 def test_seed_of_64_bits_survives_the_editor(

@@ -11,7 +11,8 @@ from PySide6.QtNetwork import QLocalSocket
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from app.ui.models.single_instance import SingleInstance, server_name
+from app.ui.models import single_instance
+from app.ui.models.single_instance import SingleInstance, Start, server_name
 
 SECOND_START = """
 import sys
@@ -20,7 +21,7 @@ from app.ui.models.single_instance import SingleInstance
 from pathlib import Path
 app = QCoreApplication([])
 second = SingleInstance(sys.argv[1], Path(sys.argv[2]))
-sys.exit(4 if second.claim() else 0 if second.hand_over(sys.argv[3:]) else 3)
+print(second.claim_or_hand_over(sys.argv[3:]).name)
 """
 
 
@@ -42,8 +43,45 @@ def first(qapp: QApplication, name: str, lock_file: Path) -> Iterator[SingleInst
     made.close()
 
 
-def test_one_that_does_not_answer_is_told(qapp: QApplication, name: str, lock_file: Path):
-    assert not SingleInstance(name, lock_file).hand_over(["a.png"], patience_ms=0)
+def test_one_that_listens_to_nobody_is_told(first: SingleInstance, name: str, lock_file: Path):
+    first.stop_listening()
+    second = SingleInstance(name, lock_file)
+    assert second.claim_or_hand_over(["a.png"], patience_ms=0) is Start.NO_ANSWER
+
+
+def test_one_that_hangs_is_told(
+    first: SingleInstance, name: str, lock_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # The event loop that would answer is this one, which is held up meanwhile.
+    monkeypatch.setattr(single_instance, "TIMEOUT_MS", 50)
+    assert SingleInstance(name, lock_file).claim_or_hand_over(["a.png"]) is Start.NO_ANSWER
+
+
+def test_one_that_ends_is_waited_for_and_followed(
+    first: SingleInstance, name: str, lock_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first.stop_listening()
+    waits: list[None] = []
+
+    def pause() -> None:
+        waits.append(None)
+        if len(waits) == 3:
+            first.close()
+
+    monkeypatch.setattr(single_instance, "pause", pause)
+    second = SingleInstance(name, lock_file)
+    assert second.claim_or_hand_over(["a.png"]) is Start.FIRST
+    assert len(waits) == 3
+    second.close()
+
+
+def test_one_that_ends_takes_no_more_files(first: SingleInstance, name: str, lock_file: Path):
+    first.stop_listening()
+    first.stop_listening()
+    assert not SingleInstance(name, lock_file).claim()
+    socket = QLocalSocket()
+    socket.connectToServer(name)
+    assert not socket.waitForConnected(200)
 
 
 def test_claim_without_a_writable_folder_does_without(
@@ -59,11 +97,12 @@ def test_second_start_hands_over_its_files(
 ):
     with qtbot.waitSignal(first.opened, timeout=20_000) as opened:
         second = subprocess.Popen(
-            [sys.executable, "-c", SECOND_START, name, str(lock_file), "a.png", "ü 赤.png"]
+            [sys.executable, "-c", SECOND_START, name, str(lock_file), "a.png", "ü 赤.png"],
+            stdout=subprocess.PIPE,
+            text=True,
         )
     assert opened.args == [("a.png", "ü 赤.png")]
-    qtbot.waitUntil(lambda: second.poll() is not None, timeout=20_000)
-    assert second.returncode == 0
+    assert second.communicate(timeout=20)[0] == "HANDED_OVER\n"
 
 
 def test_message_that_makes_no_sense_is_dropped(

@@ -40,12 +40,23 @@ class Background(QObject):
         work: Callable[[], Result],
         done: Callable[[Result], None],
         failed: Callable[[Exception], None],
+        *,
+        keep: bool = False,
     ) -> None:
-        """Do `work` in a thread, then call `done` or `failed` in the GUI thread."""
+        """Do `work` in a thread, then call `done` or `failed` in the GUI thread.
+
+        Args:
+            work: Done in a thread.
+            done: Takes what it returned.
+            failed: Takes what it raised.
+            keep: Whether it is done even when `close` comes before its turn.
+        """
         if self._closed:
             return
 
         def task() -> None:
+            if self._closed and not keep:
+                return
             try:
                 outcome = _Outcome(deliver=done, value=work())
             except Exception as error:  # noqa: BLE001 - whatever it is, the GUI thread is told
@@ -56,9 +67,12 @@ class Background(QObject):
         self._pool.submit(task)
 
     def close(self) -> None:
-        """Finish what is being done, drop what waits, deliver nothing more; may be called twice."""
+        """Finish what is being done or must be kept, drop the rest, deliver nothing more.
+
+        May be called twice.
+        """
         self._closed = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=True)
 
     @Slot(object)
     def _on_ended(self, outcome: _Outcome) -> None:

@@ -33,6 +33,7 @@ class RequestModel(QObject):
         size_noted(str): A sentence about a size that was rounded; "" when there is none to say.
         problems_changed(object): dict of field name to sentence.
         refused(object): tuple of RequestProblem; Generate was asked for, and cannot be done.
+        save_failed(str): A sentence; what stands in the form would not survive a restart.
     """
 
     changed = Signal(object)
@@ -40,6 +41,7 @@ class RequestModel(QObject):
     size_noted = Signal(str)
     problems_changed = Signal(object)
     refused = Signal(object)
+    save_failed = Signal(str)
 
     def __init__(
         self,
@@ -54,7 +56,15 @@ class RequestModel(QObject):
         self._form = session.load()
         self._seed_text: str | None = None
         self._told_problems: dict[str, str] = {}
-        self._file = SavedFile(background, self._writer, self)
+        self._file = SavedFile(
+            background,
+            self._writer,
+            self,
+            sentence=self.tr(
+                "Prompt and settings cannot be kept for the next start ({reason}); check the disk."
+            ),
+        )
+        self._file.failed.connect(self.save_failed)
 
     # What is.
 

@@ -18,10 +18,11 @@ from PySide6.QtCore import (
 )
 from PySide6.QtGui import QImage
 
-from app.core.errors import OutputError
+from app.core.errors import OutputError, describe
 from app.core.events import ImageDone
 from app.core.request import GenerationRequest
 from app.ui.images import ImageLoader, LoadedThumbnail, Source
+from app.ui.models.background import Background
 from app.ui.models.engine_model import EngineModel
 from app.ui.models.picture_files import move_to_trash, restore_from_trash, save_copy
 
@@ -86,18 +87,23 @@ class ResultsModel(QAbstractListModel):
     Signals:
         result_added: Result, after its row is there.
         result_changed: Result, whose row changed: it was saved.
+        copied: Path, where `save_as` has written a picture.
         picture_loaded: LoadedPicture, asked for with `load_picture`.
         failed: ErrorInfo, why a picture could not be saved, trashed or brought back.
     """
 
     result_added = Signal(object)
     result_changed = Signal(object)
+    copied = Signal(object)
     picture_loaded = Signal(object)
     failed = Signal(object)
 
-    def __init__(self, engine: EngineModel, parent: QObject | None = None) -> None:
+    def __init__(
+        self, engine: EngineModel, background: Background, parent: QObject | None = None
+    ) -> None:
         super().__init__(parent)
         self._engine = engine
+        self._background = background
         self._loader = ImageLoader(self)
         self._results: list[Result] = []
         self._thumbnails: dict[str, QImage] = {}
@@ -173,17 +179,22 @@ class ResultsModel(QAbstractListModel):
         """Read a picture in full; `picture_loaded` brings the one asked for last."""
         self._loader.load_picture(result.id, result.source)
 
-    def save_as(self, result_id: str, target: Path) -> bool:
-        """Write a picture to another file; one that was only in memory is there from now on."""
-        row = self.row_of(result_id)
-        if row < 0:
-            return False
-        result = self._results[row]
-        if not self._succeeds(lambda: save_copy(result.source, target)):
-            return False
-        if not result.is_saved:
-            self._replace(row, replace(result, path=target, png=None, problem=""))
-        return True
+    def save_as(self, result_id: str, target: Path) -> None:
+        """Write a picture to another file, in a thread: the disk may be slow.
+
+        `copied` or `failed` tells the outcome; a picture that was only in memory is there from
+        then on.
+        """
+        result = self.result(self.row_of(result_id))
+        if result is None:
+            return
+        source = result.source
+        self._background.run(
+            lambda: save_copy(source, target),
+            lambda _nothing: self._on_copied(result_id, target),
+            self._on_copy_failed,
+            keep=True,
+        )
 
     def trash(self, result_id: str) -> bool:
         """Move a picture to the system's trash and off the list; `undo_trash` brings it back."""
@@ -235,6 +246,16 @@ class ResultsModel(QAbstractListModel):
             self.failed.emit(error.info())
             return False
         return True
+
+    def _on_copied(self, result_id: str, target: Path) -> None:
+        result = self.result(self.row_of(result_id))
+        if result is not None and not result.is_saved:
+            saved = replace(result, path=target, png=None, problem="")
+            self._replace(self.row_of(result_id), saved)
+        self.copied.emit(target)
+
+    def _on_copy_failed(self, error: Exception) -> None:
+        self.failed.emit(describe(error))
 
     # Events.
 

@@ -19,7 +19,7 @@ class SavedFile(QObject):
     that the thread never sees a state that changes under its hands.
 
     Signals:
-        failed(str): A sentence; the state could not be written.
+        failed(str): A sentence; the state could not be written. Said once until it succeeds again.
     """
 
     failed = Signal(str)
@@ -29,8 +29,20 @@ class SavedFile(QObject):
         background: Background,
         snapshot: Callable[[], Callable[[], None]],
         parent: QObject | None = None,
+        *,
+        sentence: str,
     ) -> None:
+        """Keep what is needed.
+
+        Args:
+            background: Where files are written.
+            snapshot: See above.
+            parent: Owner.
+            sentence: Said when writing fails, with {reason} in it.
+        """
         super().__init__(parent)
+        self._sentence = sentence
+        self._has_told = False
         self._background = background
         self._snapshot = snapshot
         self._dirty = False
@@ -55,6 +67,8 @@ class SavedFile(QObject):
             self._snapshot()()
         except OSError as error:
             self._on_failed(error)
+        else:
+            self._has_told = False
 
     @Slot()
     def _write(self) -> None:
@@ -67,13 +81,14 @@ class SavedFile(QObject):
 
     def _on_written(self, _nothing: None) -> None:
         self._writing = False
+        self._has_told = False
 
     def _on_failed(self, error: Exception) -> None:
         self._writing = False
         log.warning("state cannot be saved: %s", error)
+        if self._has_told:
+            # Else a full disk would be told again with every letter typed.
+            return
+        self._has_told = True
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        self.failed.emit(
-            self.tr("Your settings cannot be saved ({reason}); check the disk.").format(
-                reason=reason
-            )
-        )
+        self.failed.emit(self._sentence.format(reason=reason))

@@ -36,7 +36,12 @@ class SettingsModel(QObject):
         self._store = store
         self._settings = store.load()
         self.problems = store.problems
-        self._file = SavedFile(background, self._writer, self)
+        self._file = SavedFile(
+            background,
+            self._writer,
+            self,
+            sentence=self.tr("Your settings cannot be saved ({reason}); check the disk."),
+        )
         self._file.failed.connect(self.failed)
 
     @property

@@ -1,5 +1,6 @@
 """One window per user: a second start hands its files to the first one and ends."""
 
+import enum
 import getpass
 import hashlib
 import logging
@@ -14,8 +15,10 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_MS = 2000
 """The first instance answers from its event loop, which is never held up for so long."""
-PATIENCE_MS = 5000
-"""It may just have been started too, and not listen yet."""
+PATIENCE_MS = 30_000
+"""It may just have been started too, and not listen yet; or it is ending, which takes seconds."""
+MOST_UNANSWERED = 2
+"""One that listens and answers no more often than so has stopped working."""
 _RETRY_MS = 50
 MAX_MESSAGE_BYTES = 1 << 20
 _ANSWER = b"ok\n"
@@ -25,6 +28,28 @@ def server_name(home: Path) -> str:
     """Name of the local socket: one per user and data folder."""
     key = f"{getpass.getuser()}\0{home.absolute()}"
     return f"headroom-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
+
+
+class Start(enum.Enum):
+    """What becomes of a start.
+
+    Attributes:
+        FIRST: It is the one instance.
+        HANDED_OVER: Another one has taken its files.
+        NO_ANSWER: Another one lives, but does not answer.
+    """
+
+    FIRST = enum.auto()
+    HANDED_OVER = enum.auto()
+    NO_ANSWER = enum.auto()
+
+
+class _Answer(enum.Enum):
+    """What came of telling the other instance."""
+
+    TAKEN = enum.auto()
+    NONE = enum.auto()
+    NOBODY = enum.auto()
 
 
 class SingleInstance(QObject):
@@ -80,40 +105,57 @@ class SingleInstance(QObject):
         self._server = server
         return True
 
-    def hand_over(self, files: Iterable[str], *, patience_ms: int = PATIENCE_MS) -> bool:
-        """Give files to the instance that lives; this blocks until it has answered.
+    def claim_or_hand_over(self, files: Iterable[str], *, patience_ms: int = PATIENCE_MS) -> Start:
+        """Be the one instance, or give files to the one that lives; this blocks until it is clear.
 
-        Returns:
-            False when it does not answer.
+        One that is ending answers no more, and is waited for.
         """
         message = msgspec.json.encode(tuple(files)) + b"\n"
         deadline = QDeadlineTimer(patience_ms)
-        while not (answered := self._tell(message)) and not deadline.hasExpired():
-            QThread.msleep(_RETRY_MS)
-        return answered
+        unanswered = 0
+        while True:
+            if self.claim():
+                return Start.FIRST
+            answer = self._tell(message)
+            if answer is _Answer.TAKEN:
+                return Start.HANDED_OVER
+            unanswered += answer is _Answer.NONE
+            if unanswered >= MOST_UNANSWERED or deadline.hasExpired():
+                return Start.NO_ANSWER
+            pause()
 
-    def close(self) -> None:
-        """Listen no more; may be called twice."""
+    @Slot()
+    def stop_listening(self) -> None:
+        """Take no more files, but stay the one instance; may be called twice."""
         if self._server is not None:
             self._server.close()
             self._server = None
         for socket in tuple(self._received):
             socket.abort()
         self._received.clear()
+
+    def close(self) -> None:
+        """Let another be the one instance; may be called twice."""
+        self.stop_listening()
         self._lock.unlock()
 
-    def _tell(self, message: bytes) -> bool:
+    def _tell(self, message: bytes) -> _Answer:
         socket = QLocalSocket()
         socket.connectToServer(self._name)
         if not socket.waitForConnected(TIMEOUT_MS):
-            return False
+            return _Answer.NOBODY
         socket.write(message)
         socket.flush()
         answer = b""
         while not answer.endswith(b"\n") and socket.waitForReadyRead(TIMEOUT_MS):
             answer += bytes(socket.readAll().data())
-        socket.disconnectFromServer()
-        return answer == _ANSWER
+        if answer == _ANSWER:
+            socket.disconnectFromServer()
+            return _Answer.TAKEN
+        # Cut off, it has begun to end; held on to in silence, it hangs.
+        is_silent = socket.state() == QLocalSocket.LocalSocketState.ConnectedState
+        socket.abort()
+        return _Answer.NONE if is_silent else _Answer.NOBODY
 
     @Slot()
     def _on_connection(self) -> None:
@@ -153,3 +195,8 @@ class SingleInstance(QObject):
         socket.write(_ANSWER)
         socket.flush()
         self.opened.emit(files)
+
+
+def pause() -> None:
+    """Between two tries; a function of its own so that tests need not wait."""
+    QThread.msleep(_RETRY_MS)

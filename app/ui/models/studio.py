@@ -4,6 +4,7 @@ from typing import Protocol
 
 from PySide6.QtCore import QObject, Signal, Slot
 
+from app.core.folder_check import obstacle_to_writing
 from app.core.jobs import OutputTarget
 from app.core.request import GenerationRequest, RequestProblem
 from app.ui.models.catalog_model import CatalogModel
@@ -97,6 +98,10 @@ class Studio(QObject):
                 (RequestProblem(field="model", code="model.not_ready", message=problem),)
             )
             return
+        problem = self._folder_problem()
+        if problem:
+            self.noticed.emit(problem)
+            return
         request = self._form.take_request()
         choice = self._catalog.choice(self._form.form.model)
         if request is None or choice is None or choice.folder is None:
@@ -108,6 +113,24 @@ class Studio(QObject):
             previews=self._settings.settings.preview,
             front=front,
         )
+
+    def _folder_problem(self) -> str:
+        """Why the picture could not be saved; said now, not after minutes of work."""
+        folder = self._settings.pictures_folder()
+        obstacle = obstacle_to_writing(folder)
+        if obstacle is None:
+            return ""
+        if obstacle.is_file:
+            text = self.tr(
+                "Pictures cannot be saved in {folder}, because {at} is a file: "
+                "choose another folder under Settings."
+            )
+        else:
+            text = self.tr(
+                "Pictures cannot be saved in {folder} ({reason}): choose another folder under "
+                "Settings, or change the permissions of {at}."
+            )
+        return text.format(folder=folder, at=obstacle.at, reason=obstacle.reason)
 
     def _model_problem(self) -> str:
         choice = self._catalog.choice(self._form.form.model)

@@ -189,7 +189,6 @@ class PicturePanel(QFrame):
 
     @Slot(object)
     def _on_job_submitted(self, job: Job) -> None:
-        del job
         self.commands.follow.setChecked(True)
         if self._engine.paused:
             # The queue may be hidden; else one would wait for a picture that nobody makes.
@@ -198,6 +197,10 @@ class PicturePanel(QFrame):
             )
         elif self._message.kind != "problem":
             self._message.hide()
+        failed = self._engine.job(self._failed_job_id)
+        if failed is not None and failed.request == job.request:
+            # Tried again, here or from the queue.
+            self._hide_failure()
 
     @Slot()
     def _on_queue_changed(self) -> None:
@@ -208,6 +211,7 @@ class PicturePanel(QFrame):
 
     @Slot(object)
     def _on_job_finished(self, event: JobFinished) -> None:
+        self._hide_failure()
         # The picture itself is on its way from the disk; until then the last preview stays.
         self._preview = None
         self._row.show_outcome(self.tr("Done in {time}").format(time=format_seconds(event.seconds)))
@@ -227,6 +231,11 @@ class PicturePanel(QFrame):
             actions=[self.commands.retry, self.commands.details],
         )
         self._end_without_picture(self.tr("Failed"))
+
+    def _hide_failure(self) -> None:
+        """What failed before is old news; what else the message says stays."""
+        if self._error is not None and self._message.text == self._error.message:
+            self._message.hide()
 
     def _end_without_picture(self, outcome: str) -> None:
         # A waiting job was taken back while another runs on: that one's progress stays.

@@ -126,7 +126,7 @@ class PromptPanel(QWidget):
     def set_running(self, *, running: bool) -> None:
         """Say whether there is something to cancel."""
         self._cancel.setEnabled(running)
-        self._generate.setText(self.tr("Add to &queue") if running else self.tr("&Generate"))
+        self._generate.setText(self.tr("&Add to queue") if running else self.tr("&Generate"))
 
     def set_problem(self, text: str) -> None:
         """Say what is wrong with the prompt; "" when nothing is."""

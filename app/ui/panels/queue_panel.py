@@ -70,7 +70,7 @@ class QueuePanel(QFrame):
         self.clear_ended = self._action(
             "clear_ended",
             "clear",
-            tr("Clear e&nded"),
+            tr("Clear &ended"),
             tr("Take all ended jobs off the list; their pictures stay"),
         )
 

@@ -26,6 +26,8 @@ from app.ui.widgets.seed_edit import SeedEdit
 from app.ui.widgets.size_edit import Ratio, SizeEdit
 from app.ui.widgets.spin import CalmDoubleSpinBox, CalmSpinBox
 
+GUIDANCE_DECIMALS = 3
+
 
 class SettingsPanel(QWidget):
     """The form below the prompt."""
@@ -50,7 +52,7 @@ class SettingsPanel(QWidget):
         self._guidance_field = Field(
             self.tr("G&uidance"), self._guidance, name="guidance", parent=self
         )
-        self._seed_field = Field(self.tr("S&eed"), self._seed, name="seed", parent=self)
+        self._seed_field = Field(self.tr("See&d"), self._seed, name="seed", parent=self)
         self._images_field = Field(self.tr("&Images"), self._images, name="images", parent=self)
         self._guidance_hint = QLabel(self)
         self._build_model()
@@ -126,7 +128,8 @@ class SettingsPanel(QWidget):
         self._steps.valueChanged.connect(self._form.set_steps)
         self._guidance.setObjectName("guidance_spin")
         self._guidance.setRange(0.0, MAX_GUIDANCE)
-        self._guidance.setDecimals(1)
+        # A picture's own value is shown as it is: 3.25 is not 3.2.
+        self._guidance.setDecimals(GUIDANCE_DECIMALS)
         self._guidance.setSingleStep(0.5)
         self._guidance.valueChanged.connect(self._form.set_guidance)
         self._guidance_hint.setObjectName("guidance_hint")

@@ -60,7 +60,7 @@ class WindowActions(QObject):
         self.settings.setMenuRole(QAction.MenuRole.PreferencesRole)
 
     def _build_view(self) -> None:
-        self.full_screen = self._made("full_screen", self.tr("&Full screen"), _Keys.FullScreen)
+        self.full_screen = self._made("full_screen", self.tr("F&ull screen"), _Keys.FullScreen)
         self.full_screen.setCheckable(True)
         self.reset_layout = self._made("reset_layout", self.tr("&Reset layout"))
         self.themes = QActionGroup(self)

@@ -37,7 +37,7 @@ class WindowDialogs:
         self._catalog = catalog
         self._ring = ring
         self._actions = actions
-        self._open: dict[str, QDialog] = {}
+        self._open: dict[object, QDialog] = {}
 
     def show_settings(self) -> None:
         """What is set once."""
@@ -60,9 +60,9 @@ class WindowDialogs:
         self._show("shortcuts", lambda: ShortcutsDialog(self._actions(), self._parent))
 
     def show_error(self, error: ErrorInfo) -> None:
-        """Everything known about an error."""
+        """Everything known about an error; another error of the same kind has its own window."""
         self._show(
-            f"error {error.code}",
+            error,
             lambda: TextDialog(
                 title=self._parent.tr("What went wrong"),
                 heading=error.message,
@@ -76,7 +76,7 @@ class WindowDialogs:
         for dialog in tuple(self._open.values()):
             dialog.close()
 
-    def _show(self, key: str, make: Callable[[], QDialog]) -> None:
+    def _show(self, key: object, make: Callable[[], QDialog]) -> None:
         dialog = self._open.get(key)
         if dialog is None:
             dialog = make()

@@ -35,7 +35,7 @@ class CalmSpinBox(QSpinBox):
 
 
 class CalmDoubleSpinBox(QDoubleSpinBox):
-    """As CalmSpinBox, for numbers with decimals."""
+    """As CalmSpinBox, for numbers with decimals: shows as many as the number has, at least one."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -46,3 +46,10 @@ class CalmDoubleSpinBox(QDoubleSpinBox):
             super().wheelEvent(event)
         else:
             event.ignore()
+
+    def textFromValue(self, val: float) -> str:
+        locale = self.locale()
+        text = locale.toString(val, "f", self.decimals())
+        whole, point, decimals = text.partition(locale.decimalPoint())
+        zero = locale.zeroDigit()
+        return f"{whole}{point}{decimals.rstrip(zero) or zero}" if point else text

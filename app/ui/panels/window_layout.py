@@ -1,0 +1,41 @@
+"""Puts the window where it was, and keeps where it is."""
+
+from PySide6.QtCore import QByteArray
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QMainWindow
+
+from app.ui.models.layout_file import LAYOUT_VERSION, Layout, LayoutFile
+
+
+def restore_layout(window: QMainWindow, file: LayoutFile) -> None:
+    """Arrange the window as it was; leave it as it is where nothing was kept."""
+    layout = file.load()
+    if layout is None:
+        return
+    # Qt moves a window that would be on a screen that is gone.
+    window.restoreGeometry(QByteArray(layout.geometry_bytes()))
+    window.restoreState(QByteArray(layout.state_bytes()), LAYOUT_VERSION)
+    if not any(
+        screen.availableGeometry().intersects(window.frameGeometry())
+        for screen in QGuiApplication.screens()
+    ):
+        centre_on_screen(window)
+
+
+def save_layout(window: QMainWindow, file: LayoutFile) -> None:
+    """Keep the window's place, size and arrangement."""
+    file.save(
+        Layout.of_bytes(
+            geometry=bytes(window.saveGeometry().data()),
+            state=bytes(window.saveState(LAYOUT_VERSION).data()),
+        )
+    )
+
+
+def centre_on_screen(window: QMainWindow) -> None:
+    """Put the window in the middle of the first screen, no larger than that."""
+    space = QGuiApplication.primaryScreen().availableGeometry()
+    window.resize(window.size().boundedTo(space.size()))
+    frame = window.frameGeometry()
+    frame.moveCenter(space.center())
+    window.move(frame.topLeft())
