@@ -59,12 +59,14 @@ class OutputTarget:
         name_template: File name without suffix; see `app.core.naming`.
         file: Absolute path of the exact file (first image) instead of folder and template, or None.
         metadata: Whether settings are written into the PNG.
+        first_index: Images that come before in the same series, for the numbers in names.
     """
 
     folder: str
     name_template: str = "{date}-{time}-{seed}"
     file: str | None = None
     metadata: bool = True
+    first_index: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

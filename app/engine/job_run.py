@@ -31,6 +31,7 @@ from app.engine.model_folder import inspect_model_folder
 from app.engine.out_of_memory import is_out_of_memory, out_of_memory_error
 from app.engine.preview import fit_preview_matrix
 from app.engine.prompt_cut import prompt_cut_message
+from app.engine.relief import ReliefRequests
 from app.engine.save_guard import SaveGuard
 from app.engine.saving import ImageSaver
 
@@ -48,14 +49,16 @@ class JobRunner:
         self._guard = guard
         self._meter = MemoryMeter(device)
         self._cancel = CancelPoints()
+        self._relief = ReliefRequests()
         self._model: LoadedModel | None = None
         self._phase = Phase.LOAD
         self._seconds: dict[str, float] = {}
 
-    def run(self, job: Job, flag: CancelFlag) -> None:
+    def run(self, job: Job, flag: CancelFlag, relief: ReliefRequests) -> None:
         """Work on a job and send its events; the last is that it finished or how it ended."""
         started_s = time.perf_counter()
         self._cancel.flag = flag
+        self._relief = relief
         self._seconds = {}
         self._meter.start_job()
         ended_early = self._attempt(job)

@@ -47,7 +47,7 @@ class ImageSaver:
         naming = NameFields(
             created=created,
             seed=request.seed_of(index),
-            index=index,
+            index=index + self.job.output.first_index,
             model=self._model_name(),
             prompt=request.prompt,
             width_px=request.width_px,

@@ -13,6 +13,7 @@ import queue
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from io import FileIO
 
 from app import __version__
@@ -26,10 +27,12 @@ from app.engine.protocol import (
     PROTOCOL_VERSION,
     CancelJob,
     Hello,
+    RelieveJob,
     RunJob,
     Shutdown,
     read_message,
 )
+from app.engine.relief import ReliefRequests
 from app.engine.save_guard import SaveGuard
 
 log = logging.getLogger(__name__)
@@ -70,6 +73,14 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class JobSignals:
+    """What one job is told while it runs; the run looks at each step and phase boundary."""
+
+    cancel: CancelFlag = field(default_factory=CancelFlag)
+    relief: ReliefRequests = field(default_factory=ReliefRequests)
+
+
 class Worker:
     """Two threads: one reads commands and acts on those that cannot wait, the other works."""
 
@@ -77,8 +88,8 @@ class Worker:
         self._commands = commands
         self._events = events
         self._guard = SaveGuard()
-        self._jobs: queue.SimpleQueue[tuple[Job, CancelFlag] | None] = queue.SimpleQueue()
-        self._flags: dict[str, CancelFlag] = {}
+        self._jobs: queue.SimpleQueue[tuple[Job, JobSignals] | None] = queue.SimpleQueue()
+        self._signals: dict[str, JobSignals] = {}
 
     def start_reading(self) -> None:
         """Start the thread that reads commands."""
@@ -113,9 +124,9 @@ class Worker:
         diffusers_class("Flux2KleinPipeline")
         runner = JobRunner(device=device, send=self._events.send, guard=self._guard)
         while (entry := self._jobs.get()) is not None:
-            job, flag = entry
-            runner.run(job, flag)
-            self._flags.pop(job.id, None)
+            job, signals = entry
+            runner.run(job, signals.cancel, signals.relief)
+            self._signals.pop(job.id, None)
 
     def _read(self) -> None:
         try:
@@ -132,15 +143,19 @@ class Worker:
     def _act(self, command: object) -> None:
         match command:
             case RunJob(job=job):
-                flag = self._flags[job.id] = CancelFlag()
-                self._jobs.put((job, flag))
+                signals = self._signals[job.id] = JobSignals()
+                self._jobs.put((job, signals))
             case CancelJob(job_id=job_id):
-                flag = self._flags.get(job_id)
-                if flag is not None:
-                    flag.set()
+                signals = self._signals.get(job_id)
+                if signals is not None:
+                    signals.cancel.set()
+            case RelieveJob(job_id=job_id):
+                signals = self._signals.get(job_id)
+                if signals is not None:
+                    signals.relief.ask(command.device_bytes, command.host_bytes, command.reason)
             case Shutdown():
-                for flag in tuple(self._flags.values()):
-                    flag.set()
+                for signals in tuple(self._signals.values()):
+                    signals.cancel.set()
                 self._jobs.put(None)
             case _:
                 raise ProtocolError(
