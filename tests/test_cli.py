@@ -258,6 +258,16 @@ def test_several_problems_are_told_at_once(run: Stage, capsys: pytest.CaptureFix
     assert "multiple of 16" not in message
 
 
+def test_pictures_folder_that_cannot_be_used_is_told_before_any_work(
+    run: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app_paths().pictures.write_text("a file where the folder should be")
+    assert run("--prompt", "x", "--seed", "1", "--json") == 2
+    error = error_of(capsys)
+    assert error["code"] == "output.folder"
+    assert str(app_paths().pictures) in error["message"]
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(
     run: Stage, capsys: pytest.CaptureFixture[str]
@@ -397,7 +407,8 @@ def test_an_image_that_could_not_be_saved_is_rescued_and_exit_is_1(
             JobFinished(job_id=job.id, seconds=1.0, memory=MEMORY),
         )
 
-    assert run("--prompt", "x", "--seed", "5", "--images", "2", "--json", on_run=save_fails) == 1
+    arguments = ("--prompt", "x", "--seed", "5", "--images", "2", "--out", "there", "--json")
+    assert run(*arguments, on_run=save_fails) == 1
     told = lines(capsys)
     (notice,) = [line for line in told if line["event"] == "notice"]
     assert notice["code"] == "output.rescued"

@@ -1,9 +1,7 @@
 """The command line: generate, models, doctor; without a screen, Qt or torch in this process."""
 
-import contextlib
 import io
 import logging
-import os
 import sys
 
 from app.cli.arguments import parse
@@ -11,6 +9,7 @@ from app.cli.doctor import run_doctor
 from app.cli.generate import run_generate
 from app.cli.models import run_models
 from app.cli.report import write_json
+from app.cli.stdout import StdoutError, silence_stdout, write_out
 from app.core.errors import AppError, ErrorInfo, RequestError, describe
 from app.core.log import set_up_logging
 from app.core.paths import app_paths
@@ -35,12 +34,17 @@ def main(argv: list[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return _run_and_tell(argv)
+        code = _run_and_tell(argv)
+        if sys.stdout is not None:
+            write_out("")  # Also what others wrote there, such as the help.
     except BrokenPipeError:
-        # Whoever read our output has ended; Python must not complain about that at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_stdout()
         return EXIT_FAILURE
+    except StdoutError as error:
+        silence_stdout()
+        sys.stderr.write(f"headroom: {error}\n")
+        return EXIT_FAILURE
+    return code
 
 
 def _run_and_tell(argv: list[str]) -> int:
@@ -73,7 +77,7 @@ def _run(argv: list[str]) -> int:
         if arguments.verb == "models":
             return run_models(as_json=arguments.as_json)
         return run_doctor(as_json=arguments.as_json)
-    except (AppError, BrokenPipeError):
+    except (AppError, BrokenPipeError, StdoutError):
         raise
     # A mistake of ours: a program that reads JSON still gets its last line, people a sentence.
     except Exception as error:

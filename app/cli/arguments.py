@@ -151,7 +151,8 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE_OR_FOLDER",
-        help="a .png file, which is replaced, or a folder (default: the pictures folder)",
+        help="a .png file, which is replaced (further images get the next free -2, -3 ... and "
+        "replace nothing), or a folder (default: the pictures folder)",
     )
     parser.add_argument(
         "--device",

@@ -1,6 +1,5 @@
 """`doctor`: what this machine has, what is missing, and how to mend it."""
 
-import sys
 from dataclasses import asdict
 
 from app.cli.check import Check, CheckState
@@ -8,6 +7,7 @@ from app.cli.file_checks import check_disks, check_folders, check_models, check_
 from app.cli.machine_checks import check_app, check_gpus, check_memory, check_python
 from app.cli.package_checks import check_packages, check_qt, check_qt_libraries, check_torch
 from app.cli.report import write_json
+from app.cli.stdout import write_out
 from app.core.paths import app_paths
 from app.core.settings import SettingsStore
 
@@ -24,8 +24,8 @@ def run_doctor(*, as_json: bool) -> int:
         told = [{**asdict(check), "state": check.state.value} for check in checks]
         write_json({"event": "doctor", "healthy": healthy, "checks": told})
     else:
-        sys.stdout.write("".join(_as_text(check) for check in checks))
-        sys.stdout.write(_verdict(checks) + "\n")
+        write_out("".join(_as_text(check) for check in checks))
+        write_out(_verdict(checks) + "\n")
     return EXIT_HEALTHY if healthy else EXIT_PROBLEM
 
 

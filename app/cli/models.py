@@ -1,8 +1,7 @@
 """`models`: what can be given as --model."""
 
-import sys
-
 from app.cli.report import write_json
+from app.cli.stdout import write_out
 from app.core.paths import app_paths
 from app.core.settings import SettingsStore
 from app.core.units import format_bytes
@@ -16,7 +15,7 @@ def run_models(*, as_json: bool) -> int:
         if as_json:
             write_json(_as_json(entry))
         else:
-            sys.stdout.write(_as_text(entry))
+            write_out(_as_text(entry))
     return 0
 
 

@@ -5,6 +5,7 @@ import sys
 from typing import TextIO
 
 from app.cli.report import Report, SavedImage
+from app.cli.stdout import write_out
 from app.core.errors import ErrorInfo
 from app.core.events import (
     ConductorEvent,
@@ -36,7 +37,7 @@ class TextReport(Report):
 
     def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         """Take the streams, by default the process's own."""
-        self._stdout = stdout or sys.stdout
+        self._stdout = stdout
         self._stderr = stderr or sys.stderr
         self._rewrites = self._stderr.isatty()
         self._step_seconds: list[float] = []
@@ -64,8 +65,7 @@ class TextReport(Report):
     def image(self, image: SavedImage) -> None:
         """The path on stdout."""
         self._clear()
-        self._stdout.write(image.path + "\n")
-        self._stdout.flush()
+        write_out(image.path + "\n", self._stdout)
 
     def done(self, event: JobFinished, *, images: int) -> None:
         """Time and memory."""

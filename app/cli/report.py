@@ -1,12 +1,12 @@
 """How a run is told: JSON lines for programs, a progress line and paths for people."""
 
 import json
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from app.cli.stdout import write_out
 from app.core.errors import ErrorInfo
 from app.core.events import (
     ConductorEvent,
@@ -91,8 +91,7 @@ class JsonReport(Report):
 
 def write_json(line: Mapping[str, Any]) -> None:
     """One object on one line of stdout, in ASCII so that no locale can break it."""
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    write_out(json.dumps(line) + "\n")
 
 
 def _as_json(event: ConductorEvent) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Names of result files: a template with fields, safe on Windows and Linux."""
 
 import difflib
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -121,13 +122,10 @@ def safe_stem(text: str) -> str:
     return f"_{text}" if _RESERVED.fullmatch(text) else text
 
 
-def numbered(stem: str) -> Iterator[str]:
-    """The stem itself, then stem-2, stem-3 and so on, without end."""
-    yield stem
-    number = 2
-    while True:
-        yield f"{stem}-{number}"
-        number += 1
+def numbered(stem: str, first: int = 1) -> Iterator[str]:
+    """The stem itself, then stem-2, stem-3 and so on, without end; from the `first` on."""
+    for number in itertools.count(first):
+        yield stem if number == 1 else f"{stem}-{number}"
 
 
 def _template_error(message: str) -> RequestError:

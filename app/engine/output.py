@@ -47,8 +47,9 @@ def encode_png(rgb: bytes, *, width_px: int, height_px: int, record: ImageRecord
 def write_png(png: bytes, target: OutputTarget, naming: NameFields) -> Path:
     """Write a PNG file where its job wants it.
 
-    With `target.file` the first image of the batch gets exactly that path and the others -2, -3
-    behind its stem, replacing what is there; else a new file is made in `target.folder`.
+    With `target.file` the first image of the batch gets exactly that path, replacing what is there.
+    Its user has named no other file, so the further images get -2, -3 behind its stem, or the next
+    numbers that are free. Else a new file is made in `target.folder`.
 
     Returns:
         Absolute path of the file.
@@ -57,23 +58,26 @@ def write_png(png: bytes, target: OutputTarget, naming: NameFields) -> Path:
         OutputError: The place cannot be written; no part of a file is left there.
         RequestError: The name template cannot be used.
     """
+    replaces = target.file is not None and naming.index == 0
+    first_number = 1
     if target.file is not None:
         path = Path(target.file).absolute()
-        if naming.index > 0:
-            path = path.with_name(f"{path.stem}-{naming.index + 1}{path.suffix}")
+        first_number += naming.index
     else:
         path = Path(target.folder).absolute() / file_stem(target.name_template, naming)
         path = path.with_name(path.name + SUFFIX)
     try:
         # First, since what killed writers left may be what fills the disk.
         sweep_partials(path.parent)
-        if target.file is not None:
+        if replaces:
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
             write_atomic(path, png)
         else:
-            stem = path.name.removesuffix(SUFFIX)
-            path = write_new((path.with_name(name + SUFFIX) for name in numbered(stem)), png)
+            # Not the path's own parts: a dot in the name is no suffix.
+            stem, suffix = path.name[: -len(SUFFIX)], path.name[-len(SUFFIX) :]
+            names = numbered(stem, first_number)
+            path = write_new((path.with_name(name + suffix) for name in names), png)
     except OSError as error:
         raise _output_error(error, path) from error
     return path

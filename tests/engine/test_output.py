@@ -144,6 +144,20 @@ class TestWriteAFile:
         paths = [write_png(b"", target, replace(NAMING, index=index)) for index in range(3)]
         assert [path.name for path in paths] == ["out.v1.png", "out.v1-2.png", "out.v1-3.png"]
 
+    def test_only_the_file_that_was_named_is_replaced(self, tmp_path: Path):
+        for name in ("out.png", "out-2.png", "out-4.png"):
+            (tmp_path / name).write_bytes(b"there before")
+        target = OutputTarget(folder="", file=str(tmp_path / "out.png"))
+        paths = [write_png(b"new", target, replace(NAMING, index=index)) for index in range(3)]
+        assert [path.name for path in paths] == ["out.png", "out-3.png", "out-5.png"]
+        assert {path.read_bytes() for path in paths} == {b"new"}
+        for name in ("out-2.png", "out-4.png"):
+            assert (tmp_path / name).read_bytes() == b"there before"
+
+    def test_suffix_is_kept_as_typed(self, tmp_path: Path):
+        target = OutputTarget(folder="", file=str(tmp_path / "OUT.PNG"))
+        assert write_png(b"", target, replace(NAMING, index=1)).name == "OUT-2.PNG"
+
     def test_relative_path_becomes_absolute(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.chdir(tmp_path)
         target = OutputTarget(folder="", file="out.png")
