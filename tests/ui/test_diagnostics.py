@@ -1,7 +1,7 @@
 """The text for a bug report: complete, and without the user's name."""
 
 import getpass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
@@ -72,6 +72,38 @@ def test_short_names_are_left_in_words(monkeypatch: pytest.MonkeyPatch):
 
 def test_name_is_replaced_as_a_word_only(user: str):
     assert anonymous("juliane julianesque") == "<user> julianesque"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("/home/JULIANE/Pictures", "~/Pictures"),
+        ("saved by Juliane", "saved by <user>"),
+        ("D:\\JULIANE\\x", "D:\\<user>\\x"),
+        # Someone else's folder.
+        ("/home/julianeta/x", "/home/julianeta/x"),
+    ],
+)
+def test_case_of_a_name_does_not_matter(user: str, text: str, told: str):
+    assert anonymous(text) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (r"C:\USERS\Juliane.Doe\x", r"~\x"),
+        (r"'c:\\users\\juliane.doe\\x'", r"'~\\x'"),
+        ("c:/users/juliane.doe/x", "~/x"),
+        (r"C:\Users\JULIAN~1\AppData", r"C:\Users\<user>\AppData"),
+        (r"E:\juliane.doe\jd@example", r"E:\<user>\jd@example"),
+    ],
+)
+def test_windows_paths_are_recognised(monkeypatch: pytest.MonkeyPatch, text: str, told: str):
+    home = PureWindowsPath(r"C:\Users\juliane.doe")
+    monkeypatch.setattr(Path, "home", staticmethod(lambda: home))
+    # The folder is named after the user, the account may be called otherwise.
+    monkeypatch.setattr(getpass, "getuser", lambda: "admin-jd")
+    assert anonymous(text) == told
 
 
 def test_components_that_are_missing_are_said_so():

@@ -36,6 +36,8 @@ PACKAGES = (
 """What the app is built on, the most telling first."""
 LOG_LINES = 60
 _LICENCE_CHARACTERS = 120
+_SHORT_NAME = 2
+_DOS_NAME = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,17 +90,34 @@ def diagnostics(
 
 
 def anonymous(text: str) -> str:
-    """A text without the user's home folder and name."""
-    home = str(Path.home())
-    for form in {home, home.replace("\\", "/"), home.replace("\\", "\\\\")}:
+    """A text without the user's home folder and names, whatever their case.
+
+    Windows writes one path now with small letters and now with capitals.
+    """
+    home = Path.home()
+    path = str(home)
+    for form in (path, path.replace("\\", "/"), path.replace("\\", "\\\\")):
         if len(form) > 1:
-            text = text.replace(form, "~")
+            # Not a part of something longer: "/home/ann" in "/home/anna", "/root" in "/d/root".
+            text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", "~", text, flags=re.IGNORECASE)
+    for name in dict.fromkeys([_user_name(), home.name]):
+        # A name of one or two letters stands in too many words.
+        if len(name) <= _SHORT_NAME:
+            continue
+        forms = [re.escape(name)]
+        if len(name) > _DOS_NAME:
+            # As old programs on Windows see it: C:\Users\JULIAN~1.
+            forms.append(re.escape(name[: _DOS_NAME - 2]) + r"~\d")
+        pattern = rf"(?<!\w)(?:{'|'.join(forms)})(?!\w)"
+        text = re.sub(pattern, "<user>", text, flags=re.IGNORECASE)
+    return text
+
+
+def _user_name() -> str:
     try:
-        user = getpass.getuser()
+        return getpass.getuser()
     except (OSError, KeyError, ImportError):
-        return text
-    # A name of one or two letters stands in too many words.
-    return re.sub(rf"\b{re.escape(user)}\b", "<user>", text) if len(user) > 2 else text
+        return ""
 
 
 def _memory_text(sample: Sample | None) -> str:
