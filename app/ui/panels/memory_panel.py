@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from app.ui import theme
+from app.ui.models.forecast_model import ForecastModel
 from app.ui.models.memory_frame import MemoryView
 from app.ui.models.monitor_model import MonitorModel
 from app.ui.widgets.figure_table import FigureTable
@@ -54,6 +55,7 @@ class MemoryPanel(QFrame):
         model: MonitorModel,
         parent: QWidget | None = None,
         *,
+        forecast: ForecastModel | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(parent)
@@ -64,7 +66,7 @@ class MemoryPanel(QFrame):
         self._clock = clock
         self._figures_at_s = -float("inf")
         self._words_at_s = -float("inf")
-        self._graph = MemoryGraph(model, self)
+        self._graph = MemoryGraph(model, self, forecast=forecast)
         self._table = FigureTable(self)
         self._device = QLabel(self)
         self._recent = QPushButton(self.tr("60 s"), self)

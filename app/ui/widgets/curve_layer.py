@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from PySide6.QtCore import QPointF, QRect, QRectF, Qt
 from PySide6.QtGui import QColor, QPainter, QPen, QPixmap
 
+from app.ui.models.forecast_frame import ForecastBox
+from app.ui.widgets.forecast_layer import ForecastLook, paint_boxes
+from app.ui.widgets.forecast_shape import behind_shapes
 from app.ui.widgets.graph_projection import Points, Projection, area, area_above, polygon
 from app.ui.widgets.series_style import SeriesStyle
 
@@ -31,6 +34,7 @@ class Curves:
         ours: Heights of our curve.
         used: Heights of the curve of everyone, above ours.
         grid_y_px: Heights of the grid's lines.
+        forecast: What the curves run over.
     """
 
     projection: Projection
@@ -39,14 +43,16 @@ class Curves:
     ours: Points
     used: Points
     grid_y_px: tuple[float, ...]
+    forecast: tuple[ForecastBox, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurveLook:
-    """Looks of the two series, and the colours behind them."""
+    """Looks of the two series and the forecast, and the colours behind them."""
 
     ours: SeriesStyle
     others: SeriesStyle
+    forecast: ForecastLook
     surface: QColor
     grid: QColor
 
@@ -81,6 +87,7 @@ class CurveLayer:
             scale.top_bytes,
             scale.height_px,
             curves.grid_y_px,
+            curves.forecast,
         )
         moved = round((scale.left_s - self._left_s) * scale.plot_width_px / scale.span_s * ratio)
         width = round(scale.plot_width_px * ratio)
@@ -125,6 +132,10 @@ class CurveLayer:
         painter.setPen(QPen(look.grid, 0))
         for y in curves.grid_y_px:
             painter.drawLine(QPointF(left_x, y), QPointF(box.right(), y))
+        if curves.forecast:
+            paint_boxes(
+                painter, behind_shapes(curves.forecast, scale), look.forecast, scale.height_px
+            )
         painter.setPen(Qt.PenStyle.NoPen)
         # The stripes move along, however often they are painted anew.
         passed_px = scale.left_s * scale.plot_width_px / scale.span_s

@@ -2,8 +2,9 @@
 
 from PySide6.QtCore import QCoreApplication
 
-from app.core.units import format_bytes
-from app.ui.models.memory_frame import MemoryFrame, MemoryView
+from app.core.units import format_bytes, format_seconds
+from app.ui.models.forecast_frame import ForecastBox
+from app.ui.models.memory_frame import Lane, MemoryFrame, MemoryView
 from app.ui.widgets.graph_scale import format_elapsed
 from app.ui.widgets.memory_readout import ReadoutRow
 from app.ui.widgets.series_style import Role, lane_name, mark_name, series_name
@@ -48,3 +49,20 @@ def moment_rows(frame: MemoryFrame, row: int) -> tuple[ReadoutRow, ...]:
             for role, value in values.items()
         )
     return tuple(rows)
+
+
+def forecast_title(box: ForecastBox) -> str:
+    """The phase that is ahead, and how long it takes."""
+    return QCoreApplication.translate("MemoryGraph", "{phase} · planned, {time}").format(
+        phase=mark_name(box.phase.value), time=format_seconds(box.end_s - box.start_s)
+    )
+
+
+def forecast_rows(lane: Lane, box: ForecastBox) -> tuple[ReadoutRow, ...]:
+    """What our engine is expected to use at most in a phase."""
+    value = format_bytes(box.expected_bytes)
+    unsure_bytes = box.high_bytes - box.expected_bytes
+    if unsure_bytes > 0:
+        value = f"{value} ± {format_bytes(unsure_bytes)}"
+    name = QCoreApplication.translate("MemoryGraph", "Headroom, at most")
+    return (ReadoutRow(lane=lane, role=Role.OURS, name=name, value=value),)

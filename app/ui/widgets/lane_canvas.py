@@ -14,6 +14,8 @@ from PySide6.QtWidgets import QWidget
 from app.ui import theme
 from app.ui.models.memory_frame import Lane
 from app.ui.widgets.curve_layer import CurveLayer, CurveLook, Curves
+from app.ui.widgets.forecast_layer import AheadLayer, ForecastLook
+from app.ui.widgets.forecast_shape import AheadShape
 from app.ui.widgets.graph_scale import spread
 from app.ui.widgets.series_style import Role, SeriesStyle, series_style
 from app.ui.widgets.text_cache import TextCache
@@ -52,6 +54,9 @@ class LanePicture:
         peak: Where our peak is; None when it is out of sight.
         peak_text: What stands beside it.
         labels: In the gutter, top first.
+        labels_x_px: Where the gutter with the labels begins.
+        ahead: What is ahead of now; None where nothing is.
+        budget_y_px: Height of the line of what our engine may use; None without one.
         hover_x_px: Where the crosshair is; None without one.
         hover_y_px: Heights of the dots on it.
     """
@@ -63,6 +68,9 @@ class LanePicture:
     peak: tuple[float, float] | None = None
     peak_text: str = ""
     labels: tuple[LaneLabel, ...] = ()
+    labels_x_px: float = 0.0
+    ahead: AheadShape | None = None
+    budget_y_px: float | None = None
     hover_x_px: float | None = None
     hover_y_px: tuple[float, ...] = ()
 
@@ -89,6 +97,7 @@ class LaneCanvas(QWidget):
         self._shows_marks = shows_marks
         self._picture: LanePicture | None = None
         self._layer = CurveLayer()
+        self._ahead = AheadLayer()
         self._texts = TextCache(self.font())
         self.recolour()
 
@@ -113,6 +122,11 @@ class LaneCanvas(QWidget):
         return self._layer
 
     @property
+    def ahead_layer(self) -> AheadLayer:
+        """Where what is ahead is kept as pixels."""
+        return self._ahead
+
+    @property
     def picture(self) -> LanePicture | None:
         """What is painted."""
         return self._picture
@@ -120,6 +134,7 @@ class LaneCanvas(QWidget):
     def set_small_font(self, font: QFont) -> None:
         """Write with this."""
         self._texts = TextCache(font)
+        self._ahead.forget()
         self.update()
 
     def set_picture(self, picture: LanePicture | None) -> None:
@@ -138,13 +153,21 @@ class LaneCanvas(QWidget):
         self._behind_text = QColor(scheme.surface)
         self._behind_text.setAlpha(_LABEL_ALPHA)
         self._surface = QColor(scheme.surface)
+        self._forecast_look = ForecastLook(
+            line=self._ours.line,
+            over=QColor(scheme.danger),
+            surface=self._surface,
+            name=self._muted,
+        )
         self._look = CurveLook(
             ours=self._ours,
             others=self._others,
+            forecast=self._forecast_look,
             surface=self._surface,
             grid=QColor(scheme.border),
         )
         self._layer.forget()
+        self._ahead.forget()
         self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -162,22 +185,36 @@ class LaneCanvas(QWidget):
         gutter.setLeft(int(picture.plot_width_px))
         painter.fillRect(gutter, self._surface)
         self._layer.paint(painter, picture.curves, self._look)
-        self._paint_limit(painter, picture)
+        if picture.ahead is not None:
+            self._ahead.paint(
+                painter,
+                picture.ahead,
+                self._forecast_look,
+                self._texts,
+                self.height(),
+                names=self._shows_marks,
+            )
+        self._paint_limits(painter, picture)
         self._paint_marks(painter, picture)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, on=True)
         self._paint_title(painter)
         self._paint_mark_names(painter, picture)
         self._paint_peak(painter, picture)
-        self._paint_labels(painter, picture.labels, picture.plot_width_px)
+        self._paint_labels(painter, picture.labels, picture.labels_x_px)
         self._paint_hover(painter, picture)
 
-    def _paint_limit(self, painter: QPainter, picture: LanePicture) -> None:
-        y = picture.limit_y_px
-        if y is not None:
+    def _paint_limits(self, painter: QPainter, picture: LanePicture) -> None:
+        right = picture.plot_width_px
+        if picture.ahead is not None:
+            right += picture.ahead.width_px
+        for y, dashes in ((picture.limit_y_px, [6, 4]), (picture.budget_y_px, None)):
+            if y is None:
+                continue
             pen = QPen(self._limit, 0)
-            pen.setDashPattern([6, 4])
+            if dashes is not None:
+                pen.setDashPattern(dashes)
             painter.setPen(pen)
-            painter.drawLine(QPointF(0, y), QPointF(picture.plot_width_px, y))
+            painter.drawLine(QPointF(0, y), QPointF(right, y))
 
     def _paint_marks(self, painter: QPainter, picture: LanePicture) -> None:
         pen = QPen(self._muted, 0)
@@ -195,7 +232,8 @@ class LaneCanvas(QWidget):
 
     def _room(self, picture: LanePicture) -> list[float]:
         """Pixels from each mark to the next one, or to the end."""
-        ends = [x for x, _ in picture.marks[1:]] + [self.width()]
+        right = self.width() if picture.ahead is None else picture.plot_width_px
+        ends = [x for x, _ in picture.marks[1:]] + [right]
         return [end - x for (x, _), end in zip(picture.marks, ends, strict=False)]
 
     def _paint_title(self, painter: QPainter) -> None:
@@ -220,9 +258,7 @@ class LaneCanvas(QWidget):
         painter.drawEllipse(QPointF(x, y), PEAK_RADIUS_PX, PEAK_RADIUS_PX)
         painter.setBrush(Qt.BrushStyle.NoBrush)
 
-    def _paint_labels(
-        self, painter: QPainter, labels: Sequence[LaneLabel], plot_width_px: float
-    ) -> None:
+    def _paint_labels(self, painter: QPainter, labels: Sequence[LaneLabel], left_px: float) -> None:
         line = self._texts.height
         centres = spread(
             [label.y_px for label in labels],
@@ -232,7 +268,7 @@ class LaneCanvas(QWidget):
         )
         for label, centre in zip(labels, centres, strict=True):
             top = centre - line / 2
-            left = plot_width_px + LABEL_GAP_PX
+            left = left_px + LABEL_GAP_PX
             if label.colour is not None:
                 painter.setPen(QPen(label.colour, 0))
                 painter.drawLine(QPointF(left, label.y_px), QPointF(left + 5, centre))

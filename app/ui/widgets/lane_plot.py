@@ -10,12 +10,15 @@ from PySide6.QtGui import QColor, QFont, QFontMetricsF
 
 from app.core.units import format_bytes
 from app.ui import theme
+from app.ui.models.forecast_frame import Forecast
 from app.ui.models.memory_frame import Lane, LaneFrame, MarkFrame, MemoryFrame, MemoryView, Peak
 from app.ui.widgets.curve_layer import Curves
+from app.ui.widgets.forecast_shape import AheadShape, ahead_shape, ahead_width_px
 from app.ui.widgets.graph_projection import Points, Projection, as_points, row_at
 from app.ui.widgets.graph_scale import (
     RECENT_S,
     Tick,
+    format_elapsed,
     format_gib,
     lane_top_bytes,
     memory_ticks,
@@ -43,6 +46,7 @@ class Shot:
         frame: The values.
         times: The frame's times.
         gutter_px: Room for names and values right of the curves; 0 when they are left out.
+        forecast: Of the plan or the run; None without one.
         hover_share: Where the crosshair is, as a share of the width; None without one.
         pixel_ratio: Device pixels for each pixel.
     """
@@ -52,12 +56,22 @@ class Shot:
     gutter_px: float
     hover_share: float | None
     pixel_ratio: float
+    forecast: Forecast | None = None
+
+    @property
+    def has_ahead(self) -> bool:
+        """Whether there is a zone right of now for what is ahead."""
+        forecast = self.forecast
+        recent = self.frame.view is MemoryView.RECENT
+        return recent and forecast is not None and bool(forecast.ahead)
 
     def time_span(self, plot_width_px: float) -> tuple[float, float]:
         """Time at the left edge, and seconds from there to the end of the axis."""
         frame = self.frame
         if frame.view is MemoryView.RUN:
-            return frame.origin_s, run_span_s(frame.elapsed_s)
+            end_s = None if self.forecast is None else self.forecast.end_s
+            ahead_s = 0.0 if end_s is None else end_s - frame.origin_s
+            return frame.origin_s, run_span_s(max(frame.elapsed_s, ahead_s))
         # In whole pixels of the screen: curves that creep by fractions shimmer.
         pixel_s = RECENT_S / (plot_width_px * self.pixel_ratio)
         return math.floor(frame.origin_s / pixel_s) * pixel_s - RECENT_S, RECENT_S
@@ -104,6 +118,7 @@ class LanePlot:
         self._time_ticks: tuple[Tick, ...] = ()
         self._ranges: tuple[float, ...] = ()
         self._projection: Projection | None = None
+        self._ahead_px = 0.0
         self._peak: Peak | None = None
         self._peak_words = ""
 
@@ -150,6 +165,7 @@ class LanePlot:
         xs, ys_ours, ys_used = scale.xs_px(shot.times), scale.ys_px(ours), scale.ys_px(used)
         limit_y = scale.y_px(lane.total_bytes)
         hover_x, hover_y = _hover(scale, shot, ys_ours, ys_used)
+        forecast = shot.forecast if shot.forecast and shot.forecast.lane is self.lane else None
         self.canvas.set_picture(
             LanePicture(
                 plot_width_px=scale.plot_width_px,
@@ -160,12 +176,16 @@ class LanePlot:
                     ours=ys_ours,
                     used=ys_used,
                     grid_y_px=tuple(scale.y_px(value) for value, _ in self._ticks),
+                    forecast=() if forecast is None else forecast.behind,
                 ),
                 limit_y_px=limit_y if limit_y >= 0 else None,
                 marks=_marks(scale, shot.frame.marks),
                 peak=_peak(scale, lane),
                 peak_text=self._peak_text(lane),
                 labels=self._labels(lane, ys_ours, ys_used, limit_y) if shot.gutter_px else (),
+                labels_x_px=scale.plot_width_px + self._ahead_px,
+                ahead=self._ahead(forecast, scale) if shot.has_ahead else None,
+                budget_y_px=_budget_y(forecast, scale),
                 hover_x_px=hover_x,
                 hover_y_px=hover_y,
             )
@@ -174,9 +194,12 @@ class LanePlot:
     def _scale(self, lane: LaneFrame, shot: Shot, used: Points, box: QRect) -> Projection:
         """The projection of these values; the axes are told when they have to change."""
         # Whole pixels, so that the curves' pixels can be kept and moved.
-        plot_width_px = max(20.0, math.floor(box.width() - max(shot.gutter_px, EDGE_PX)))
+        room_px = max(20.0, math.floor(box.width() - max(shot.gutter_px, EDGE_PX)))
+        self._ahead_px = ahead_width_px(room_px) if shot.has_ahead else 0.0
+        plot_width_px = max(20.0, room_px - self._ahead_px)
         left_s, span_s = shot.time_span(plot_width_px)
-        self._top_bytes = self._top(lane, used[max(0, shot.times.searchsorted(left_s) - 1) :])
+        visible = used[max(0, shot.times.searchsorted(left_s) - 1) :]
+        self._top_bytes = self._top(lane, visible, shot.forecast)
         strip_px = self._metrics.height() + 3 if self._first else 6.0
         plot_height_px = max(10.0, box.height() - strip_px)
         upper_bytes = self._top_bytes * TOP_ROOM * box.height() / plot_height_px
@@ -184,7 +207,12 @@ class LanePlot:
         self._set_ticks(memory_ticks(self._top_bytes, most=most))
         if self._bottom is not None:
             most = int(plot_width_px / TIME_TICK_EVERY_PX)
-            self._set_time_ticks(_time_ticks(shot.frame.view, span_s, most=most))
+            self._set_time_ticks(
+                (
+                    *_time_ticks(shot.frame.view, span_s, most=most),
+                    *self._ahead_ticks(shot, plot_width_px),
+                )
+            )
         left = -RECENT_S if shot.frame.view is MemoryView.RECENT else 0.0
         right = left + span_s * box.width() / plot_width_px
         self._set_ranges(left, right, upper_bytes)
@@ -196,12 +224,27 @@ class LanePlot:
             height_px=box.height(),
         )
 
-    def _top(self, lane: LaneFrame, visible: Points) -> float:
+    def _top(self, lane: LaneFrame, visible: Points, forecast: Forecast | None) -> float:
         if lane.lane is Lane.DEVICE:
             # How near the limit is, is what this lane is looked at for.
             return float(lane.total_bytes)
         highest = float(visible.max()) if len(visible) else 0.0
+        if forecast is not None and forecast.lane is self.lane:
+            highest = min(float(lane.total_bytes), max(highest, forecast.high_bytes))
         return lane_top_bytes(highest, lane.total_bytes, previous_bytes=self._top_bytes)
+
+    def _ahead(self, forecast: Forecast | None, scale: Projection) -> AheadShape | None:
+        if forecast is None:
+            return None
+        return ahead_shape(forecast, scale, left_px=scale.plot_width_px, width_px=self._ahead_px)
+
+    def _ahead_ticks(self, shot: Shot, plot_width_px: float) -> tuple[Tick, ...]:
+        """One at the end of what is ahead, in the axis' own seconds; it has another scale."""
+        forecast = shot.forecast
+        if forecast is None or not shot.has_ahead or forecast.ahead_s <= 0:
+            return ()
+        at_s = RECENT_S * self._ahead_px / plot_width_px
+        return ((at_s, f"+{format_elapsed(forecast.ahead_s)}"),)
 
     def _labels(
         self, lane: LaneFrame, ys_ours: Points, ys_used: Points, limit_y: float
@@ -285,6 +328,13 @@ def _time_ticks(view: MemoryView, span_s: float, *, most: int) -> tuple[Tick, ..
     if view is MemoryView.RECENT:
         return recent_ticks(_translated("now"), most=most)
     return time_ticks(span_s, most=most)
+
+
+def _budget_y(forecast: Forecast | None, scale: Projection) -> float | None:
+    if forecast is None or forecast.budget_bytes <= 0:
+        return None
+    y = scale.y_px(forecast.budget_bytes)
+    return y if y >= 0 else None
 
 
 def _marks(scale: Projection, marks: tuple[MarkFrame, ...]) -> tuple[tuple[float, str], ...]:

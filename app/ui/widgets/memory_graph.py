@@ -16,13 +16,19 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QLabel, QStackedLayout, QWidget
 
 from app.ui import theme
+from app.ui.models.forecast_model import ForecastModel
 from app.ui.models.memory_frame import Lane, MemoryFrame, MemoryView
 from app.ui.models.monitor_model import MonitorModel
-from app.ui.widgets.graph_moment import moment_rows, moment_title
+from app.ui.widgets.graph_moment import (
+    forecast_rows,
+    forecast_title,
+    moment_rows,
+    moment_title,
+)
 from app.ui.widgets.graph_projection import as_points, row_at
 from app.ui.widgets.lane_canvas import LanePicture
 from app.ui.widgets.lane_plot import LanePlot, Shot, gutter_px, make_layout
-from app.ui.widgets.memory_readout import MemoryReadout
+from app.ui.widgets.memory_readout import MemoryReadout, ReadoutRow
 
 LANE_GAP_PX = 8
 LABELLED_PX = 460
@@ -31,6 +37,8 @@ HOVER_STEP = 1 / 60
 """How far an arrow key moves the crosshair, as a share of the picture."""
 READOUT_DROP_PX = 18
 """Below the names of the phases."""
+_Said = tuple[str, tuple[ReadoutRow, ...]]
+"""Title and rows of the readout."""
 
 
 class MemoryGraph(QWidget):
@@ -39,13 +47,20 @@ class MemoryGraph(QWidget):
     The pointer, or the arrow keys, move a crosshair with a readout.
     """
 
-    def __init__(self, model: MonitorModel, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        model: MonitorModel,
+        parent: QWidget | None = None,
+        *,
+        forecast: ForecastModel | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setObjectName("memory_graph")
         self.setAccessibleName(self.tr("Memory graph"))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMinimumHeight(150)
         self._model = model
+        self._forecast = forecast
         self._view = MemoryView.RECENT
         self._frame: MemoryFrame | None = None
         self._hover_share: float | None = None
@@ -66,6 +81,8 @@ class MemoryGraph(QWidget):
         self._recolour()
         model.updated.connect(self._on_updated)
         model.run_started.connect(self.refresh)
+        if forecast is not None:
+            forecast.changed.connect(self.refresh)
         self.refresh()
 
     @property
@@ -96,8 +113,11 @@ class MemoryGraph(QWidget):
             self.refresh()
 
     def set_hover(self, share: float | None) -> None:
-        """Put the crosshair at this share of the picture's width, or take it away."""
-        wanted = None if share is None else min(1.0, max(0.0, share))
+        """Put the crosshair at this share of the curves' width, or take it away.
+
+        Above 1 it is in what is ahead of now.
+        """
+        wanted = None if share is None else min(self._last_share(), max(0.0, share))
         if wanted != self._hover_share:
             self._hover_share = wanted
             self._show_frame()
@@ -154,7 +174,7 @@ class MemoryGraph(QWidget):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         steps = {Qt.Key.Key_Left: -HOVER_STEP, Qt.Key.Key_Right: HOVER_STEP}
-        ends = {Qt.Key.Key_Home: 0.0, Qt.Key.Key_End: 1.0}
+        ends = {Qt.Key.Key_Home: 0.0, Qt.Key.Key_End: self._last_share()}
         key = Qt.Key(event.key())
         if key in steps:
             at = 1.0 if self._hover_share is None else self._hover_share
@@ -237,6 +257,7 @@ class MemoryGraph(QWidget):
             gutter_px=self._gutter_px(frame),
             hover_share=self._hover_share,
             pixel_ratio=self.devicePixelRatioF(),
+            forecast=None if self._forecast is None else self._forecast.forecast(self._view),
         )
         for plot, lane in zip(self._lanes, frame.lanes, strict=False):
             plot.show(lane, shot)
@@ -257,22 +278,45 @@ class MemoryGraph(QWidget):
             self._readout.hide()
             return
         x = shot.hover_share * scale.plot_width_px
-        row = row_at(shot.times, scale.time_s(x))
-        if row is None:
+        if shot.hover_share > 1:
+            said = self._said_ahead(shot, x)
+        else:
+            row = row_at(shot.times, scale.time_s(x))
+            said = None if row is None else _said_at(shot, row)
+        if said is None:
             self._readout.hide()
             return
         corner = self._lanes[0].canvas.pos()
-        self._readout.show_at(
-            round(corner.x() + x),
-            corner.y() + READOUT_DROP_PX,
-            moment_title(shot.frame, float(shot.times[row])),
-            moment_rows(shot.frame, row),
-        )
+        self._readout.show_at(round(corner.x() + x), corner.y() + READOUT_DROP_PX, *said)
+
+    def _said_ahead(self, shot: Shot, x_px: float) -> _Said | None:
+        """What is expected here, right of now."""
+        for plot in self._lanes:
+            picture = plot.canvas.picture
+            ahead = None if picture is None else picture.ahead
+            number = None if ahead is None else ahead.box_at(x_px)
+            if number is not None and shot.forecast is not None:
+                box = shot.forecast.ahead[number]
+                return forecast_title(box), forecast_rows(shot.forecast.lane, box)
+        return None
+
+    def _last_share(self) -> float:
+        """How far right the crosshair may go: into what is ahead where there is something."""
+        for plot in self._lanes:
+            picture = plot.canvas.picture
+            if picture is not None and picture.ahead is not None:
+                return 1.0 + picture.ahead.width_px / picture.plot_width_px
+        return 1.0
 
     def _on_pointer(self, position: QPointF) -> None:
         scale = self._lanes[0].projection if self._lanes else None
         if scale is None:
             return
         x = position.x() - self._lanes[0].canvas.x()
-        inside = 0 <= x <= scale.plot_width_px
+        inside = 0 <= x <= scale.plot_width_px * self._last_share()
         self.set_hover(x / scale.plot_width_px if inside else None)
+
+
+def _said_at(shot: Shot, row: int) -> _Said:
+    """What was recorded in a row."""
+    return moment_title(shot.frame, float(shot.times[row])), moment_rows(shot.frame, row)

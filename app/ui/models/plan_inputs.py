@@ -1,0 +1,97 @@
+"""What a plan is made from, in one hand: the form, the machine and the choices about memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from app.core.device import Sample
+from app.core.plan import GenerationPlan
+from app.core.policy import MemoryPolicy
+from app.core.preset import PresetLimits
+from app.core.profile import DeviceProfile, HostProfile
+from app.core.request import GenerationRequest
+from app.engine.coefficients import ModelCoefficients
+
+ROOMY_BYTES = 1 << 42
+"""A device nothing has to give way on: what a request costs as it was asked for."""
+
+
+class MakePlan(Protocol):
+    """`app.engine.planner.plan_generation`."""
+
+    def __call__(
+        self,
+        request: GenerationRequest,
+        device: DeviceProfile,
+        host: HostProfile,
+        policy: MemoryPolicy,
+        coefficients: ModelCoefficients,
+        limits: PresetLimits | None = None,
+    ) -> GenerationPlan: ...
+
+
+ProfilesOf = Callable[[Sample], tuple[DeviceProfile, HostProfile]]
+"""The machine as the planner wants it, from a sample of the monitor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanInputs:
+    """Everything a plan depends on.
+
+    Attributes:
+        request: What would be made now.
+        device: The machine's GPU, or its CPU.
+        host: The computer.
+        policy: What a run may take and give up.
+        limits: The most a request may ask for.
+        coefficients: What the model needs.
+    """
+
+    request: GenerationRequest
+    device: DeviceProfile
+    host: HostProfile
+    policy: MemoryPolicy
+    limits: PresetLimits
+    coefficients: ModelCoefficients
+
+    def plan(self, make: MakePlan) -> GenerationPlan:
+        """The plan for these."""
+        return make(
+            self.request, self.device, self.host, self.policy, self.coefficients, self.limits
+        )
+
+    def asking(self, **changes: Any) -> "PlanInputs":  # noqa: ANN401 - fields of the request
+        """The same with another request."""
+        return replace(self, request=replace(self.request, **changes))
+
+    def under(self, **changes: Any) -> "PlanInputs":  # noqa: ANN401 - fields of the policy
+        """The same with another policy."""
+        return replace(self, policy=replace(self.policy, **changes))
+
+    def with_room(self) -> "PlanInputs":
+        """The same where nothing has to give way."""
+        roomy = {"total_bytes": ROOMY_BYTES, "free_bytes": ROOMY_BYTES}
+        host = replace(self.host, total_bytes=ROOMY_BYTES, available_bytes=ROOMY_BYTES)
+        return replace(
+            self,
+            device=replace(self.device, **roomy),
+            host=host,
+            policy=replace(self.policy, limit_bytes=None),
+            limits=PresetLimits(),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a value costs against another one, if nothing has to give way; may be negative."""
+
+    bytes: int
+    seconds: float
+
+
+def cost(inputs: PlanInputs, other: PlanInputs, make: MakePlan) -> Cost:
+    """What `inputs` needs more than `other`."""
+    one, base = inputs.with_room().plan(make), other.with_room().plan(make)
+    return Cost(
+        bytes=one.peak_vram_bytes - base.peak_vram_bytes, seconds=one.seconds - base.seconds
+    )
