@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from app.core.jobs import Phase
+from app.core.profile import HostProfile
 from app.core.units import format_bytes
 from app.engine.devices import device_name
 from app.engine.module_weights import ModuleWeights
@@ -116,6 +117,14 @@ class ComputeDevice(Protocol):
         """Say within `watch` that this many denoising steps are done."""
         ...
 
+    def on_host(self) -> contextlib.AbstractContextManager[None, bool | None]:
+        """Around what is computed by the CPU within `watch`, with tensors and weights in RAM."""
+        ...
+
+    def host_profile(self) -> HostProfile:
+        """The computer's RAM as it is now."""
+        ...
+
     def clock_s(self) -> float:
         """Seconds by the clock that runs of this device are timed with."""
         ...
@@ -190,6 +199,15 @@ class CpuDevice:
 
     def note_step(self, step: int) -> None:
         """Nothing to note."""
+
+    @contextlib.contextmanager
+    def on_host(self) -> Generator[None]:
+        """Nothing to do."""
+        yield
+
+    def host_profile(self) -> HostProfile:
+        """What the system says."""
+        return read_host_profile()
 
     def clock_s(self) -> float:
         """`time.perf_counter`."""
@@ -297,9 +315,28 @@ class AcceleratorDevice:
     def note_step(self, step: int) -> None:
         """Nothing to note."""
 
+    @contextlib.contextmanager
+    def on_host(self) -> Generator[None]:
+        """Nothing to do."""
+        yield
+
+    def host_profile(self) -> HostProfile:
+        """What the system says."""
+        return read_host_profile()
+
     def clock_s(self) -> float:
         """`time.perf_counter`."""
         return time.perf_counter()
+
+
+def read_host_profile() -> HostProfile:
+    """RAM and swap as the system tells them now."""
+    ram, swap = psutil.virtual_memory(), psutil.swap_memory()
+    return HostProfile(
+        total_bytes=int(ram.total),
+        available_bytes=int(ram.available),
+        swap_free_bytes=int(swap.free),
+    )
 
 
 def real_device(device: torch.device) -> ComputeDevice:

@@ -1,0 +1,132 @@
+"""Memory of tensors, to the byte: every storage that operations make, until its last use ends.
+
+Works on real and on fake tensors. A storage is counted like a GPU's allocator hands it out, in
+blocks of 512 bytes.
+"""
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+BLOCK_BYTES = 512
+"""Smallest unit of torch's caching allocator (kMinBlockSize in CUDACachingAllocator)."""
+
+
+def block_bytes(size_bytes: int) -> int:
+    """What an allocation takes of the device."""
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
+
+
+class LiveStorages(TorchDispatchMode):
+    """Counts what is made while the mode is on; what ends later is still taken off.
+
+    Storages that were there before, such as those of weights, are not counted, nor are views of
+    them or what is written into them.
+
+    Attributes:
+        held_bytes: Alive now.
+        peak_bytes: The most that was alive at once since `reset_peak`.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        # Untyped on its way in: the base class's only argument has no type.
+        base: Any = super()
+        base.__init__()
+        self.held_bytes = 0
+        self.peak_bytes = 0
+        self._alive: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - an OpOverload
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+        """Run an operation and count what it made."""
+        del types
+        named = kwargs or {}
+        result = func(*args, **named)
+        made = self._new_storages(tree_leaves((args, named)), result)
+        self.before_result(
+            func, args, named, result, sum(block_bytes(storage.nbytes()) for storage in made)
+        )
+        for storage in made:
+            self._count(storage)
+        return result
+
+    def before_result(
+        self,
+        func: Any,  # noqa: ANN401 - an OpOverload
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Any,  # noqa: ANN401 - whatever the operation gives
+        new_bytes: int,
+    ) -> None:
+        """Called before an operation's result is handed out and counted; here it does nothing.
+
+        What it raises reaches the caller of the operation, and the result is dropped.
+
+        Args:
+            func: The operation.
+            args: Its arguments.
+            kwargs: Its arguments by name.
+            result: Of the operation.
+            new_bytes: Of the storages that it made.
+        """
+
+    def reset_peak(self) -> None:
+        """Let the peak begin at what is alive now."""
+        self.peak_bytes = self.held_bytes
+
+    def counts(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is counted, or a view of one that is."""
+        return id(tensor.untyped_storage()) in self._alive
+
+    def count(self, tensor: torch.Tensor) -> None:
+        """Count a tensor that was made otherwise, unless it is counted."""
+        if not self.counts(tensor):
+            self._count(tensor.untyped_storage())
+
+    def forget(self, tensor: torch.Tensor) -> None:
+        """Count a tensor no longer, though it is alive."""
+        entry = self._alive.pop(id(tensor.untyped_storage()), None)
+        if entry is not None:
+            self.held_bytes -= entry[1]
+
+    def _new_storages(self, inputs: Sequence[Any], result: Any) -> list[torch.UntypedStorage]:  # noqa: ANN401
+        known: list[torch.UntypedStorage] | None = None
+        made: list[torch.UntypedStorage] = []
+        for leaf in tree_leaves(result):
+            if not isinstance(leaf, torch.Tensor):
+                continue
+            storage = leaf.untyped_storage()
+            if id(storage) in self._alive:
+                continue
+            if known is None:
+                known = [one.untyped_storage() for one in inputs if isinstance(one, torch.Tensor)]
+            if not any(storage is one for one in known):
+                known.append(storage)
+                made.append(storage)
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        size_bytes = block_bytes(storage.nbytes())
+        # Torch keeps one Python object for a storage as long as the storage lives.
+        key = id(storage)
+
+        def ended(reference: weakref.ref[torch.UntypedStorage]) -> None:
+            # Not when it was forgotten before, and the number went to another storage.
+            entry = self._alive.get(key)
+            if entry is not None and entry[0] is reference:
+                del self._alive[key]
+                self.held_bytes -= size_bytes
+
+        self._alive[key] = (weakref.ref(storage, ended), size_bytes)
+        self.held_bytes += size_bytes
+        self.peak_bytes = max(self.peak_bytes, self.held_bytes)
