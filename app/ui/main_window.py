@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from PySide6.QtCore import QSize, Qt, Signal, Slot
+from PySide6.QtCore import Qt, Signal, Slot
 from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication
 from PySide6.QtWidgets import (
     QApplication,
@@ -31,13 +31,12 @@ from app.ui.panels.settings_panel import SettingsPanel
 from app.ui.panels.text_dialog import error_text
 from app.ui.panels.window_actions import WindowActions
 from app.ui.panels.window_dialogs import WindowDialogs, ask_picture, open_folder
-from app.ui.panels.window_layout import centre_on_screen, restore_layout, save_layout
+from app.ui.panels.window_layout import centre_on_screen, first_size, restore_layout, save_layout
 from app.ui.widgets.dock import Dock
 from app.ui.widgets.dropped_path import dropped_path
 from app.ui.widgets.edit_target import edit_focused, take_over_typed
 from app.ui.widgets.message_bar import MessageBar
 
-DEFAULT_SIZE = QSize(1280, 800)
 FORM_WIDTH_PX = 340
 SIDE_WIDTH_PX = 340
 TOLD_MS = 6000
@@ -194,7 +193,7 @@ class MainWindow(QMainWindow):
 
     def _arrange(self) -> None:
         """The sizes of a new window."""
-        self.resize(DEFAULT_SIZE)
+        self.resize(first_size())
         sideways, down = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
         self.resizeDocks(
             [self._form_dock, self._memory_dock], [FORM_WIDTH_PX, SIDE_WIDTH_PX], sideways

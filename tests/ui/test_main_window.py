@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtCore import QMimeData, QPoint, QPointF, QSize, Qt, QUrl
 from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent, QGuiApplication, QKeySequence
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -36,6 +36,7 @@ from app.ui.panels.prompt_panel import PromptEdit
 from app.ui.panels.settings_dialog import SettingsDialog
 from app.ui.panels.shortcuts_dialog import ShortcutsDialog
 from app.ui.panels.text_dialog import TextDialog
+from app.ui.panels.window_layout import DEFAULT_SIZE, first_size
 from tests.fakes.engine import MEMORY
 from tests.fakes.widgets import child
 from tests.fakes.window import WindowParts
@@ -393,6 +394,19 @@ def test_no_two_commands_share_a_key_in_the_window(window: MainWindow):
 
 
 # Layout and closing.
+
+
+def test_new_window_fits_on_the_screen_with_its_title_bar(
+    window: MainWindow, monkeypatch: pytest.MonkeyPatch
+):
+    assert first_size().height() < QGuiApplication.primaryScreen().availableSize().height()
+
+    class Large:
+        def availableSize(self) -> QSize:
+            return QSize(2560, 1440)
+
+    monkeypatch.setattr(QGuiApplication, "primaryScreen", Large)
+    assert first_size() == DEFAULT_SIZE
 
 
 def test_layout_is_remembered_and_reset(window: MainWindow, ready: WindowParts, qtbot: QtBot):

@@ -1,10 +1,20 @@
 """Puts the window where it was, and keeps where it is."""
 
-from PySide6.QtCore import QByteArray
+from PySide6.QtCore import QByteArray, QSize
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QMainWindow
 
 from app.ui.models.layout_file import LAYOUT_VERSION, Layout, LayoutFile
+
+DEFAULT_SIZE = QSize(1280, 800)
+TITLE_BAR_PX = 40
+"""What the system puts around a window is only known once it is shown."""
+
+
+def first_size() -> QSize:
+    """Of a window that was never arranged: all of it is on the screen."""
+    space = QGuiApplication.primaryScreen().availableSize()
+    return DEFAULT_SIZE.boundedTo(QSize(space.width(), space.height() - TITLE_BAR_PX))
 
 
 def restore_layout(window: QMainWindow, file: LayoutFile) -> None:
