@@ -253,6 +253,7 @@ class MainWindow(QMainWindow):
         models.form.save_failed.connect(self.show_status)
         models.studio.refused.connect(self._on_refused)
         models.studio.noticed.connect(self.show_notice)
+        models.results.copied.connect(self._on_picture_saved)
         models.engine.progress_changed.connect(self._on_progress_changed)
         models.status.engine_text_changed.connect(self._engine_label.setText)
         models.status.queue_text_changed.connect(self._queue_label.setText)
@@ -280,6 +281,10 @@ class MainWindow(QMainWindow):
         is_running = progress is not None
         self._commands.cancel.setEnabled(is_running)
         self._prompt.set_running(running=is_running)
+
+    @Slot(object)
+    def _on_picture_saved(self, path: Path) -> None:
+        self.show_status(self.tr("The picture is saved as {path}.").format(path=path))
 
     @Slot()
     def _on_attention_wanted(self) -> None:

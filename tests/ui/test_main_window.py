@@ -259,6 +259,13 @@ def test_failed_job_shows_its_details(window: MainWindow, ready: WindowParts):
     dialog.close()
 
 
+def test_picture_saved_elsewhere_is_told_in_the_status_line(
+    window: MainWindow, ready: WindowParts, tmp_path: Path
+):
+    ready.results.copied.emit(tmp_path / "mine.png")
+    assert str(tmp_path / "mine.png") in window.statusBar().currentMessage()
+
+
 def test_each_error_has_its_own_details(window: MainWindow):
     for details in ("first", "second"):
         window.show_error(ErrorInfo(code="same", message="It broke.", details=details))
