@@ -1,0 +1,66 @@
+"""How a component's weights are kept on the device."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.core.plan import Placement
+from app.core.policy import MemoryMode
+from app.engine.planning.block_residency import BlockResidency, block_residencies
+from app.engine.planning.problem import PlanProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One component's weights.
+
+    Attributes:
+        placement: Where they are.
+        device_bytes: At most on the device while the component runs.
+        stays_bytes: That stay there all the while.
+        streamed_bytes: That come in each time it runs.
+        streamed_blocks: Which blocks do.
+    """
+
+    placement: Placement
+    device_bytes: int
+    stays_bytes: int
+    streamed_bytes: int = 0
+    streamed_blocks: tuple[int, ...] = ()
+
+
+def resident(weights_bytes: int) -> Kept:
+    """All of them, all the time."""
+    return Kept(Placement.RESIDENT, weights_bytes, weights_bytes)
+
+
+def ways_to_come(problem: PlanProblem, name: str) -> Iterator[Kept]:
+    """Ways for a component that is on the device in its own phase only, the fastest first."""
+    weights = problem.weights[name]
+    residencies = block_residencies(problem.blocks[name])
+    if problem.policy.mode is MemoryMode.MINIMAL:
+        residencies = residencies[-1:]
+    if problem.policy.mode is not MemoryMode.MINIMAL or not residencies:
+        yield Kept(Placement.TURNS, weights, weights)
+    for residency in residencies:
+        yield _streamed(weights, problem.blocks[name], residency)
+
+
+def least(problem: PlanProblem, name: str) -> Kept:
+    """The way for a component that needs least memory on the device."""
+    weights = problem.weights[name]
+    if problem.on_cpu or problem.policy.mode is MemoryMode.RESIDENT:
+        return resident(weights)
+    residencies = block_residencies(problem.blocks[name])
+    if not residencies:
+        return Kept(Placement.TURNS, weights, weights)
+    return _streamed(weights, problem.blocks[name], residencies[-1])
+
+
+def _streamed(weights: int, blocks: tuple[int, ...], residency: BlockResidency) -> Kept:
+    return Kept(
+        Placement.STREAMED,
+        weights - sum(blocks) + residency.device_bytes,
+        weights - residency.streamed_bytes,
+        residency.streamed_bytes,
+        residency.streamed_blocks,
+    )

@@ -1,0 +1,172 @@
+"""What each phase of a run needs for a way to keep weights, split the batch and decode."""
+
+import functools
+from dataclasses import dataclass
+
+from app.core.jobs import Phase
+from app.core.plan import Placement
+from app.engine.planning.decode_ways import DecodeTask, DecodeWay, at_once, one_by_one
+from app.engine.planning.kept import Kept
+from app.engine.planning.memory import needed_bytes
+from app.engine.planning.problem import AUTOENCODER, TEXT_ENCODER, TRANSFORMER, PlanProblem
+from app.engine.planning.ram import run_ram_bytes
+from app.engine.planning.seconds import compute_seconds, part_seconds, weights_seconds
+
+Names = frozenset[str]
+"""Components that stay on the device for the whole run."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseNeed:
+    """What a phase needs: weights on the device, working memory as forecast, and time."""
+
+    weights_bytes: int
+    forecast_bytes: int
+    seconds: float
+
+
+class PhaseNeeds:
+    """The needs of some images of one size; looks each figure up once."""
+
+    def __init__(self, problem: PlanProblem, *, width_px: int, height_px: int, images: int) -> None:
+        self._problem = problem
+        self._size = (width_px, height_px)
+        self._images = images
+        self.ram_bytes = run_ram_bytes(
+            problem, width_px=width_px, height_px=height_px, images=images
+        )
+        self._task = DecodeTask(width_px=width_px, height_px=height_px, images=images)
+        self._denoise_forecast = functools.cache(self._forecast_denoise)
+        self._denoise_compute_s = functools.cache(self._compute_denoise)
+        self._decode_at_once = functools.cache(self._decodes_at_once)
+        self._decode_one_by_one = functools.cache(self._decodes_one_by_one)
+        self._encode_forecast = functools.cache(self._forecast_encode)
+
+    def fits(self, phase: Phase, need: PhaseNeed) -> bool:
+        """Whether the device has what is needed, and what it may need by chance."""
+        return self.total_bytes(phase, need) <= self._problem.budget_bytes
+
+    def total_bytes(self, phase: Phase, need: PhaseNeed) -> int:
+        """What is needed of the device, with overhead and uncertainty."""
+        return needed_bytes(self._problem, phase, need.weights_bytes, need.forecast_bytes)
+
+    def encode(self, staying: Names, kept: Kept) -> PhaseNeed:
+        """The text encoder for the prompts, then the autoencoder for the reference images.
+
+        Args:
+            staying: Components that are on the device anyway.
+            kept: How the text encoder is kept.
+        """
+        problem = self._problem
+        flops = problem.coefficients.encode_flops(prompts=problem.prompts)
+        seconds = compute_seconds(problem, Phase.ENCODE, flops)
+        seconds += weights_seconds(problem, Phase.ENCODE, kept, traversals=problem.prompts)
+        weights = kept.device_bytes + self._others(staying, TEXT_ENCODER)
+        text = PhaseNeed(weights, self._encode_forecast(), seconds)
+        if not problem.references:
+            return text
+        references = self._references(staying)
+        larger = max(text, references, key=lambda need: need.weights_bytes + need.forecast_bytes)
+        return PhaseNeed(
+            larger.weights_bytes, larger.forecast_bytes, text.seconds + references.seconds
+        )
+
+    def denoise(self, staying: Names, kept: Kept, batch: int) -> PhaseNeed:
+        """All steps, for one part of the batch after the other.
+
+        Args:
+            staying: Components that are on the device anyway.
+            kept: How the transformer is kept.
+            batch: Images in a part.
+        """
+        problem = self._problem
+        parts = -(-self._images // batch)
+        traversals = problem.request.steps * problem.passes * parts
+        seconds = self._denoise_compute_s(batch) + part_seconds(problem, parts)
+        seconds += weights_seconds(problem, Phase.DENOISE, kept, traversals=traversals)
+        weights = kept.device_bytes + self._others(staying, TRANSFORMER)
+        return PhaseNeed(weights, self._denoise_forecast(batch), seconds)
+
+    def decode(self, staying: Names, way: DecodeWay) -> PhaseNeed:
+        """The autoencoder for all images.
+
+        Args:
+            staying: Components that are on the device anyway.
+            way: How the images are decoded.
+        """
+        others = self._others(staying, AUTOENCODER)
+        kept = self.autoencoder(staying)
+        if way.on_cpu:
+            own = kept.device_bytes if kept.placement is Placement.RESIDENT else 0
+            return PhaseNeed(others + own, 0, way.seconds)
+        seconds = way.seconds + weights_seconds(self._problem, Phase.DECODE, kept, traversals=1)
+        return PhaseNeed(others + kept.device_bytes, way.forecast_bytes, seconds)
+
+    def decodes(self, batch: int) -> tuple[DecodeWay, ...]:
+        """Ways to decode images that were denoised in parts of this size, the gentlest first."""
+        if batch == 1:
+            return self._decode_one_by_one()
+        return (self._decode_at_once(batch), *self._decode_one_by_one())
+
+    def autoencoder(self, staying: Names) -> Kept:
+        """How the autoencoder is kept: it has no blocks that could be streamed."""
+        weights = self._problem.weights[AUTOENCODER]
+        stays = AUTOENCODER in staying
+        return Kept(Placement.RESIDENT if stays else Placement.TURNS, weights, weights)
+
+    def _others(self, staying: Names, name: str) -> int:
+        return sum(self._problem.weights[other] for other in staying if other != name)
+
+    def _references(self, staying: Names) -> PhaseNeed:
+        problem, coefficients = self._problem, self._problem.coefficients
+        precision = problem.precisions[AUTOENCODER]
+        sizes = [{"width_px": width, "height_px": height} for width, height in problem.references]
+        working = max(
+            coefficients.encode_reference_working_bytes(**size, precision=precision)
+            for size in sizes
+        )
+        flops = sum(coefficients.encode_reference_flops(**size) for size in sizes)
+        kept = self.autoencoder(staying)
+        seconds = compute_seconds(problem, Phase.ENCODE, flops)
+        seconds += weights_seconds(problem, Phase.ENCODE, kept, traversals=1)
+        weights = kept.device_bytes + self._others(staying, AUTOENCODER)
+        return PhaseNeed(weights, working, seconds)
+
+    def _forecast_encode(self) -> int:
+        return self._problem.coefficients.encode_working_bytes(
+            prompts=self._problem.prompts, precision=self._problem.precisions[TEXT_ENCODER]
+        )
+
+    def _forecast_denoise(self, batch: int) -> int:
+        width_px, height_px = self._size
+        return self._problem.coefficients.denoise_working_bytes(
+            images=batch,
+            width_px=width_px,
+            height_px=height_px,
+            references=self._problem.references,
+            precision=self._problem.precisions[TRANSFORMER],
+        )
+
+    def _compute_denoise(self, batch: int) -> float:
+        width_px, height_px = self._size
+        whole, rest = divmod(self._images, batch)
+        step_flops = sum(
+            count
+            * self._problem.coefficients.denoise_step_flops(
+                images=images,
+                width_px=width_px,
+                height_px=height_px,
+                references=self._problem.references,
+                passes=self._problem.passes,
+            )
+            for count, images in ((whole, batch), (1, rest))
+            if images
+        )
+        flops = step_flops * self._problem.request.steps
+        return compute_seconds(self._problem, Phase.DENOISE, flops)
+
+    def _decodes_at_once(self, batch: int) -> DecodeWay:
+        return at_once(self._problem, self._task, batch)
+
+    def _decodes_one_by_one(self) -> tuple[DecodeWay, ...]:
+        return one_by_one(self._problem, self._task, ram_bytes=self.ram_bytes)

@@ -1,0 +1,103 @@
+"""A plan's verdict and its reasons, in sentences for people."""
+
+from app.core.plan import GenerationPlan, Verdict
+from app.core.policy import MemoryMode
+from app.engine.planning.figures import gigabytes, size_text
+from app.engine.planning.memory import needed_of
+from app.engine.planning.problem import COMPONENTS, PlanProblem
+from app.engine.planning.ram import swapped_bytes
+from app.engine.planning.way import Way
+
+
+def reasons_of(problem: PlanProblem, plan: GenerationPlan) -> tuple[str, ...]:
+    """What is to be said about a plan that fits; the verdict first."""
+    sentences = [_verdict(problem, plan), *(change.reason for change in plan.changes)]
+    if not problem.on_cpu:
+        swapped = swapped_bytes(problem, plan.ram_peak_bytes)
+        if swapped:
+            sentences.append(
+                f"RAM is short: {gigabytes(plan.ram_peak_bytes, up=True)} GB are needed and "
+                f"{gigabytes(problem.ram_calm_bytes)} GB are free, so "
+                f"{gigabytes(swapped, up=True)} GB go to the page file or swap, which is slow."
+            )
+    sentences.append(_certainty(plan))
+    return tuple(dict.fromkeys(sentences))
+
+
+def refusal(
+    problem: PlanProblem, least: Way, *, size: tuple[int, int] | None, images: int
+) -> tuple[str, ...]:
+    """Why nothing fits, what is missing, and what would fit.
+
+    Args:
+        problem: What was planned.
+        least: The way that needs least.
+        size: The largest size of the ratio that would fit, if any.
+        images: How many images of the size asked for would fit.
+    """
+    request = problem.request
+    sentences = [_missing(problem, least)]
+    if images and problem.policy.strict:
+        sentences.append(f"{images} of the {request.images} images would fit.")
+    if size is not None:
+        sentences.append(f"It would fit at {size_text(*size)}.")
+    if problem.policy.strict and (images or size is not None):
+        sentences.append("Strict mode forbids fewer images and smaller sizes.")
+    elif problem.policy.mode is MemoryMode.RESIDENT and not problem.on_cpu:
+        weights = sum(problem.weights[name] for name in COMPONENTS)
+        sentences.append(
+            f"The memory mode “resident” keeps all weights ({gigabytes(weights, up=True)} GB) on "
+            "the device: choose “auto” to let them come and go."
+        )
+    else:
+        sentences.append(
+            "Close other programs, leave less memory to them, or choose a smaller model."
+        )
+    return tuple(sentences)
+
+
+def _verdict(problem: PlanProblem, plan: GenerationPlan) -> str:
+    needed = max(needed_of(phase) for phase in plan.phases)
+    figures = f"needs {gigabytes(needed, up=True)} of {gigabytes(plan.budget_bytes)} GB"
+    match plan.verdict:
+        case Verdict.STREAMS:
+            return f"Fits with streaming: {figures}, and takes longer than with all weights there."
+        case Verdict.SMALLER:
+            request = problem.request
+            asked = f"{request.images} of {size_text(request.width_px, request.height_px)}"
+            made = f"{plan.images} of {size_text(plan.width_px, plan.height_px)}"
+            return f"Fits smaller: {made} instead of {asked}; {figures}."
+        case _:
+            return f"Fits: {figures}."
+
+
+def _certainty(plan: GenerationPlan) -> str:
+    off = max(phase.uncertainty_bytes for phase in plan.phases)
+    runs = plan.measured_runs
+    times = "once" if runs == 1 else f"{runs} times"
+    basis = f"measured here {times}" if runs else "not measured here yet"
+    return f"The forecast ({basis}) may be off by {gigabytes(off, up=True)} GB, which is counted."
+
+
+def _missing(problem: PlanProblem, least: Way) -> str:
+    request = problem.request
+    if not problem.allows_size(request.width_px, request.height_px) and not least.missing_bytes(
+        problem
+    ):
+        size = size_text(request.width_px, request.height_px)
+        return f"Does not fit: the preset allows no size as large as {size}."
+    what = "" if problem.policy.strict else " even as one small picture"
+    ram = least.ram_bytes - problem.ram_budget_bytes
+    needed = max(needed_of(phase) for phase in least.phases(problem))
+    if ram > needed - problem.budget_bytes:
+        return (
+            f"Does not fit: {gigabytes(least.ram_bytes, up=True)} GB of RAM are needed{what}, "
+            f"{gigabytes(problem.ram_budget_bytes)} GB may be used with the page file or swap; "
+            f"{gigabytes(ram, up=True)} GB are missing."
+        )
+    memory = "RAM" if problem.on_cpu else "GPU memory"
+    return (
+        f"Does not fit: {gigabytes(needed, up=True)} GB of {memory} are needed{what}, "
+        f"{gigabytes(problem.budget_bytes)} GB may be used; "
+        f"{gigabytes(max(0, needed - problem.budget_bytes), up=True)} GB are missing."
+    )

@@ -1,0 +1,107 @@
+"""How long the parts of a run take: a roofline of what is computed and what is copied.
+
+Ways that give the same picture are chosen by these seconds, so the gentler of two ways must never
+come out slower. The small costs below see to that where the roofline sees no difference; they are
+assumptions about the order of magnitude, nothing that was measured.
+"""
+
+from app.core.jobs import Phase
+from app.core.plan import Placement
+from app.engine.planning.kept import Kept
+from app.engine.planning.problem import COMPONENTS, PlanProblem
+
+TURN_S = 0.001
+"""For a component to come and go within a run, besides its copy."""
+DECODE_RUNG_S = 0.005
+"""For each rung down the ladder of the decode: more than all turns together."""
+STREAM_S = 0.01
+"""For a component to be streamed at all: more than turns and rungs of the decode."""
+STREAM_SHARE = 0.02
+"""What streamed weights cost beside their copy: allocating, waiting."""
+PART_S = 0.01
+"""For each further part of a batch in each step: small batches use a GPU less well."""
+CPU_FLOPS = 1e11
+"""Of a desktop's processor, where the decode goes when nothing else is left."""
+CPU_DECODE_FACTOR = 2.0
+"""The processor is taken to be at least this much slower than the device."""
+PNG_BYTES_PER_S = 2e7
+"""Pixels packed into PNG files per second."""
+
+
+def load_seconds(problem: PlanProblem, *, resident_bytes: int, swapped_bytes: int) -> float:
+    """Reading all weights from the disk, and bringing those that stay to the device."""
+    calibration = problem.device.calibration
+    read_s = brought_s = 0.0
+    if not problem.loaded:
+        coefficients = problem.coefficients
+        stored = coefficients.stored_precision
+        stored_bytes = sum(coefficients.weights_bytes(name, stored) for name in COMPONENTS)
+        read_s = stored_bytes / calibration.read_bytes_per_s
+        brought_s = _brought_seconds(problem, resident_bytes)
+    # What is swapped is written to the disk and read again.
+    swap_s = 2 * swapped_bytes / calibration.read_bytes_per_s
+    return (read_s + swap_s) * _factor(problem, Phase.LOAD) + brought_s
+
+
+def compute_seconds(problem: PlanProblem, phase: Phase, flops: float) -> float:
+    """Computing alone."""
+    return flops / problem.device.calibration.compute_flops * _factor(problem, phase)
+
+
+def weights_seconds(problem: PlanProblem, phase: Phase, kept: Kept, *, traversals: int) -> float:
+    """What the way a component is kept adds to the computing of its phase.
+
+    Today a block is copied, then it runs, and the next is copied only then, so that the times of
+    both add up. Where copies run ahead beside the computing it is the larger of the two: that
+    belongs here then.
+
+    Args:
+        problem: What is planned.
+        phase: In which the component runs.
+        kept: How its weights are kept.
+        traversals: How often it runs, and so how often streamed blocks come in.
+    """
+    if kept.placement is Placement.RESIDENT:
+        return 0.0
+    # The first time they come is no dearer than to bring the whole component.
+    brought_s = TURN_S + _brought_seconds(problem, kept.stays_bytes + kept.streamed_bytes)
+    if not kept.streamed_bytes:
+        return brought_s
+    speed = problem.device.calibration.copy_bytes_per_s
+    copied_s = kept.streamed_bytes * (traversals - 1 + STREAM_SHARE * traversals) / speed
+    return brought_s + STREAM_S + copied_s * _factor(problem, phase)
+
+
+def part_seconds(problem: PlanProblem, parts: int) -> float:
+    """What a batch in parts takes longer than at once."""
+    return PART_S * (parts - 1) * problem.request.steps * problem.passes
+
+
+def cpu_decode_seconds(
+    problem: PlanProblem, *, flops: float, slowest_s: float, brought: Kept
+) -> float:
+    """Decoding on the processor; never faster than the slowest way on the device."""
+    cpu_s = flops / CPU_FLOPS * _factor(problem, Phase.DECODE)
+    device_s = slowest_s + weights_seconds(problem, Phase.DECODE, brought, traversals=1)
+    return max(cpu_s, device_s * CPU_DECODE_FACTOR)
+
+
+def save_seconds(problem: PlanProblem, *, pixels: int) -> float:
+    """PNG files of so many pixels."""
+    return 3 * pixels / PNG_BYTES_PER_S * _factor(problem, Phase.SAVE)
+
+
+def _brought_seconds(problem: PlanProblem, size_bytes: int) -> float:
+    """Weights on their first way to the device.
+
+    Always corrected as a part of loading, also where it happens in a later phase: otherwise the
+    same copy would cost more in one phase than in another, and keeping weights would seem slow.
+    """
+    if problem.on_cpu:
+        return 0.0
+    copy_s = size_bytes / problem.device.calibration.copy_bytes_per_s
+    return copy_s * _factor(problem, Phase.LOAD)
+
+
+def _factor(problem: PlanProblem, phase: Phase) -> float:
+    return problem.device.calibration.time_factor.get(phase, 1.0)

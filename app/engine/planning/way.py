@@ -1,0 +1,109 @@
+"""One way to run a request, with what it needs and how long it takes."""
+
+from dataclasses import dataclass
+
+from app.core.jobs import Phase
+from app.core.plan import ComponentPlan, PhasePlan, Placement
+from app.engine.planning.decode_ways import DecodeWay
+from app.engine.planning.kept import Kept
+from app.engine.planning.memory import needed_of, phase_plan
+from app.engine.planning.phase_needs import PhaseNeed
+from app.engine.planning.problem import (
+    AUTOENCODER,
+    COMPONENTS,
+    TEXT_ENCODER,
+    TRANSFORMER,
+    PlanProblem,
+)
+from app.engine.planning.ram import swapped_bytes
+from app.engine.planning.seconds import load_seconds, save_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """All that is decided about a run.
+
+    Attributes:
+        width_px: Of the images.
+        height_px: Of the images.
+        images: In all.
+        batch: Denoised at once.
+        kept: How each component's weights are kept.
+        decode: How the images are decoded.
+        encoding: What the phase needs.
+        denoising: What the phase needs.
+        decoding: What the phase needs.
+        ram_bytes: Of the computer; 0 where the device is the computer.
+    """
+
+    width_px: int
+    height_px: int
+    images: int
+    batch: int
+    kept: dict[str, Kept]
+    decode: DecodeWay
+    encoding: PhaseNeed
+    denoising: PhaseNeed
+    decoding: PhaseNeed
+    ram_bytes: int
+
+    @property
+    def resident_bytes(self) -> int:
+        """Weights that are on the device all the time."""
+        return sum(
+            kept.device_bytes for kept in self.kept.values() if kept.placement is Placement.RESIDENT
+        )
+
+    def phases(self, problem: PlanProblem) -> tuple[PhasePlan, ...]:
+        """All phases in order."""
+        loading_s = load_seconds(
+            problem,
+            resident_bytes=self.resident_bytes,
+            swapped_bytes=swapped_bytes(problem, self.ram_bytes),
+        )
+        pixels = self.images * self.width_px * self.height_px
+        needs = {
+            Phase.LOAD: PhaseNeed(self.resident_bytes, 0, loading_s),
+            Phase.ENCODE: self.encoding,
+            Phase.DENOISE: self.denoising,
+            Phase.DECODE: self.decoding,
+            Phase.SAVE: PhaseNeed(self.resident_bytes, 0, save_seconds(problem, pixels=pixels)),
+        }
+        return tuple(
+            phase_plan(
+                problem,
+                phase,
+                weights=need.weights_bytes,
+                forecast_bytes=need.forecast_bytes,
+                seconds=need.seconds,
+            )
+            for phase, need in needs.items()
+        )
+
+    def components(self, problem: PlanProblem) -> tuple[ComponentPlan, ...]:
+        """All components."""
+        return tuple(self._component(problem, name) for name in COMPONENTS)
+
+    def missing_bytes(self, problem: PlanProblem) -> int:
+        """How much more it needs than there is, of the device or of the RAM; 0 when it fits."""
+        device = max(needed_of(phase) for phase in self.phases(problem)) - problem.budget_bytes
+        ram = self.ram_bytes - problem.ram_budget_bytes
+        return max(0, device, ram)
+
+    def _component(self, problem: PlanProblem, name: str) -> ComponentPlan:
+        kept = self.kept[name]
+        elsewhere = name == AUTOENCODER and self.decode.on_cpu and not problem.references
+        return ComponentPlan(
+            name=name,
+            precision=problem.precisions[name],
+            placement=Placement.TURNS if elsewhere else kept.placement,
+            weights_bytes=problem.weights[name],
+            device_bytes=0 if elsewhere else kept.device_bytes,
+            streamed_blocks=kept.streamed_blocks,
+        )
+
+
+def streams(way: Way) -> bool:
+    """Whether blocks come in while it runs."""
+    names = (TEXT_ENCODER, TRANSFORMER)
+    return any(way.kept[name].placement is Placement.STREAMED for name in names)
