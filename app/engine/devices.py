@@ -1,13 +1,12 @@
 """Which device the engine works on, and in which precision."""
 
-import platform
 import re
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from app.core.errors import SetupError
+from app.core.processor import cpu_device_name
 
 _CHOICE = re.compile(r"auto|cpu|(cuda|xpu)(:\d+)?")
 
@@ -45,19 +44,8 @@ def pick_device(choice: str) -> torch.device:
 def device_name(device: torch.device) -> str:
     """The device's name for people."""
     if device.type == "cpu":
-        return f"CPU ({_processor()})"
+        return cpu_device_name()
     return str(_backend(device.type).get_device_name(device))
-
-
-def _processor() -> str:
-    # platform.processor() is empty or only the architecture on most Linux systems.
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown"
 
 
 def run_dtype(device: torch.device, stored: torch.dtype) -> torch.dtype:
