@@ -48,7 +48,7 @@ class CalibrationEntry:
             found = measured.phases.get(phase)
             if found is None:
                 continue
-            ratio = _bytes_ratio(planned, found, of_process=measured.of_process)
+            ratio = _bytes_ratio(planned, found, measured)
             if ratio is not None:
                 ratio *= applied.bytes_factor.get(phase, 1.0)
                 bytes_ratios[phase] = added(bytes_ratios.get(phase, ()), ratio)
@@ -131,13 +131,13 @@ class CalibrationEntry:
         return replace(self, published=(*others, published)[-WINDOW:])
 
 
-def _bytes_ratio(planned: PhasePlan, found: MeasuredPhase, *, of_process: bool) -> float | None:
+def _bytes_ratio(planned: PhasePlan, found: MeasuredPhase, run: MeasuredRun) -> float | None:
     """Measured working memory over what the plan said; None where that says nothing."""
     if found.peak_bytes is None or planned.working_bytes < MIN_WORKING_BYTES:
         return None
     # Tensors are counted without the context and the allocator's reserve, a process with them.
-    besides = planned.weights_bytes + (planned.overhead_bytes if of_process else 0)
-    working = found.peak_bytes - besides
+    besides = planned.overhead_bytes + run.idle_bytes if run.of_process else 0
+    working = found.peak_bytes - planned.weights_bytes - besides
     return working / planned.working_bytes if working > 0 else None
 
 

@@ -41,7 +41,9 @@ class MeasuredRun:
     Attributes:
         phases: By phase.
         of_process: Whether the peaks are of the whole process, as on the CPU.
+        idle_bytes: Held by that process before it had any model; 0 where the peaks are of tensors.
     """
 
     phases: dict[Phase, MeasuredPhase]
     of_process: bool = False
+    idle_bytes: int = 0

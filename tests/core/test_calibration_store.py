@@ -135,7 +135,8 @@ def test_small_tensors_teach_time_only(path: Path):
 
 def test_a_process_is_counted_with_what_it_needs_besides_tensors(path: Path):
     store = CalibrationStore(path)
-    run = replace(run_of(GIB * 1.1 + 309 * MIB), of_process=True)
+    besides = 309 * MIB + 400 * MIB
+    run = replace(run_of(GIB * 1.1 + besides), of_process=True, idle_bytes=400 * MIB)
     store.record_run(KEY, plan_with(DEFAULT), run)
     factor = store.calibration(KEY, DEFAULT).bytes_factor[Phase.DENOISE]
     assert factor == pytest.approx(1.1)
