@@ -10,7 +10,7 @@ from app.core.request import GenerationRequest
 from app.engine.coefficients import ModelCoefficients
 from app.engine.planning.changes import changes_of
 from app.engine.planning.ladder import Ladder
-from app.engine.planning.last_in_order import last_in_order
+from app.engine.planning.order import last_in_order
 from app.engine.planning.problem import PlanProblem, pose
 from app.engine.planning.reasons import reasons_of, refusal
 from app.engine.planning.sizes import smaller_sizes
@@ -62,6 +62,17 @@ def way_for(problem: PlanProblem, width_px: int, height_px: int, images: int) ->
     if not problem.allows_size(width_px, height_px):
         return None
     return Ladder(problem, width_px=width_px, height_px=height_px, images=images).best()
+
+
+def plan_in_one_batch(problem: PlanProblem) -> GenerationPlan | None:
+    """The plan for exactly what is asked for without parts, or None when it does not fit so."""
+    request = problem.request
+    if not problem.allows_size(request.width_px, request.height_px):
+        return None
+    way = Ladder(
+        problem, width_px=request.width_px, height_px=request.height_px, images=request.images
+    ).best(may_split=False)
+    return None if way is None else _plan(problem, way)
 
 
 def can_make(problem: PlanProblem, width_px: int, height_px: int, images: int) -> bool:

@@ -1,6 +1,6 @@
 """How a component's weights are kept on the device."""
 
-from collections.abc import Iterator
+import functools
 from dataclasses import dataclass
 
 from app.core.plan import Placement
@@ -33,27 +33,27 @@ def resident(weights_bytes: int) -> Kept:
     return Kept(Placement.RESIDENT, weights_bytes, weights_bytes)
 
 
-def ways_to_come(problem: PlanProblem, name: str) -> Iterator[Kept]:
-    """Ways for a component that is on the device in its own phase only, the fastest first."""
-    weights = problem.weights[name]
-    residencies = block_residencies(problem.blocks[name])
-    if problem.policy.mode is MemoryMode.MINIMAL:
-        residencies = residencies[-1:]
-    if problem.policy.mode is not MemoryMode.MINIMAL or not residencies:
-        yield Kept(Placement.TURNS, weights, weights)
-    for residency in residencies:
-        yield _streamed(weights, problem.blocks[name], residency)
+def ways_to_come(problem: PlanProblem, name: str) -> tuple[Kept, ...]:
+    """Ways for a component that is on the device in its own phase only.
+
+    Each needs less memory than the one before, and more time.
+    """
+    minimal = problem.policy.mode is MemoryMode.MINIMAL
+    return _ways_to_come(problem.weights[name], problem.blocks[name], minimal=minimal)
+
+
+@functools.lru_cache(maxsize=64)
+def _ways_to_come(weights: int, blocks: tuple[int, ...], *, minimal: bool) -> tuple[Kept, ...]:
+    turns = Kept(Placement.TURNS, weights, weights)
+    ways = (turns, *(_streamed(weights, blocks, way) for way in block_residencies(blocks)))
+    return ways[-1:] if minimal else ways
 
 
 def least(problem: PlanProblem, name: str) -> Kept:
     """The way for a component that needs least memory on the device."""
-    weights = problem.weights[name]
     if problem.on_cpu or problem.policy.mode is MemoryMode.RESIDENT:
-        return resident(weights)
-    residencies = block_residencies(problem.blocks[name])
-    if not residencies:
-        return Kept(Placement.TURNS, weights, weights)
-    return _streamed(weights, problem.blocks[name], residencies[-1])
+        return resident(problem.weights[name])
+    return ways_to_come(problem, name)[-1]
 
 
 def _streamed(weights: int, blocks: tuple[int, ...], residency: BlockResidency) -> Kept:

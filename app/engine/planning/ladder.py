@@ -9,7 +9,7 @@ do not suffice; between streaming and splitting the batch, the one that costs le
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from app.core.jobs import Phase
@@ -17,6 +17,7 @@ from app.core.plan import Placement
 from app.core.policy import MemoryMode
 from app.engine.planning.decode_ways import DecodeWay
 from app.engine.planning.kept import Kept, least, resident, ways_to_come
+from app.engine.planning.order import first_in_order
 from app.engine.planning.phase_needs import Names, PhaseNeed, PhaseNeeds
 from app.engine.planning.problem import (
     AUTOENCODER,
@@ -64,24 +65,21 @@ class Ladder:
 
     def least(self) -> Way:
         """The way that needs least of the device, whether it fits or not."""
-        kept = {name: least(self._problem, name) for name in COMPONENTS}
-        staying = frozenset(
-            name for name in COMPONENTS if kept[name].placement is Placement.RESIDENT
-        )
+        staying, encode, denoise = self._least_weights()
         decodes = [(way, self.needs.decode(staying, way)) for way in self.needs.decodes(1)]
         decode = min(decodes, key=lambda chosen: self.needs.total_bytes(Phase.DECODE, chosen[1]))
-        transformer = kept[TRANSFORMER]
-        return self._way(
-            staying,
-            encode=(kept[TEXT_ENCODER], self.needs.encode(staying, kept[TEXT_ENCODER])),
-            denoise=(transformer, self.needs.denoise(staying, transformer, 1)),
-            decode=decode,
-            batch=1,
-        )
+        return self._way(staying, encode=encode, denoise=denoise, decode=decode, batch=1)
 
     def fits(self) -> bool:
         """Whether any way fits; quicker than to look for the best."""
-        return self.least().missing_bytes(self._problem) == 0
+        if self.needs.ram_bytes > self._problem.ram_budget_bytes:
+            return False
+        staying, encode, denoise = self._least_weights()
+        return (
+            self.needs.fits(Phase.ENCODE, encode[1])
+            and self.needs.fits(Phase.DENOISE, denoise[1])
+            and self._first_decode(staying, 1) is not None
+        )
 
     def all_resident_bytes(self) -> int:
         """What the device would have to have for nothing to give way."""
@@ -97,6 +95,19 @@ class Ladder:
             needs.total_bytes(
                 Phase.DECODE, needs.decode(EVERYTHING, needs.decodes(self._images)[0])
             ),
+        )
+
+    def _least_weights(self) -> tuple[Names, Chosen[Kept], Chosen[Kept]]:
+        """What stays, and how text encoder and transformer are kept, where memory is shortest."""
+        kept = {name: least(self._problem, name) for name in COMPONENTS}
+        staying = frozenset(
+            name for name in COMPONENTS if kept[name].placement is Placement.RESIDENT
+        )
+        text_encoder, transformer = kept[TEXT_ENCODER], kept[TRANSFORMER]
+        return (
+            staying,
+            (text_encoder, self.needs.encode(staying, text_encoder)),
+            (transformer, self.needs.denoise(staying, transformer, 1)),
         )
 
     def _sets_that_stay(self) -> Iterator[Names]:
@@ -128,44 +139,42 @@ class Ladder:
 
     def _fitting(self, staying: Names, *, may_split: bool) -> Iterator[Way]:
         """The fastest fitting way for each size of the parts."""
-        encode = self._first_fitting(
-            Phase.ENCODE,
-            self._ways_of(TEXT_ENCODER, staying),
-            lambda kept: self.needs.encode(staying, kept),
+        needs = self.needs
+        encode = self._first_kept(
+            Phase.ENCODE, TEXT_ENCODER, staying, lambda kept: needs.encode(staying, kept)
         )
         if encode is None:
             return
         for batch in self._batches(may_split=may_split):
-            denoise = self._fitting_denoise(staying, batch)
-            if denoise is None:
-                continue
-            decode = self._first_fitting(
-                Phase.DECODE,
-                self.needs.decodes(batch),
-                lambda way: self.needs.decode(staying, way),
+            denoise = self._first_kept(
+                Phase.DENOISE,
+                TRANSFORMER,
+                staying,
+                lambda kept, batch=batch: needs.denoise(staying, kept, batch),
             )
-            if decode is not None:
-                yield self._way(staying, encode=encode, denoise=denoise, decode=decode, batch=batch)
+            decode = self._first_decode(staying, batch)
+            if denoise is None or decode is None:
+                continue
+            yield self._way(staying, encode=encode, denoise=denoise, decode=decode, batch=batch)
+            if denoise[0].placement is not Placement.STREAMED:
+                return  # Smaller parts can gain nothing any more.
 
-    def _fitting_denoise(self, staying: Names, batch: int) -> Chosen[Kept] | None:
-        return self._first_fitting(
-            Phase.DENOISE,
-            self._ways_of(TRANSFORMER, staying),
-            lambda kept: self.needs.denoise(staying, kept, batch),
+    def _first_kept(
+        self, phase: Phase, name: str, staying: Names, need_of: Callable[[Kept], PhaseNeed]
+    ) -> Chosen[Kept] | None:
+        """The first way to keep a component that fits: they come fastest first."""
+        ways = (
+            (resident(self._problem.weights[name]),)
+            if name in staying
+            else ways_to_come(self._problem, name)
         )
+        found = first_in_order(ways, lambda kept: self.needs.fits(phase, need_of(kept)))
+        return None if found is None else (found, need_of(found))
 
-    def _ways_of(self, name: str, staying: Names) -> Iterable[Kept]:
-        if name in staying:
-            return (resident(self._problem.weights[name]),)
-        return ways_to_come(self._problem, name)
-
-    def _first_fitting(
-        self, phase: Phase, ways: Iterable[Choice], need_of: Callable[[Choice], PhaseNeed]
-    ) -> Chosen[Choice] | None:
-        """Ways come fastest first, so the first that fits is the best."""
-        for way in ways:
-            need = need_of(way)
-            if self.needs.fits(phase, need):
+    def _first_decode(self, staying: Names, batch: int) -> Chosen[DecodeWay] | None:
+        for way in self.needs.decodes(batch):
+            need = self.needs.decode(staying, way)
+            if self.needs.fits(Phase.DECODE, need):
                 return way, need
         return None
 
