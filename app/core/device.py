@@ -16,6 +16,8 @@ class DeviceSnapshot:
         utilization_percent: 0 to 100, or None.
         temperature_c: Or None.
         power_w: Or None.
+        shared_bytes: RAM that our engine uses as memory of the GPU: pinned, or moved there by
+            Windows when the GPU is full; None where the system does not tell.
     """
 
     index: int
@@ -26,6 +28,7 @@ class DeviceSnapshot:
     utilization_percent: float | None = None
     temperature_c: float | None = None
     power_w: float | None = None
+    shared_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,11 @@ class Sampler:
             device=self._device(engine, now_s),
         )
 
+    @property
+    def driver(self) -> str:
+        """Name and version of the driver of the GPU that is watched; "" without one."""
+        return "" if self._chosen is None else self._chosen.driver
+
     def close(self) -> None:
         """Let go of the GPUs."""
         for probe in self._probes:

@@ -1,0 +1,96 @@
+"""The GPU's memory: whose it is, and what of ours Windows moves out of it."""
+
+from app.core.device import DeviceSnapshot
+from app.core.units import MIB
+from app.monitor.need_watch import NeedWatch, Use
+from app.monitor.run_progress import RunProgress
+from app.monitor.shortage import Cause, Shortage
+
+MIN_SIGNIFICANT_BYTES = 64 * MIB
+SIGNIFICANT_SHARE = 1 / 200
+"""Of the device: what browsers and desktops come and go by."""
+OTHER_DEVICE_SHARE = 0.05
+"""By how much the memory of the planned device and that of the watched one may differ."""
+SPILL_BYTES = 256 * MIB
+FULL_SHARE = 0.9
+"""Windows moves memory away only when the device is nearly full; less is pinned memory."""
+
+
+class DeviceWatch:
+    """A GPU: its use against the needs, and what Windows moves out of it."""
+
+    def __init__(self) -> None:
+        self._device: tuple[int, str, int] | None = None
+        self._needs: NeedWatch | None = None
+        self._share = _Share()
+        self._shared_base_bytes: int | None = None
+
+    def look(self, time_s: float, device: DeviceSnapshot, progress: RunProgress) -> Shortage | None:
+        """How things stand; None when nothing speaks for a shortage, or nothing can be said."""
+        total_bytes = device.total_bytes
+        if abs(total_bytes - progress.plan.total_bytes) > total_bytes * OTHER_DEVICE_SHARE:
+            return None
+        known = (device.index, device.name, total_bytes)
+        if self._needs is None or known != self._device:
+            self._device, self._needs = (
+                known,
+                NeedWatch(
+                    significant_bytes=max(
+                        MIN_SIGNIFICANT_BYTES, int(total_bytes * SIGNIFICANT_SHARE)
+                    )
+                ),
+            )
+            self._share = _Share()
+            self._shared_base_bytes = None
+        needs = self._needs.look(time_s, self._share.use(device, progress), progress)
+        return self._spill(device, progress) or needs
+
+    def _spill(self, device: DeviceSnapshot, progress: RunProgress) -> Shortage | None:
+        shared_bytes = device.shared_bytes
+        if shared_bytes is None or progress.phase is None:
+            return None
+        full = device.used_bytes >= device.total_bytes * FULL_SHARE
+        if self._shared_base_bytes is None or not full:
+            self._shared_base_bytes = shared_bytes
+        spilled_bytes = shared_bytes - self._shared_base_bytes
+        if spilled_bytes < SPILL_BYTES:
+            return None
+        return Shortage(
+            cause=Cause.SPILL,
+            phase=progress.phase,
+            short_bytes=spilled_bytes,
+            in_s=0.0,
+            took_bytes=spilled_bytes,
+        )
+
+
+class _Share:
+    """Which part of a GPU's use is ours.
+
+    Where the driver does not tell, the engine's own word is all there is. It knows nothing of what
+    is there besides tensors, and comes with each step only: until then our use is taken to be as
+    planned, and others' to be no less than it was.
+    """
+
+    def __init__(self) -> None:
+        self._others_bytes: int | None = None
+
+    def use(self, device: DeviceSnapshot, progress: RunProgress) -> Use:
+        """Who uses the device."""
+        report = progress.report
+        reported = 0 if report is None else report.device_reserved_bytes or 0
+        used = device.used_bytes
+        if device.engine_bytes is not None:
+            others = used - max(device.engine_bytes, reported)
+        elif self._others_bytes is None:
+            self._others_bytes = others = used - reported
+        else:
+            reached = progress.reached()
+            planned = 0 if reached is None else reached.peak_vram_bytes
+            ours = reported + (0 if reached is None else reached.overhead_bytes)
+            if progress.settled:
+                self._others_bytes = others = used - ours
+            else:
+                others = max(self._others_bytes, used - max(ours, planned))
+        others = min(max(others, 0), used)
+        return Use(total_bytes=device.total_bytes, ours_bytes=used - others, others_bytes=others)
