@@ -8,11 +8,11 @@ import faulthandler
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 VERBS = ("generate", "doctor", "models")
-_TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
 _WINDOW_PACKAGES = frozenset({"PySide6", "shiboken6", "pyqtgraph"})
 
 
@@ -36,13 +36,20 @@ def is_command(arguments: list[str]) -> bool:
     """Whether the arguments are for the command line; else they are files to open in the window.
 
     A word that is neither a verb nor a file goes to the command line, which says what it knows.
+    The window itself has no options.
     """
     if not arguments:
         return False
     first = arguments[0]
-    if first.startswith("-"):
-        return first in _TOP_LEVEL_OPTIONS
     return first in VERBS or not Path(first).exists()
+
+
+def has_screen(platform: str, environment: Mapping[str, str]) -> bool:
+    """Whether a window can be shown, as far as the environment tells."""
+    if not platform.startswith("linux"):
+        return True
+    # Whoever chooses Qt's platform knows what they do: some of them need no screen.
+    return any(environment.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"))
 
 
 def _run_engine(arguments: list[str]) -> NoReturn:
@@ -58,6 +65,13 @@ def _run_engine(arguments: list[str]) -> NoReturn:
 
 
 def _open_window(arguments: list[str]) -> int:
+    if not has_screen(sys.platform, os.environ):
+        # Qt would end the process, with a stack that helps nobody.
+        _complain(
+            "The window cannot be opened: there is no screen (neither DISPLAY nor WAYLAND_DISPLAY "
+            "is set). The command line works without one, see “headroom --help”."
+        )
+        return 1
     try:
         from app.main import main as window_main
     except ImportError as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.__main__ import is_command
+from app.__main__ import has_screen, is_command
 from app.cli import generate, main
 from app.cli.progress import TextReport
 from app.cli.report import SavedImage
@@ -258,6 +258,13 @@ def test_several_problems_are_told_at_once(run: Stage, capsys: pytest.CaptureFix
     assert "multiple of 16" not in message
 
 
+def test_seed_is_told_only_of_a_run_that_begins(
+    run: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--prompt", "", "--json") == 2
+    assert [line["event"] for line in lines(capsys)] == ["error"]
+
+
 def test_pictures_folder_that_cannot_be_used_is_told_before_any_work(
     run: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -494,13 +501,55 @@ def test_many_steps_take_few_plain_lines() -> None:
         (["--help"], True),
         (["--version"], True),
         (["picture.png"], False),
-        (["--some-window-option"], False),
+        (["--some-option"], True),
         (["genrate"], True),
     ],
 )
 def test_words_that_are_no_files_are_commands(arguments: list[str], expected: bool) -> None:
     Path("picture.png").write_bytes(PNG)
     assert is_command(arguments) == expected
+
+
+@pytest.mark.parametrize("arguments", [["--nope"], ["-x", "generate"]])
+def test_an_unknown_option_in_front_is_named(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert is_command(arguments)
+    assert main(arguments) == 2
+    assert f"no option {arguments[0]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("platform", "environment", "expected"),
+    [
+        ("linux", {}, False),
+        ("linux", {"DISPLAY": ""}, False),
+        ("linux", {"DISPLAY": ":0"}, True),
+        ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True),
+        ("linux", {"QT_QPA_PLATFORM": "offscreen"}, True),
+        ("win32", {}, True),
+    ],
+)
+def test_screen_is_seen_in_the_environment(
+    platform: str, environment: dict[str, str], expected: bool
+) -> None:
+    assert has_screen(platform, environment) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there can a screen be missing")
+def test_window_without_a_screen_is_a_sentence() -> None:
+    gone = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    done = subprocess.run(
+        [sys.executable, "-m", "app"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name not in gone},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("The window cannot be opened: there is no screen")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_an_unknown_verb_is_told_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:

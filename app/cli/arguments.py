@@ -12,6 +12,7 @@ from app import __version__
 from app.core.errors import RequestError
 
 _DEVICE = re.compile(r"auto|cpu|(cuda|xpu)(:\d{1,3})?")
+TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _EPILOG = """\
 Without a verb the window opens; files named then are opened in it.
@@ -55,7 +56,11 @@ def parse(argv: Sequence[str]) -> Arguments:
         RequestError: They are none.
         SystemExit: Help or version was asked for and has been shown.
     """
-    found = _parser().parse_args(argv)
+    parser = _parser()
+    if argv and argv[0].startswith("-") and argv[0] not in TOP_LEVEL_OPTIONS:
+        # The parser itself would ask for a verb.
+        parser.error(f"there is no option {argv[0][:40]} in front of a verb")
+    found = parser.parse_args(argv)
     generate = None
     if found.verb == "generate":
         generate = GenerateArguments(
@@ -182,6 +187,6 @@ def _decimal(text: str) -> float:
 def _device(text: str) -> str:
     if _DEVICE.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(
-            f"“{text[:40]}” is no device: it is auto, cpu, cuda, cuda:1, xpu, ..."
+            f"“{text[:40]}” is no device: choose auto, cpu, cuda, cuda:1, xpu or the like"
         )
     return text

@@ -41,10 +41,7 @@ def request_of(arguments: GenerateArguments, model: ModelInfo, *, tell: Tell) ->
     Raises:
         RequestError: It cannot be run; the sentence names everything that is wrong.
     """
-    seed = arguments.seed
-    if seed is None:
-        seed = secrets.randbelow(RANDOM_SEEDS)
-        _notify(tell, "request.seed_random", f"The seed is {seed}.")
+    seed = secrets.randbelow(RANDOM_SEEDS) if arguments.seed is None else arguments.seed
     name = arguments.model.strip().lower()
     request = GenerationRequest(
         prompt=arguments.prompt,
@@ -62,6 +59,8 @@ def request_of(arguments: GenerateArguments, model: ModelInfo, *, tell: Tell) ->
         by_field = {problem.field: problem.message for problem in reversed(problems)}
         message = " ".join(reversed(by_field.values()))
         raise RequestError(message, code=problems[0].code)
+    if arguments.seed is None:
+        _notify(tell, "request.seed_random", f"The seed is {seed}.")
     return request
 
 

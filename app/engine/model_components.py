@@ -194,7 +194,8 @@ def _check_configs(folder: Path, configs: Configs) -> None:
         if config.class_name != class_name:
             raise ModelError(
                 f"The config {folder / component / 'config.json'} is of "
-                f"“{config.class_name}”, where FLUX.2 has {class_name}: "
+                f"{f'“{config.class_name}”' if config.class_name else 'no class'}, "
+                f"where FLUX.2 has {class_name}: "
                 "choose an unchanged FLUX.2 folder.",
                 code="model.unknown_config",
             )
