@@ -50,7 +50,7 @@ class Ladder:
         Args:
             may_split: Whether the images may be denoised in parts.
         """
-        if self.needs.ram_bytes > self._problem.ram_budget_bytes:
+        if not self.fits():
             return None
         best: Way | None = None
         best_s = float("inf")

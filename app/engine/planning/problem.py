@@ -34,6 +34,7 @@ class PlanProblem:
         loaded: Whether the weights are in RAM already.
         precisions: Of each component; never AUTO.
         weights: All weights of each component, in bytes.
+        stored_bytes: Of the model's files.
         blocks: Bytes of each component's blocks.
         prompts: How many prompts are encoded.
         passes: Of the transformer in each step.
@@ -52,6 +53,7 @@ class PlanProblem:
     loaded: bool
     precisions: dict[str, Precision]
     weights: dict[str, int]
+    stored_bytes: int
     blocks: dict[str, tuple[int, ...]]
     prompts: int
     passes: int
@@ -94,7 +96,8 @@ def pose(
         TRANSFORMER: policy.precisions.transformer,
         AUTOENCODER: policy.precisions.autoencoder,
     }
-    usual = coefficients.stored_precision if device.kind == "cpu" else Precision.BF16
+    stored = coefficients.stored_precision
+    usual = stored if device.kind == "cpu" else Precision.BF16
     resolved = {
         name: usual if precision is Precision.AUTO else precision
         for name, precision in precisions.items()
@@ -113,6 +116,7 @@ def pose(
         loaded=loaded,
         precisions=resolved,
         weights={name: coefficients.weights_bytes(name, resolved[name]) for name in COMPONENTS},
+        stored_bytes=sum(coefficients.weights_bytes(name, stored) for name in COMPONENTS),
         blocks={name: coefficients.block_bytes(name, resolved[name]) for name in COMPONENTS},
         prompts=2 if guided else 1,
         passes=2 if guided else 1,

@@ -8,7 +8,7 @@ assumptions about the order of magnitude, nothing that was measured.
 from app.core.jobs import Phase
 from app.core.plan import Placement
 from app.engine.planning.kept import Kept
-from app.engine.planning.problem import COMPONENTS, PlanProblem
+from app.engine.planning.problem import PlanProblem
 
 TURN_S = 0.001
 """For a component to come and go within a run, besides its copy."""
@@ -33,10 +33,7 @@ def load_seconds(problem: PlanProblem, *, resident_bytes: int, swapped_bytes: in
     calibration = problem.device.calibration
     read_s = brought_s = 0.0
     if not problem.loaded:
-        coefficients = problem.coefficients
-        stored = coefficients.stored_precision
-        stored_bytes = sum(coefficients.weights_bytes(name, stored) for name in COMPONENTS)
-        read_s = stored_bytes / calibration.read_bytes_per_s
+        read_s = problem.stored_bytes / calibration.read_bytes_per_s
         brought_s = _brought_seconds(problem, resident_bytes)
     # What is swapped is written to the disk and read again.
     swap_s = 2 * swapped_bytes / calibration.read_bytes_per_s

@@ -1,0 +1,549 @@
+"""The planner: the gentlest way that fits, and its own account of it."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.core.jobs import Phase
+from app.core.plan import GenerationPlan, Placement, Rung, Verdict
+from app.core.policy import MemoryMode, MemoryPolicy, Precision, Precisions
+from app.core.preset import PresetLimits
+from app.core.request import GenerationRequest
+from app.core.units import GIB, MIB
+from app.engine.lines import Lines
+from app.engine.planner import can_make
+from app.engine.planning.problem import pose
+from tests.engine.planning_cases import (
+    CALIBRATION,
+    PLENTY,
+    asking,
+    card,
+    computer,
+    cpu,
+    model,
+    needed,
+    plan,
+)
+
+EPSILON_S = 1e-6
+
+sides = st.integers(4, 160).map(lambda tokens: tokens * 16)
+requests = st.builds(
+    asking,
+    width=sides,
+    height=sides,
+    images=st.integers(1, 12),
+    steps=st.integers(1, 30),
+    guidance=st.sampled_from([1.0, 4.0]),
+)
+names = st.sampled_from(["demo", "klein-4b", "klein-base-4b", "dev"])
+gibs = st.floats(0.5, 100)
+policies = st.builds(
+    MemoryPolicy,
+    headroom_bytes=st.integers(0, 4 * GIB),
+    limit_bytes=st.none() | st.integers(GIB, 64 * GIB),
+    mode=st.sampled_from(MemoryMode),
+    strict=st.booleans(),
+    tile_px=st.sampled_from([None, 0, 256, 512, 1000]),
+    precisions=st.builds(
+        Precisions, transformer=st.sampled_from([Precision.AUTO, Precision.FP8, Precision.NF4])
+    ),
+)
+calibrations = st.builds(
+    replace,
+    st.just(CALIBRATION),
+    copy_bytes_per_s=st.floats(1e9, 6e10),
+    compute_flops=st.floats(1e12, 1e15),
+    time_factor=st.dictionaries(st.sampled_from(Phase), st.floats(0.2, 5)),
+    bytes_factor=st.dictionaries(st.sampled_from(Phase), st.floats(0.8, 1.5)),
+    runs=st.integers(0, 20),
+)
+cases = settings(max_examples=60, deadline=None)
+
+
+def rungs(found: GenerationPlan) -> set[Rung]:
+    return {change.rung for change in found.changes}
+
+
+def made(found: GenerationPlan) -> tuple[int, int]:
+    """What is made, the more the better: pixels of each image, then how many."""
+    return (found.width_px * found.height_px, found.images)
+
+
+# What it says of itself.
+
+
+@cases
+@given(requests, names, gibs, st.sampled_from([16, 64, 1024]), policies, calibrations)
+def test_a_plan_that_fits_is_within_its_budgets(request, name, gib, ram_gib, policy, calibration):
+    found = plan(
+        request,
+        card(gib, calibration=calibration),
+        host=computer(ram_gib, swap_gib=8),
+        policy=policy,
+        coefficients=model(name),
+    )
+    if found.verdict is Verdict.DOES_NOT_FIT:
+        return
+    assert needed(found) <= found.budget_bytes
+    assert found.ram_peak_bytes <= found.ram_budget_bytes
+    assert found.missing_bytes == 0
+    assert 1 <= found.decode_batch <= found.batch <= found.images
+    assert found.images + found.images_later == request.images
+    assert [phase.phase for phase in found.phases] == list(Phase)
+
+
+@cases
+@given(requests, names, gibs, policies, calibrations)
+def test_the_same_input_gives_the_same_plan(request, name, gib, policy, calibration):
+    device = card(gib, calibration=calibration)
+    found = [plan(request, device, policy=policy, coefficients=model(name)) for _ in range(2)]
+    assert found[0] == found[1]
+
+
+@cases
+@given(requests, names, gibs, gibs, policies, calibrations, st.sampled_from([24, 1024]))
+def test_more_vram_is_never_slower_or_smaller(
+    request, name, gib, other_gib, policy, calibration, ram_gib
+):
+    less, more = (
+        plan(
+            request,
+            card(size, calibration=calibration),
+            policy=policy,
+            coefficients=model(name),
+            host=computer(ram_gib),
+        )
+        for size in sorted((gib, other_gib))
+    )
+    if less.verdict is Verdict.DOES_NOT_FIT:
+        return
+    assert more.verdict is not Verdict.DOES_NOT_FIT
+    assert made(more) >= made(less)
+    if made(more) == made(less):
+        assert more.seconds <= less.seconds + EPSILON_S
+
+
+@cases
+@given(requests, names, gibs, st.integers(0, 8), st.integers(0, 8))
+def test_less_headroom_is_never_slower_or_smaller(request, name, gib, one, other):
+    less, more = (
+        plan(
+            request,
+            card(gib),
+            policy=MemoryPolicy(headroom_bytes=headroom * GIB),
+            coefficients=model(name),
+        )
+        for headroom in sorted((one, other), reverse=True)
+    )
+    assert more.budget_bytes >= less.budget_bytes
+    if less.verdict is not Verdict.DOES_NOT_FIT:
+        assert made(more) >= made(less)
+        assert made(more) > made(less) or more.seconds <= less.seconds + EPSILON_S
+
+
+@cases
+@given(requests, names, gibs, policies)
+def test_strict_never_gives_less_than_asked(request, name, gib, policy):
+    found = plan(request, card(gib), policy=replace(policy, strict=True), coefficients=model(name))
+    assert found.verdict is not Verdict.SMALLER
+    assert (found.width_px, found.height_px, found.images) == (
+        request.width_px,
+        request.height_px,
+        request.images,
+    )
+    assert not rungs(found) & {Rung.FEWER, Rung.SMALLER}
+
+
+# Rungs are taken only when the gentler ones do not suffice.
+
+
+@cases
+@given(requests, names, gibs)
+def test_less_is_made_only_when_strict_does_not_fit(request, name, gib):
+    found = plan(request, card(gib), coefficients=model(name))
+    strict = plan(request, card(gib), policy=MemoryPolicy(strict=True), coefficients=model(name))
+    if strict.verdict is Verdict.DOES_NOT_FIT:
+        assert found.verdict in {Verdict.SMALLER, Verdict.DOES_NOT_FIT}
+    else:
+        assert replace(found) == strict
+
+
+@cases
+@given(requests, names, gibs)
+def test_the_smaller_size_is_the_largest_that_fits(request, name, gib):
+    found = plan(request, card(gib), coefficients=model(name))
+    if Rung.SMALLER not in rungs(found):
+        return
+    assert min(found.width_px, found.height_px) >= 256
+    assert found.width_px % 16 == found.height_px % 16 == 0
+    ratio = request.width_px / request.height_px
+    long, short = max(found.width_px, found.height_px), min(found.width_px, found.height_px)
+    assert long / short == pytest.approx(max(ratio, 1 / ratio), rel=8 / long + 1e-9)
+    one_larger = round((short + 16) * max(ratio, 1 / ratio) / 16) * 16
+    size = (one_larger, short + 16) if ratio > 1 else (short + 16, one_larger)
+    problem = pose(request, card(gib), PLENTY, MemoryPolicy(), model(name))
+    assert size >= (request.width_px, request.height_px) or not can_make(
+        problem, *size, request.images
+    )
+
+
+@cases
+@given(requests, names, gibs, calibrations)
+def test_the_phases_in_no_trouble_keep_their_way(request, name, gib, calibration):
+    """Tiles and streaming are taken only by a phase that would not fit without them."""
+    device = card(gib, calibration=calibration)
+    found = plan(request, device, coefficients=model(name))
+    if found.verdict is Verdict.DOES_NOT_FIT:
+        return
+    coefficients = model(name)
+    if found.tile_px is not None or found.decode_on_cpu:
+        whole = plan(
+            replace(
+                request, width_px=found.width_px, height_px=found.height_px, images=found.images
+            ),
+            device,
+            coefficients=coefficients,
+            policy=MemoryPolicy(tile_px=0, strict=True),
+        )
+        assert whole.verdict is Verdict.DOES_NOT_FIT or whole.decode_on_cpu
+    for component, phase in (("text_encoder", Phase.ENCODE), ("transformer", Phase.DENOISE)):
+        kept = found.component(component)
+        if kept.placement is Placement.STREAMED:
+            there = found.phase(phase)
+            missing = kept.weights_bytes - kept.device_bytes
+            assert there.peak_vram_bytes + there.uncertainty_bytes + missing > found.budget_bytes
+
+
+@cases
+@given(requests, names, gibs)
+def test_a_batch_is_split_only_where_it_would_not_fit_or_take_longer(request, name, gib):
+    found = plan(request, card(gib), coefficients=model(name))
+    if Rung.SPLIT not in rungs(found) or found.verdict is Verdict.SMALLER:
+        return
+    more = plan(
+        request, card(gib + 1000), coefficients=model(name), policy=MemoryPolicy(strict=True)
+    )
+    assert more.batch == request.images
+    assert more.seconds <= found.seconds + EPSILON_S
+
+
+def test_everything_stays_where_it_fits() -> None:
+    found = plan(asking(), card(32))
+    assert found.verdict is Verdict.FITS
+    assert not found.changes
+    assert all(part.placement is Placement.RESIDENT for part in found.components)
+    assert found.reasons[0].startswith("Fits: needs ")
+
+
+def test_turns_come_before_streaming() -> None:
+    found = plan(asking(), card(12))
+    assert found.verdict is Verdict.FITS
+    assert rungs(found) == {Rung.STREAM}
+    assert found.component("transformer").placement is Placement.TURNS
+    assert found.component("text_encoder").placement is Placement.TURNS
+
+
+def test_streamed_blocks_are_as_few_as_fit_and_spread() -> None:
+    found = plan(asking(), card(8))
+    assert found.verdict is Verdict.STREAMS
+    transformer = found.component("transformer")
+    assert transformer.placement is Placement.STREAMED
+    gaps = [
+        after - before
+        for before, after in zip(
+            transformer.streamed_blocks, transformer.streamed_blocks[1:], strict=False
+        )
+    ]
+    assert max(gaps) - min(gaps) <= 1
+    room = found.budget_bytes - needed(found)
+    assert room < max(model().block_bytes("transformer", Precision.BF16)) * 1.3
+
+
+def test_a_decode_in_trouble_only_changes_the_decode() -> None:
+    # One image at 2048 px decodes in 6 GB, which is far more than it denoises in.
+    found = plan(asking(2048, 2048), card(24, free_bytes=10 * GIB), coefficients=model("demo"))
+    tight = plan(
+        asking(2048, 2048), card(24, free_bytes=int(1.9 * GIB)), coefficients=model("demo")
+    )
+    assert found.tile_px is None
+    assert rungs(tight) == {Rung.TILE}
+    assert tight.tile_px in {768, 512, 256}
+    assert tight.phase(Phase.DENOISE).working_bytes == found.phase(Phase.DENOISE).working_bytes
+    assert tight.batch == found.batch
+
+
+def test_a_batch_is_decoded_one_by_one_before_it_is_split() -> None:
+    sizes = [size / 4 for size in range(4, 160)]
+    plans = [plan(asking(images=4), card(size), coefficients=model("demo")) for size in sizes]
+    decoded = [found for found in plans if found.decode_batch < 4]
+    assert any(found.batch == 4 and found.decode_batch == 1 for found in decoded)
+    split = [found for found in plans if found.batch < 4]
+    assert all(found.decode_batch == 1 for found in split)
+
+
+def test_parts_are_as_large_as_fit() -> None:
+    found = plan(asking(images=8), card(8, free_bytes=int(1.4 * GIB)), coefficients=model("demo"))
+    assert found.images == 8
+    assert 1 < found.batch < 8
+    change = next(change for change in found.changes if change.rung is Rung.SPLIT)
+    assert change.after == f"{found.batch} at once, in {-(-8 // found.batch)} parts"
+
+
+def test_decoding_goes_to_the_cpu_last() -> None:
+    sizes = [size / 20 for size in range(14, 60)]
+    plans = [plan(asking(512, 512), card(size), coefficients=model("demo")) for size in sizes]
+    on_cpu = [found for found in plans if found.decode_on_cpu]
+    for found in on_cpu:
+        assert found.component("autoencoder").device_bytes == 0
+        assert found.phase(Phase.DECODE).working_bytes == 0
+        assert found.phase(Phase.DECODE).seconds > plans[-1].phase(Phase.DECODE).seconds
+    assert on_cpu
+
+
+# What the user decides.
+
+
+def test_the_budget_is_what_is_free_less_headroom_below_the_limit() -> None:
+    device = card(16, free_bytes=12 * GIB)
+    policy = MemoryPolicy(headroom_bytes=GIB)
+    assert plan(asking(), device, policy=policy).budget_bytes == 11 * GIB
+    limited = replace(policy, limit_bytes=6 * GIB)
+    assert plan(asking(), device, policy=limited).budget_bytes == 6 * GIB
+    greedy = replace(policy, headroom_bytes=40 * GIB)
+    assert plan(asking(), device, policy=greedy).budget_bytes == 0
+
+
+def test_resident_mode_keeps_everything_or_refuses() -> None:
+    policy = MemoryPolicy(mode=MemoryMode.RESIDENT)
+    assert plan(asking(), card(24), policy=policy).verdict is Verdict.FITS
+    refused = plan(asking(), card(12), policy=policy)
+    assert refused.verdict is Verdict.DOES_NOT_FIT
+    assert "choose “auto”" in " ".join(refused.reasons)
+
+
+def test_minimal_mode_streams_everything_even_where_it_fits() -> None:
+    found = plan(asking(), card(80), policy=MemoryPolicy(mode=MemoryMode.MINIMAL))
+    assert found.verdict is Verdict.STREAMS
+    assert len(found.component("transformer").streamed_blocks) == 25
+    assert found.peak_vram_bytes < 5 * GIB
+    assert any("minimal" in change.reason for change in found.changes)
+
+
+def test_tiles_of_the_policy_are_used() -> None:
+    assert plan(asking(), card(80), policy=MemoryPolicy(tile_px=384)).tile_px == 384
+    assert plan(asking(), card(80), policy=MemoryPolicy(tile_px=2048)).tile_px is None
+    whole = plan(asking(2048, 2048), card(6), policy=MemoryPolicy(tile_px=0))
+    assert whole.tile_px is None
+
+
+def test_precisions_are_resolved_for_the_device() -> None:
+    assert plan(asking(), card(80)).component("transformer").precision is Precision.BF16
+    on_cpu = plan(asking(), cpu(64), host=computer(64), coefficients=model("demo"))
+    assert on_cpu.component("transformer").precision is model("demo").stored_precision
+    policy = MemoryPolicy(precisions=Precisions(transformer=Precision.NF4))
+    small = plan(asking(), card(80), policy=policy).component("transformer")
+    assert small.precision is Precision.NF4
+    assert small.weights_bytes < 2.5e9
+
+
+def test_limits_of_a_preset_split_and_shrink() -> None:
+    limited = PresetLimits(max_images=2)
+    found = plan(asking(images=5), card(80), limits=limited)
+    assert (found.batch, found.images) == (2, 5)
+    assert "preset" in next(c.reason for c in found.changes if c.rung is Rung.SPLIT)
+    small = plan(asking(1024, 512), card(80), limits=PresetLimits(max_side_px=768))
+    assert (small.width_px, small.height_px) == (768, 384)
+    assert "preset" in small.changes[-1].reason
+    strict = plan(
+        asking(1024, 512),
+        card(80),
+        limits=PresetLimits(max_pixels=512 * 512),
+        policy=MemoryPolicy(strict=True),
+    )
+    assert strict.verdict is Verdict.DOES_NOT_FIT
+    assert "preset" in strict.reasons[0]
+
+
+# Refusals.
+
+
+def test_a_strict_refusal_says_what_is_missing_and_what_would_fit() -> None:
+    found = plan(asking(2048, 2048), card(4), policy=MemoryPolicy(strict=True))
+    assert found.verdict is Verdict.DOES_NOT_FIT
+    assert found.missing_bytes == needed(found) - found.budget_bytes > 0
+    assert "GB are missing" in found.reasons[0]
+    told = " ".join(found.reasons)
+    open_plan = plan(asking(2048, 2048), card(4))
+    assert open_plan.verdict is Verdict.SMALLER
+    assert f"It would fit at {open_plan.width_px} x {open_plan.height_px} px." in told
+    assert "Strict mode" in told
+
+
+def test_nothing_fits_where_even_the_smallest_does_not() -> None:
+    found = plan(asking(), card(1.5))
+    assert found.verdict is Verdict.DOES_NOT_FIT
+    assert found.missing_bytes > 0
+    assert "Close other programs" in " ".join(found.reasons)
+
+
+def test_a_picture_is_never_made_smaller_than_was_asked_below_256_px() -> None:
+    found = plan(asking(128, 128), card(0.6), coefficients=model("demo"))
+    assert found.verdict is Verdict.DOES_NOT_FIT
+    assert (found.width_px, found.height_px) == (128, 128)
+
+
+# The computer around the device.
+
+
+def test_swap_is_used_with_a_warning_and_costs_time() -> None:
+    calm = plan(asking(), card(12))
+    found = plan(asking(), card(12), host=computer(16, swap_gib=16))
+    assert any("page file or swap" in reason for reason in found.reasons)
+    assert found.verdict is Verdict.FITS
+    assert found.seconds > calm.seconds
+
+
+def test_too_little_ram_is_a_refusal_about_ram() -> None:
+    found = plan(asking(), card(24), host=computer(12, swap_gib=2))
+    assert found.verdict is Verdict.DOES_NOT_FIT
+    assert "GB of RAM" in found.reasons[0]
+    assert found.missing_bytes == found.ram_peak_bytes - found.ram_budget_bytes > 0
+
+
+def test_fewer_images_where_their_latents_do_not_fit_into_ram() -> None:
+    base = plan(asking(8192, 8192), card(80)).ram_peak_bytes
+    host = computer((base / GIB + 3) * 8 / 7)
+    found = plan(asking(8192, 8192, images=64), card(80), host=host)
+    assert rungs(found) >= {Rung.FEWER}
+    assert Rung.SMALLER not in rungs(found)
+    assert 1 < found.images < 64
+    assert found.images + found.images_later == 64
+    one_more = plan(
+        asking(8192, 8192, images=found.images + 1),
+        card(80),
+        host=host,
+        policy=MemoryPolicy(strict=True),
+    )
+    assert one_more.verdict is Verdict.DOES_NOT_FIT
+    assert f"{found.images} of the {found.images + 1} images would fit." in one_more.reasons
+
+
+def test_on_the_cpu_everything_is_resident_in_the_ram() -> None:
+    found = plan(asking(), cpu(32), host=computer(32))
+    assert all(part.placement is Placement.RESIDENT for part in found.components)
+    assert found.budget_bytes == 30 * GIB == found.ram_budget_bytes
+    assert found.ram_peak_bytes == found.peak_vram_bytes
+    tight = plan(asking(2048, 2048, images=4), cpu(24), host=computer(24))
+    assert tight.verdict is not Verdict.STREAMS
+    assert not tight.decode_on_cpu
+    assert Rung.STREAM not in rungs(tight)
+
+
+def test_the_ram_headroom_never_takes_all_of_a_small_computer() -> None:
+    found = plan(asking(128, 128), cpu(2), host=computer(2), coefficients=model("demo"))
+    assert found.verdict is Verdict.FITS
+
+
+# What was measured.
+
+
+def test_measured_memory_corrects_the_forecast() -> None:
+    measured = replace(CALIBRATION, bytes_factor={Phase.DECODE: 1.5})
+    plain, corrected = (
+        plan(asking(), card(80, calibration=calibration)) for calibration in (CALIBRATION, measured)
+    )
+    before, after = (found.phase(Phase.DECODE).working_bytes for found in (plain, corrected))
+    assert after == pytest.approx(1.5 * before, abs=1)
+    assert plain.phase(Phase.ENCODE) == corrected.phase(Phase.ENCODE)
+
+
+def test_uncertainty_shrinks_with_each_run() -> None:
+    off = [
+        plan(asking(), card(80, calibration=replace(CALIBRATION, runs=runs)))
+        .phase(Phase.DENOISE)
+        .uncertainty_bytes
+        for runs in (0, 1, 6, 50)
+    ]
+    assert off == sorted(off, reverse=True)
+    assert len(set(off)) == 4
+    measured = plan(asking(), card(80, calibration=replace(CALIBRATION, runs=6)))
+    assert "measured here 6 times" in measured.reasons[-1]
+
+
+def test_measured_time_corrects_a_phase_and_gives_a_range() -> None:
+    measured = replace(CALIBRATION, time_factor={Phase.DENOISE: 2.0}, time_spread=0.25)
+    plain = plan(asking(), card(80)).phase(Phase.DENOISE)
+    slow = plan(asking(), card(80, calibration=measured)).phase(Phase.DENOISE)
+    assert slow.seconds == pytest.approx(2 * plain.seconds)
+    assert slow.seconds_low == pytest.approx(slow.seconds / 1.25)
+    assert slow.seconds_high == pytest.approx(slow.seconds * 1.25)
+
+
+def test_streaming_costs_its_copies() -> None:
+    there, streamed = plan(asking(), card(24)), plan(asking(), card(8))
+    blocks = model().block_bytes("transformer", Precision.BF16)
+    coming = sum(blocks[index] for index in streamed.component("transformer").streamed_blocks)
+    # Four steps, of which the first brings what would have come anyway.
+    more_s = streamed.seconds - there.seconds
+    assert more_s == pytest.approx(3 * coming / CALIBRATION.copy_bytes_per_s, rel=0.1)
+
+
+def test_a_loaded_model_needs_no_loading() -> None:
+    cold, warm = plan(asking(), card(80)), plan(asking(), card(80), loaded=True)
+    assert warm.phase(Phase.LOAD).seconds == 0
+    assert warm.seconds == pytest.approx(cold.seconds - cold.phase(Phase.LOAD).seconds)
+
+
+# What the request adds.
+
+
+def test_guidance_with_two_passes_doubles_the_steps_of_base_models() -> None:
+    base = model("klein-base-4b")
+    once = plan(asking(guidance=1.0), card(80), coefficients=base).phase(Phase.DENOISE)
+    twice = plan(asking(guidance=4.0), card(80), coefficients=base).phase(Phase.DENOISE)
+    assert twice.seconds == pytest.approx(2 * once.seconds)
+    distilled = plan(asking(guidance=4.0), card(80)).phase(Phase.DENOISE)
+    assert distilled.seconds == pytest.approx(once.seconds)
+
+
+def test_reference_images_cost_memory_and_time() -> None:
+    none = plan(asking(), card(80))
+    two = plan(asking(), card(80), references=((1024, 1024), (640, 480)))
+    assert two.phase(Phase.DENOISE).working_bytes > none.phase(Phase.DENOISE).working_bytes
+    assert two.phase(Phase.ENCODE).working_bytes > none.phase(Phase.ENCODE).working_bytes
+    assert two.seconds > none.seconds
+
+
+@pytest.mark.parametrize(
+    ("asked", "gib"),
+    [
+        (asking(), 8),
+        (asking(images=8), 6),
+        (asking(2048, 2048), 4),
+        (asking(images=64), 12),
+        (asking(8192, 8192, images=64), 5),
+    ],
+)
+def test_a_plan_asks_the_coefficients_a_few_hundred_times(
+    asked: GenerationRequest, gib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps it under 5 ms: each question is some 10 microseconds."""
+    asking_lines = Lines.at
+    counts: list[object] = []
+
+    def at(lines: Lines, values: dict[str, float]) -> int:
+        counts.append(lines)
+        return asking_lines(lines, values)
+
+    monkeypatch.setattr(Lines, "at", at)
+    plan(asked, card(gib))
+    assert 10 < len(counts) < 350
+
+
+def test_sizes_in_words_round_so_that_they_are_true() -> None:
+    found = plan(asking(), card(24, free_bytes=int(10.04 * GIB)))
+    assert "10.0" not in found.reasons[0] or needed(found) <= 10 * GIB
+    assert needed(found) > 100 * MIB
