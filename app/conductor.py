@@ -14,6 +14,7 @@ from pathlib import Path
 from app.core.atomic import sweep_partials
 from app.core.errors import ErrorInfo
 from app.core.events import (
+    CalibrationDone,
     ConductorEvent,
     EngineLog,
     EngineReady,
@@ -266,6 +267,8 @@ class Conductor:
             engine.note_ready()
             self._emit(message)
             self._settle()
+        elif isinstance(message, CalibrationDone):
+            self._emit(message)
         elif message.job_id == engine.job_id:
             self._on_job_event(engine, message)
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from app.core.errors import ErrorInfo
 from app.core.jobs import Job, Phase
+from app.core.machine_speeds import MachineSpeeds
 from app.core.plan import GenerationPlan, Rung
+from app.core.run_report import RunReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +173,12 @@ class RunResumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFinished:
-    """All images of a job are made."""
+    """All images of a job are made; `report` says how, and how well it was foreseen."""
 
     job_id: str
     seconds: float
     memory: EngineMemory
+    report: RunReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +194,14 @@ class JobFailed:
 
     job_id: str
     error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationDone:
+    """The machine was measured, or `error` says why not; belongs to no job."""
+
+    speeds: MachineSpeeds | None = None
+    error: ErrorInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +228,7 @@ JobEvent = (
     | JobFailed
 )
 """Everything the engine tells about one job."""
-EngineEvent = EngineReady | JobEvent | EngineLog
+EngineEvent = EngineReady | JobEvent | CalibrationDone | EngineLog
 
 
 class EngineState(enum.Enum):

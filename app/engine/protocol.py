@@ -12,6 +12,7 @@ import msgspec
 
 from app.core.errors import ProtocolError
 from app.core.events import (
+    CalibrationDone,
     Downshifted,
     EngineLog,
     EngineReady,
@@ -45,9 +46,16 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunJob:
-    """Work on this job now. The engine has one job at a time."""
+    """Work on this job now. The engine has one job at a time.
+
+    Attributes:
+        job: To work on.
+        keep_folder: Absolute path of the folder where its latents are kept while it runs, so that
+            another engine can go on with it; "" keeps them in memory only.
+    """
 
     job: Job
+    keep_folder: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +83,24 @@ class RelieveJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrate:
+    """Measure how fast the machine is, when no job runs; answered by `CalibrationDone`.
+
+    Attributes:
+        model_folders: Absolute paths of models, whose disk is measured.
+        scratch_folder: Absolute path where a temporary file may be written instead.
+    """
+
+    model_folders: tuple[str, ...]
+    scratch_folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
     """End the process when nothing is running; a running job is cancelled first."""
 
 
-Command = RunJob | CancelJob | RelieveJob | Shutdown
+Command = RunJob | CancelJob | RelieveJob | Calibrate | Shutdown
 _MESSAGES: dict[str, type[Any]] = {
     message.__name__: message
     for message in (
@@ -87,6 +108,7 @@ _MESSAGES: dict[str, type[Any]] = {
         RunJob,
         CancelJob,
         RelieveJob,
+        Calibrate,
         Shutdown,
         EngineReady,
         PhaseStarted,
@@ -101,6 +123,7 @@ _MESSAGES: dict[str, type[Any]] = {
         JobFinished,
         JobCancelled,
         JobFailed,
+        CalibrationDone,
         EngineLog,
     )
 }

@@ -25,6 +25,7 @@ from app.engine.channel import ChannelLogHandler, EventChannel, take_over_stdio
 from app.engine.libraries import diffusers_class, go_offline, quieten
 from app.engine.protocol import (
     PROTOCOL_VERSION,
+    Calibrate,
     CancelJob,
     Hello,
     RelieveJob,
@@ -88,7 +89,9 @@ class Worker:
         self._commands = commands
         self._events = events
         self._guard = SaveGuard()
-        self._jobs: queue.SimpleQueue[tuple[Job, JobSignals] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Job, JobSignals] | Calibrate | None] = (
+            queue.SimpleQueue()
+        )
         self._signals: dict[str, JobSignals] = {}
 
     def start_reading(self) -> None:
@@ -106,6 +109,7 @@ class Worker:
         # Here and not above: they take a second and more, in which the app knows we live.
         import torch
 
+        from app.engine.calibrate import calibrate
         from app.engine.devices import device_name, pick_device
         from app.engine.job_run import JobRunner
 
@@ -124,6 +128,9 @@ class Worker:
         diffusers_class("Flux2KleinPipeline")
         runner = JobRunner(device=device, send=self._events.send, guard=self._guard)
         while (entry := self._jobs.get()) is not None:
+            if isinstance(entry, Calibrate):
+                self._events.send(calibrate(device, entry))
+                continue
             job, signals = entry
             runner.run(job, signals.cancel, signals.relief)
             self._signals.pop(job.id, None)
@@ -153,6 +160,8 @@ class Worker:
                 signals = self._signals.get(job_id)
                 if signals is not None:
                     signals.relief.ask(command.device_bytes, command.host_bytes, command.reason)
+            case Calibrate():
+                self._jobs.put(command)
             case Shutdown():
                 for signals in tuple(self._signals.values()):
                     signals.cancel.set()

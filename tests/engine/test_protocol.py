@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import ErrorInfo, ProtocolError
 from app.core.events import (
+    CalibrationDone,
     Downshifted,
     EngineLog,
     EngineMemory,
@@ -28,6 +29,7 @@ from app.core.events import (
     StepDone,
 )
 from app.core.jobs import Job, JobState, OutputTarget, Phase
+from app.core.machine_speeds import MachineSpeeds
 from app.core.plan import (
     ComponentPlan,
     GenerationPlan,
@@ -41,6 +43,7 @@ from app.core.policy import MemoryMode, MemoryPolicy, Precision, Precisions
 from app.core.request import MAX_SEED, GenerationRequest
 from app.engine import protocol
 from app.engine.protocol import (
+    Calibrate,
     CancelJob,
     Hello,
     RelieveJob,
@@ -105,6 +108,21 @@ MESSAGES = [
     Hello(protocol_version=1, app_version="0.1.0"),
     RunJob(job=JOB),
     CancelJob(job_id="a1"),
+    Calibrate(model_folders=("/m",), scratch_folder="/c"),
+    CalibrationDone(error=ErrorInfo(code="c", message="m")),
+    CalibrationDone(
+        speeds=MachineSpeeds(
+            device="cuda:0",
+            device_name="GPU",
+            torch_version="2.13.0",
+            precision="bfloat16",
+            compute_flops=1e14,
+            pinned_bytes_per_s=2e10,
+            reserved_bytes=2**31,
+            seconds=4.5,
+            remarks=("One.", "Two."),
+        )
+    ),
     RelieveJob(job_id="a1", device_bytes=2**31, host_bytes=0, reason="A game started."),
     Shutdown(),
     EngineReady(pid=1, device="cpu", device_name="x", torch_version="2", diffusers_version="0"),
