@@ -138,7 +138,7 @@ class CpuDevice:
     simulated = False
 
     def __init__(self) -> None:
-        self.name = device_name(self.torch_device)
+        self.name = device_name(torch.device("cpu"))
         self.total_bytes = int(psutil.virtual_memory().total)
         self._process = psutil.Process()
         self._peak_bytes = 0

@@ -6,11 +6,10 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 
-from app.engine.live_storages import LiveStorages, block_bytes
+from app.engine.live_storages import LiveStorages, block_bytes, tensors_in
 from app.engine.module_weights import ModuleWeights
 
 
@@ -65,11 +64,7 @@ class Accounts(LiveStorages):
             result = call()
         finally:
             self._inside_one = False
-        made = [
-            leaf
-            for leaf in tree_leaves(result)
-            if isinstance(leaf, torch.Tensor) and not self.counts(leaf)
-        ]
+        made = [tensor for tensor in tensors_in(result) if not self.counts(tensor)]
         new_bytes = sum(block_bytes(tensor.untyped_storage().nbytes()) for tensor in made)
         self._operations.finish(new_bytes, flops)
         for tensor in made:
@@ -87,7 +82,7 @@ class Accounts(LiveStorages):
         named = kwargs or {}
         if self._off:
             return func(*args, **named)
-        self._check_place(tree_leaves((args, named)))
+        self._check_place(tensors_in((args, named)))
         if self._inside_one:
             return func(*args, **named)
         # Before it runs: an operation that fails must not have changed its inputs.
@@ -107,7 +102,7 @@ class Accounts(LiveStorages):
         flops = 0 if count is None else int(count(*args, **kwargs, out_val=result))
         self._operations.finish(new_bytes, flops)
 
-    def _check_place(self, inputs: Sequence[Any]) -> None:
+    def _check_place(self, inputs: Sequence[torch.Tensor]) -> None:
         for leaf in inputs:
             if not isinstance(leaf, torch.nn.Parameter):
                 continue

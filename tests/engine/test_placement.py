@@ -1,0 +1,333 @@
+"""Placements change where weights are, never the picture."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from diffusers.utils.torch_utils import get_module_execution_device
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from app.core.jobs import Phase
+from app.core.plan import ComponentPlan, Placement
+from app.core.policy import Precision
+from app.core.request import GenerationRequest
+from app.engine import pipeline
+from app.engine.compute_device import ComputeDevice, CpuDevice
+from app.engine.embedding_cache import EmbeddingCache
+from app.engine.live_storages import block_bytes
+from app.engine.loader import LoadedModel, load_model, model_key
+from app.engine.model_folder import inspect_model_folder
+from app.engine.module_weights import ModuleWeights
+from app.engine.placement import Placer, streamable_blocks
+from app.engine.simulated_device import SimulatedDevice
+from app.engine.simulated_story import Failure, Moment, Story
+from tests.tiny_models import Kind, make_tiny_model
+
+KINDS: tuple[Kind, ...] = ("klein", "klein-base", "dev")
+REQUEST = GenerationRequest(
+    prompt="a small red circle", width_px=32, height_px=48, steps=2, guidance=4.0, seed=7
+)
+COMPONENTS = ("text_encoder", "transformer", "autoencoder")
+GIB = 1 << 30
+
+
+def plan(
+    name: str, placement: Placement = Placement.TURNS, streamed: tuple[int, ...] = ()
+) -> ComponentPlan:
+    """Bytes of plans are for people; what is moved follows from the networks."""
+    return ComponentPlan(
+        name=name,
+        precision=Precision.FP32,
+        placement=placement,
+        weights_bytes=0,
+        device_bytes=0,
+        streamed_blocks=streamed,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A tiny model, its networks, and the pixels it makes when nothing is moved."""
+
+    model: LoadedModel
+    networks: dict[str, torch.nn.Module]
+    pixels: list[bytes | None]
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind], Tried]:
+    made: dict[Kind, Tried] = {}
+
+    def get(kind: Kind) -> Tried:
+        if kind not in made:
+            folder = make_tiny_model(kind, tmp_path_factory.mktemp(kind))
+            info = inspect_model_folder(folder)
+            model = load_model(info, model_key(folder), torch.device("cpu"), lambda: None)
+            parts = (model.pipeline.text_encoder, model.pipeline.transformer, model.pipeline.vae)
+            networks: dict[str, torch.nn.Module] = dict(zip(COMPONENTS, parts, strict=True))
+            device = CpuDevice()
+            made[kind] = Tried(
+                model=model,
+                networks=networks,
+                pixels=run(model, device, Placer(networks, device)),
+            )
+        return made[kind]
+
+    return get
+
+
+def run(
+    model: LoadedModel,
+    device: ComputeDevice,
+    placer: Placer,
+    on_step: Callable[[pipeline.Step], None] = lambda _step: None,
+) -> list[bytes | None]:
+    model.embeddings = EmbeddingCache()
+    with device.watch(Phase.ENCODE), placer.phase("text_encoder"):
+        pipeline.encode(model, pipeline.prompts_to_encode(model, REQUEST))
+    with device.watch(Phase.DENOISE), placer.phase("transformer"):
+        latents = pipeline.denoise(model, REQUEST, previews=False, on_step=on_step)
+    with device.watch(Phase.DECODE), placer.phase("autoencoder"):
+        return [image.rgb for image in pipeline.decode(model, latents)]
+
+
+def lent_bytes(modules: Any, *, without: Any = ()) -> int:
+    return sum(block_bytes(host.nbytes) for host in ModuleWeights(modules, without=without).host)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_every_placement_gives_the_same_picture(
+    kind: Kind, tried: Callable[[Kind], Tried], data: st.DataObject
+):
+    found = tried(kind)
+    plans: list[ComponentPlan] = []
+    for name in COMPONENTS:
+        blocks = len(streamable_blocks(name, found.networks[name]))
+        placement = data.draw(st.sampled_from(Placement if blocks else list(Placement)[:2]))
+        streamed: tuple[int, ...] = ()
+        if placement is Placement.STREAMED:
+            streamed = tuple(sorted(data.draw(st.sets(st.integers(0, blocks - 1), min_size=1))))
+        plans.append(plan(name, placement, streamed))
+    for device in (CpuDevice(), SimulatedDevice(Story(capacity_bytes=GIB))):
+        placer = Placer(found.networks, device)
+        placer.replace(plans)
+        assert run(found.model, device, placer) == found.pixels
+        resident = [one.name for one in plans if one.placement is Placement.RESIDENT]
+        assert placer.device_bytes() == sum(
+            ModuleWeights([found.networks[name]]).host_bytes for name in resident
+        )
+        placer.evict()
+        placer.replace([plan(name) for name in COMPONENTS])
+        if isinstance(device, SimulatedDevice):
+            assert device.weights_bytes() == 0
+
+
+def test_streaming_needs_room_for_one_block_at_a_time(tried: Callable[[Kind], Tried]):
+    found = tried("klein")
+    transformer = found.networks["transformer"]
+    blocks = streamable_blocks("transformer", transformer)
+    sizes = [lent_bytes([block]) for block in blocks]
+    rest = lent_bytes([transformer], without=blocks)
+    device = SimulatedDevice(Story(capacity_bytes=GIB))
+    placer = Placer(found.networks, device)
+    placer.replace([plan("transformer", Placement.STREAMED, tuple(range(1, len(blocks))))])
+    most = 0
+
+    def look(_module: object, _inputs: object) -> None:
+        nonlocal most
+        most = max(most, device.weights_bytes())
+
+    hooks = [block.register_forward_pre_hook(look) for block in blocks]
+    run(found.model, device, placer)
+    for hook in hooks:
+        hook.remove()
+    placer.replace([plan("transformer")])
+    assert most == rest + sizes[0] + max(sizes[1:])
+
+
+@pytest.fixture
+def placer_and_device(
+    tried: Callable[[Kind], Tried],
+) -> Generator[tuple[Tried, Placer, SimulatedDevice]]:
+    found = tried("klein-base")
+    device = SimulatedDevice(Story(capacity_bytes=GIB))
+    placer = Placer(found.networks, device)
+    yield found, placer, device
+    placer.replace([plan(name) for name in COMPONENTS])
+
+
+def test_a_plan_can_be_replaced_between_steps(
+    placer_and_device: tuple[Tried, Placer, SimulatedDevice],
+):
+    found, placer, device = placer_and_device
+    placer.replace([plan(name, Placement.RESIDENT) for name in COMPONENTS])
+    everything = device.weights_bytes()
+    seen: list[int] = []
+
+    def relieve(step: pipeline.Step) -> None:
+        if step.number == 1:
+            placer.replace(
+                [
+                    plan("text_encoder"),
+                    plan("transformer", Placement.STREAMED, (0, 1, 2)),
+                    plan("autoencoder"),
+                ]
+            )
+        seen.append(device.weights_bytes())
+
+    assert run(found.model, device, placer, relieve) == found.pixels
+    transformer = found.networks["transformer"]
+    blocks = streamable_blocks("transformer", transformer)
+    assert seen == [lent_bytes([transformer], without=blocks[:3])] * 2
+    assert seen[0] < everything
+
+
+def test_a_block_that_fails_leaves_nothing_behind(tried: Callable[[Kind], Tried]):
+    found = tried("klein")
+    transformer = found.networks["transformer"]
+    blocks = streamable_blocks("transformer", transformer)
+    moment = Moment(phase=Phase.DENOISE, step=0, operation=60)
+    device = SimulatedDevice(Story(capacity_bytes=GIB, failures=(Failure(at=moment),)))
+    placer = Placer(found.networks, device)
+    placer.replace([plan("transformer", Placement.STREAMED, tuple(range(len(blocks))))])
+    with pytest.raises(torch.OutOfMemoryError):
+        run(found.model, device, placer)
+    assert device.weights_bytes() == 0
+    assert run(found.model, device, placer) == found.pixels
+    placer.replace([plan("transformer")])
+
+
+def test_what_does_not_fit_can_be_placed_anew(tried: Callable[[Kind], Tried]):
+    found = tried("dev")
+    sizes = {name: lent_bytes([found.networks[name]]) for name in COMPONENTS}
+    device = SimulatedDevice(Story(capacity_bytes=sum(sizes.values()) - 1))
+    placer = Placer(found.networks, device)
+    with pytest.raises(torch.OutOfMemoryError):
+        placer.replace([plan(name, Placement.RESIDENT) for name in COMPONENTS])
+    placer.replace([plan("text_encoder"), plan("autoencoder")])
+    assert device.weights_bytes() == sizes["transformer"]
+    placer.evict()
+    assert device.weights_bytes() == 0
+
+
+def test_a_component_is_let_go_when_its_phase_cannot_begin(tried: Callable[[Kind], Tried]):
+    found = tried("klein")
+    device = SimulatedDevice(Story(capacity_bytes=1024))
+    placer = Placer(found.networks, device)
+    with pytest.raises(torch.OutOfMemoryError), placer.phase("transformer"):
+        pytest.fail("the phase began")
+    assert device.weights_bytes() == 0
+
+
+def test_a_plan_of_another_model_is_refused(tried: Callable[[Kind], Tried]):
+    found = tried("klein")
+    placer = Placer(found.networks, CpuDevice())
+    with pytest.raises(ValueError, match="blocks"):
+        placer.replace([plan("transformer", Placement.STREAMED, (400,))])
+
+
+def test_blocks_are_numbered_as_they_run(tried: Callable[[Kind], Tried]):
+    for kind in ("klein", "dev"):
+        found = tried(kind)
+        for name in ("text_encoder", "transformer"):
+            order: list[int] = []
+            blocks = streamable_blocks(name, found.networks[name])
+            hooks = [
+                block.register_forward_pre_hook(
+                    lambda *_inputs, index=index, order=order: order.append(index)
+                )
+                for index, block in enumerate(blocks)
+            ]
+            device = CpuDevice()
+            run(found.model, device, Placer(found.networks, device))
+            for hook in hooks:
+                hook.remove()
+            assert order[: len(blocks)] == list(range(len(blocks)))
+            assert len(blocks) >= 3
+
+
+class Accelerator(CpuDevice):
+    """Lends to a device whose tensors have no data."""
+
+    kind = "cuda"
+
+    def __init__(self, torch_device: str) -> None:
+        super().__init__()
+        self.torch_device = torch.device(torch_device)
+
+    def onload(self, weights: ModuleWeights) -> None:
+        if not weights.on_device:
+            weights.lend([tensor.detach().to(self.torch_device) for tensor in weights.host])
+
+    def offload(self, weights: ModuleWeights) -> None:
+        if weights.on_device:
+            weights.take_back()
+
+
+STREAMING = (
+    plan("text_encoder", Placement.STREAMED, (1, 2)),
+    plan("transformer", Placement.STREAMED, (0, 2)),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pipelines_find_the_device_in_each_phase(kind: Kind, tried: Callable[[Kind], Tried]):
+    found = tried(kind)
+    flux = found.model.pipeline
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        device = Accelerator("cuda:0")
+        placer = Placer(found.networks, device)
+        placer.replace(STREAMING)
+        for name in COMPONENTS:
+            with placer.phase(name):
+                assert flux._execution_device == device.torch_device
+                assert get_module_execution_device(found.networks[name]) == device.torch_device
+            assert flux._execution_device.type == "cpu"
+        placer.replace([plan(name) for name in COMPONENTS])
+
+
+def test_every_module_computes_on_the_device(tried: Callable[[Kind], Tried]):
+    found = tried("dev")
+    transformer: Any = found.networks["transformer"]
+    before = list(transformer.parameters())
+    device = Accelerator("meta")
+    placer = Placer(found.networks, device)
+    placer.replace(STREAMING)
+    blocks = streamable_blocks("transformer", transformer)
+    ran: list[torch.nn.Module] = []
+
+    def look(module: torch.nn.Module, _inputs: object) -> None:
+        ran.append(module)
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            assert tensor.device == device.torch_device
+        streamed = [blocks[0], blocks[2]]
+        lent = [block for block in streamed if next(block.parameters()).device.type == "meta"]
+        assert len(lent) <= 1
+
+    hooks = [module.register_forward_pre_hook(look) for module in transformer.modules()]
+    values = {
+        "hidden_states": torch.zeros(1, 6, transformer.config.in_channels, device="meta"),
+        "encoder_hidden_states": torch.zeros(
+            1, 8, transformer.config.joint_attention_dim, device="meta"
+        ),
+        "timestep": torch.zeros(1, device="meta"),
+        "guidance": torch.zeros(1, device="meta"),
+        "img_ids": torch.zeros(1, 6, 4, device="meta"),
+        "txt_ids": torch.zeros(1, 8, 4, device="meta"),
+    }
+    with torch.no_grad(), placer.phase("transformer"):
+        assert transformer(**values).sample.device.type == "meta"
+    for hook in hooks:
+        hook.remove()
+    assert set(blocks) < set(ran)
+    after = list(transformer.parameters())
+    assert all(one is other for one, other in zip(before, after, strict=True))
+    placer.replace([plan(name) for name in COMPONENTS])
