@@ -1,0 +1,364 @@
+"""What a model needs for a request, in microseconds: the dry run's results as coefficients.
+
+They are made by `app.engine.forecast` from the model's configs; those of the known models ship in
+`resources/forecast`, others are made by the engine when it first loads such a model.
+"""
+
+import functools
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from app.core.paths import resource
+from app.core.policy import Precision
+from app.core.request import MAX_PROMPT_TOKENS
+from app.engine.architecture import Configs, architecture_of, digest_of, read_all_configs
+from app.engine.lines import Lines
+from app.engine.model_folder import ModelInfo, stored_dtypes
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+SHIPPED: tuple[str, ...] = (
+    "demo",
+    "klein-4b",
+    "klein-base-4b",
+    "klein-9b",
+    "klein-base-9b",
+    "dev",
+)
+"""Models whose coefficients ship; each also with "+small-decoder" where that decoder fits."""
+SMALL_DECODER = "+small-decoder"
+PATCH_PX = 16
+"""One image token is 16x16 pixels."""
+REFERENCE_AREA_PX = 1024 * 1024
+"""Larger reference images are made smaller, to this area (diffusers Flux2ImageProcessor)."""
+_QUANTIZED_BYTES = {
+    Precision.FP8: 1.0,
+    Precision.INT8: 1.0,
+    # 4 bits, and 32 bits of scale for each block of 64.
+    Precision.NF4: 4.5 / 8,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterCounts:
+    """Parameters of a part of a network.
+
+    Attributes:
+        matrices: In weight matrices of linear layers, which can be quantized.
+        others: All others, which stay in bf16 when the matrices are quantized.
+    """
+
+    matrices: int
+    others: int
+
+    def stored_bytes(self, precision: Precision) -> int:
+        """Size in memory.
+
+        Raises:
+            ValueError: The precision is AUTO, which says nothing.
+        """
+        if precision is Precision.AUTO:
+            raise ValueError("AUTO is no precision: decide on one first")
+        if precision is Precision.FP32:
+            return 4 * (self.matrices + self.others)
+        if precision is Precision.BF16:
+            return 2 * (self.matrices + self.others)
+        return math.ceil(_QUANTIZED_BYTES[precision] * self.matrices) + 2 * self.others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkCoefficients:
+    """Weights of one network.
+
+    Attributes:
+        outside: Parameters outside the blocks, never quantized.
+        blocks: Of each block that can come and go by itself, in the order they run.
+        largest_matrix: Parameters of the largest matrix in a block.
+    """
+
+    outside: int
+    blocks: tuple[ParameterCounts, ...]
+    largest_matrix: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCoefficients:
+    """What a model needs; all sizes are bytes of tensors, without what a GPU adds.
+
+    Attributes:
+        schema: Of the file.
+        name: As in the catalog, or the digest of the configs.
+        label: For people.
+        guidance: Value of a `GuidanceKind`: "none", "embedded" or "cfg".
+        distilled: Whether it is a few-step model.
+        default_steps: Denoising steps it was made for.
+        stored_precision: Of the published weights.
+        made_with: Versions of the libraries whose code was run.
+        architecture: See `app.engine.architecture`; a folder of another needs other coefficients.
+        networks: By component: "text_encoder", "transformer", "autoencoder".
+        encode: Working memory of one prompt's encoding, by precision.
+        denoise_one: Working memory of denoising one image, by precision.
+        denoise: Working memory of denoising several images at once, by precision.
+        decode: Working memory of decoding a batch whole, by precision.
+        encode_reference: Working memory of encoding one reference image, by precision.
+        encode_flop: Of one prompt's encoding.
+        denoise_flop: Of one pass of the transformer.
+        decode_flop: Of decoding a batch whole.
+        encode_reference_flop: Of encoding one reference image.
+    """
+
+    schema: int = SCHEMA
+    name: str
+    label: str
+    guidance: str
+    distilled: bool
+    default_steps: int
+    stored_precision: Precision
+    made_with: dict[str, str]
+    architecture: dict[str, dict[str, Any]]
+    networks: dict[str, NetworkCoefficients]
+    encode: dict[Precision, Lines]
+    denoise_one: dict[Precision, Lines]
+    denoise: dict[Precision, Lines]
+    decode: dict[Precision, Lines]
+    encode_reference: dict[Precision, Lines]
+    encode_flop: Lines
+    denoise_flop: Lines
+    decode_flop: Lines
+    encode_reference_flop: Lines
+
+    def weights_bytes(self, component: str, precision: Precision) -> int:
+        """All weights of a component.
+
+        Raises:
+            ValueError: The precision is AUTO.
+        """
+        network = self.networks[component]
+        outside = ParameterCounts(matrices=0, others=network.outside)
+        blocks = (block.stored_bytes(precision) for block in network.blocks)
+        return outside.stored_bytes(precision) + sum(blocks)
+
+    def block_bytes(self, component: str, precision: Precision) -> tuple[int, ...]:
+        """Weights of each block that can come and go, in the order they run.
+
+        The transformer's double blocks, then its single blocks; the text encoder's layers; none of
+        the autoencoder.
+
+        Raises:
+            ValueError: The precision is AUTO.
+        """
+        return tuple(block.stored_bytes(precision) for block in self.networks[component].blocks)
+
+    def encode_working_bytes(self, *, prompts: int, precision: Precision) -> int:
+        """Peak above the text encoder's weights; prompts are encoded one after the other."""
+        if prompts < 1:
+            return 0
+        return self._working("text_encoder", self.encode, precision, {})
+
+    def denoise_working_bytes(
+        self,
+        *,
+        images: int,
+        width_px: int,
+        height_px: int,
+        references: tuple[tuple[int, int], ...] = (),
+        precision: Precision,
+    ) -> int:
+        """Peak above the transformer's weights, in any step.
+
+        Two passes for guidance run one after the other, so they need little more than one.
+
+        Args:
+            images: Denoised at once.
+            width_px: Of the images.
+            height_px: Of the images.
+            references: Width and height of each reference image as it was given, in pixels.
+            precision: Of the transformer.
+        """
+        counts = denoise_counts(images, width_px, height_px, references)
+        lines = self.denoise_one if images == 1 else self.denoise
+        return self._working("transformer", lines, precision, counts)
+
+    def decode_working_bytes(
+        self,
+        *,
+        images: int,
+        width_px: int,
+        height_px: int,
+        tile_px: int | None,
+        precision: Precision,
+    ) -> int:
+        """Peak above the autoencoder's weights.
+
+        Args:
+            images: Decoded at once.
+            width_px: Of the images.
+            height_px: Of the images.
+            tile_px: Side of tiles with their overlap; None decodes whole.
+            precision: Of the autoencoder.
+        """
+        precision = _unquantized(precision)
+        lines = self.decode[precision]
+        if tile_px is None or (tile_px >= width_px and tile_px >= height_px):
+            return lines.at(decode_counts(images, width_px, height_px))
+        tile = lines.at(decode_counts(1, min(tile_px, width_px), min(tile_px, height_px)))
+        element = 4 if precision is Precision.FP32 else 2
+        picture = images * 3 * width_px * height_px * element
+        return tile + picture
+
+    def encode_reference_working_bytes(
+        self, *, width_px: int, height_px: int, precision: Precision
+    ) -> int:
+        """Peak above the autoencoder's weights; reference images are encoded one by one."""
+        width_px, height_px = reference_size(width_px, height_px)
+        counts = decode_counts(1, width_px, height_px)
+        return self.encode_reference[_unquantized(precision)].at(counts)
+
+    def encode_flops(self, *, prompts: int) -> int:
+        """Floating-point operations to encode prompts."""
+        return prompts * self.encode_flop.at({})
+
+    def denoise_step_flops(
+        self,
+        *,
+        images: int,
+        width_px: int,
+        height_px: int,
+        references: tuple[tuple[int, int], ...] = (),
+        passes: int = 1,
+    ) -> int:
+        """Floating-point operations of one step; `passes` is 2 where guidance needs a second."""
+        counts = denoise_counts(images, width_px, height_px, references)
+        return passes * self.denoise_flop.at(counts)
+
+    def decode_flops(self, *, images: int, width_px: int, height_px: int) -> int:
+        """Floating-point operations to decode images whole."""
+        return self.decode_flop.at(decode_counts(images, width_px, height_px))
+
+    def encode_reference_flops(self, *, width_px: int, height_px: int) -> int:
+        """Floating-point operations to encode a reference image."""
+        width_px, height_px = reference_size(width_px, height_px)
+        return self.encode_reference_flop.at(decode_counts(1, width_px, height_px))
+
+    def _working(
+        self,
+        component: str,
+        lines: dict[Precision, Lines],
+        precision: Precision,
+        counts: dict[str, float],
+    ) -> int:
+        working = lines[_unquantized(precision)].at(counts)
+        if precision in _QUANTIZED_BYTES:
+            # A quantized matrix is turned into bf16 for its product, one at a time.
+            working += 2 * self.networks[component].largest_matrix
+        return working
+
+
+def reference_size(width_px: int, height_px: int) -> tuple[int, int]:
+    """The size a reference image is encoded at: at most a megapixel, in whole tokens."""
+    if width_px * height_px > REFERENCE_AREA_PX:
+        scale = math.sqrt(REFERENCE_AREA_PX / (width_px * height_px))
+        width_px, height_px = int(width_px * scale), int(height_px * scale)
+    return width_px // PATCH_PX * PATCH_PX, height_px // PATCH_PX * PATCH_PX
+
+
+def stored_precision(folder: Path) -> Precision:
+    """What a model folder's transformer is stored in; half precision of either kind is BF16 here.
+
+    Raises:
+        ModelError: The weights are missing or broken.
+    """
+    return Precision.FP32 if stored_dtypes(folder)["transformer"] == "float32" else Precision.BF16
+
+
+def shipped_coefficients(name: str) -> ModelCoefficients | None:
+    """The coefficients of a known model by its name, or None for any other name."""
+    if name.removesuffix(SMALL_DECODER) not in SHIPPED:
+        return None
+    return _read_shipped(name)
+
+
+def coefficients_for(info: ModelInfo, cache_folder: Path) -> ModelCoefficients | None:
+    """The coefficients of a model's folder, or None until the engine has made them.
+
+    Shipped ones answer only for a folder whose networks are theirs.
+    """
+    try:
+        architecture = architecture_of(read_all_configs(info.folder))
+    except (OSError, msgspec.DecodeError):
+        return None
+    for name in (info.name, f"{info.name}{SMALL_DECODER}") if info.name is not None else ():
+        found = shipped_coefficients(name)
+        if found is not None and found.architecture == architecture:
+            return found
+    return read_coefficients(cache_file(info, architecture, cache_folder))
+
+
+def cache_file(info: ModelInfo, architecture: Configs, folder: Path) -> Path:
+    """Where the coefficients of a model that is not among the known ones are kept."""
+    use = (SCHEMA, info.family.value, info.guidance.value, info.text_out_layers)
+    return folder / f"{digest_of(architecture, *use)}.json"
+
+
+def read_coefficients(path: Path) -> ModelCoefficients | None:
+    """Coefficients from a file; None when there is none, or it is broken or of another version."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    try:
+        found = msgspec.json.decode(data, type=ModelCoefficients)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.info("the forecast in %s cannot be used: %s", path, error)
+        return None
+    return found if found.schema == SCHEMA else None
+
+
+@functools.cache
+def _read_shipped(name: str) -> ModelCoefficients | None:
+    return read_coefficients(resource(f"forecast/{name}.json"))
+
+
+def _unquantized(precision: Precision) -> Precision:
+    """What the computation runs in.
+
+    Raises:
+        ValueError: The precision is AUTO, which says nothing.
+    """
+    if precision is Precision.AUTO:
+        raise ValueError("AUTO is no precision: decide on one first")
+    return Precision.FP32 if precision is Precision.FP32 else Precision.BF16
+
+
+def denoise_counts(
+    images: int, width_px: int, height_px: int, references: Sequence[tuple[int, int]] = ()
+) -> dict[str, float]:
+    """The counts that the transformer's memory and time depend on."""
+    tokens = _tokens(width_px, height_px)
+    reference_tokens = sum(_tokens(*reference_size(*size)) for size in references)
+    return {
+        "images": images,
+        "tokens": tokens,
+        "reference_tokens": reference_tokens,
+        "sequence": MAX_PROMPT_TOKENS + tokens + reference_tokens,
+    }
+
+
+def decode_counts(images: int, width_px: int, height_px: int) -> dict[str, float]:
+    """The counts that the autoencoder's memory and time depend on."""
+    return {
+        "images": images,
+        "tokens": _tokens(width_px, height_px),
+        "edge": (width_px + height_px) // PATCH_PX,
+    }
+
+
+def _tokens(width_px: int, height_px: int) -> int:
+    return (width_px // PATCH_PX) * (height_px // PATCH_PX)

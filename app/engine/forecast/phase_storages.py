@@ -1,0 +1,59 @@
+"""What lives at each operation of a phase, and how much is computed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import flop_registry
+
+from app.engine.live_storages import LiveStorages
+
+
+class PhaseStorages(LiveStorages):
+    """Counts what operations make on one kind of device, with the course of it.
+
+    Attributes:
+        history: Bytes alive after each operation.
+        flops: Of matrix products, convolutions and attention.
+    """
+
+    def __init__(self, device_type: str) -> None:
+        """Count what is made on devices of this type, such as "meta"."""
+        super().__init__()
+        self.history: list[int] = []
+        self.flops = 0
+        self._device_type = device_type
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401 - an OpOverload
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+        """Run an operation and note what lives after it."""
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        self.history.append(self.held_bytes)
+        return result
+
+    def before_result(
+        self,
+        func: Any,  # noqa: ANN401 - an OpOverload
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Any,  # noqa: ANN401 - whatever the operation gives
+        new_bytes: int,
+    ) -> None:
+        """See how much was computed."""
+        del new_bytes
+        count: Any = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.flops += int(count(*args, **kwargs, out_val=result))
+
+    def _new_storages(
+        self,
+        inputs: Sequence[torch.Tensor],
+        result: Any,  # noqa: ANN401 - whatever the operation gives
+    ) -> list[torch.UntypedStorage]:
+        made = super()._new_storages(inputs, result)
+        return [storage for storage in made if storage.device.type == self._device_type]
