@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from app.core.errors import ErrorInfo
 from app.core.policy import MemoryPolicy
+from app.core.preset import PresetLimits
 from app.core.request import GenerationRequest
 
 
@@ -79,6 +80,7 @@ class Job:
         model_folder: Absolute path of the model `request.model` stands for.
         output: Where images go.
         policy: How the run may use memory.
+        limits: The most that is made at once; what is above runs in parts.
         state: Where the job is.
         previews: Whether the engine sends a preview at each step.
         saved: Indices of images that are already saved; not saved again when the job reruns.
@@ -91,6 +93,7 @@ class Job:
     model_folder: str
     output: OutputTarget
     policy: MemoryPolicy = field(default_factory=MemoryPolicy)
+    limits: PresetLimits = field(default_factory=PresetLimits)
     state: JobState = JobState.QUEUED
     previews: bool = True
     saved: tuple[int, ...] = ()

@@ -8,8 +8,9 @@ from dataclasses import replace
 from app.core.errors import EngineCrashedError, ErrorInfo
 from app.core.events import EngineEvent, EngineLog, PhaseFinished, PhaseStarted
 from app.core.jobs import Job, Phase
+from app.core.paths import app_paths
 from app.engine.client import EngineClient, EngineEnded
-from app.engine.protocol import CancelJob, RunJob
+from app.engine.protocol import CancelJob, RelieveJob, RunJob
 
 HELLO_DEADLINE_S = 120.0
 """From the start of the process to its first message: Python alone, from a slow disk."""
@@ -78,7 +79,7 @@ class EngineSession:
         self.phase = None
         self.cancel_sent = False
         self._loading = True
-        self.client.send(RunJob(job=job))
+        self.client.send(RunJob(job=job, keep_folder=str(app_paths().runs_folder)))
 
     def note(self, event: EngineEvent) -> None:
         """Keep track of the phase."""
@@ -106,6 +107,18 @@ class EngineSession:
         self.client.send(CancelJob(job_id=self.job_id))
         self.cancel_sent = True
         return True
+
+    def relieve(self, *, device_bytes: int, host_bytes: int, reason: str) -> None:
+        """Ask it to take less memory from its next step or phase on."""
+        if self.job_id is not None:
+            self.client.send(
+                RelieveJob(
+                    job_id=self.job_id,
+                    device_bytes=device_bytes,
+                    host_bytes=host_bytes,
+                    reason=reason,
+                )
+            )
 
 
 def death_sentence(ended: EngineEnded, phase: Phase | None) -> str:
