@@ -1,4 +1,4 @@
-"""The command line: generate, models, doctor; without a screen, Qt or torch in this process."""
+"""The command line: generate, plan, models, doctor; neither a screen nor Qt nor torch is needed."""
 
 import io
 import logging
@@ -8,6 +8,7 @@ from app.cli.arguments import parse
 from app.cli.doctor import run_doctor
 from app.cli.generate import run_generate
 from app.cli.models import run_models
+from app.cli.plan import run_plan
 from app.cli.report import write_json
 from app.cli.stdout import StdoutError, silence_stdout, write_out
 from app.core.errors import AppError, ErrorInfo, RequestError, describe
@@ -74,6 +75,8 @@ def _run(argv: list[str]) -> int:
     try:
         if arguments.generate is not None:
             return run_generate(arguments.generate)
+        if arguments.plan is not None:
+            return run_plan(arguments.plan)
         if arguments.verb == "models":
             return run_models(as_json=arguments.as_json)
         return run_doctor(as_json=arguments.as_json)

@@ -3,15 +3,15 @@
 import argparse
 import logging
 import platform
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from app import __version__
+from app.cli.argument_types import decimal, device, whole
+from app.cli.plan_arguments import PlanArguments, add_plan, plan_arguments
 from app.core.errors import RequestError
 
-_DEVICE = re.compile(r"auto|cpu|(cuda|xpu)(:\d{1,3})?")
 TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _EPILOG = """\
@@ -41,12 +41,13 @@ class GenerateArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """A whole command; `generate` is set for that verb only."""
+    """A whole command; `generate` and `plan` are set for those verbs only."""
 
     verb: str
     log_level: int
     as_json: bool
     generate: GenerateArguments | None = None
+    plan: PlanArguments | None = None
 
 
 def parse(argv: Sequence[str]) -> Arguments:
@@ -82,6 +83,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         log_level=logging.getLevelNamesMapping()[found.log_level.upper()],
         as_json=found.json,
         generate=generate,
+        plan=plan_arguments(found) if found.verb == "plan" else None,
     )
 
 
@@ -112,11 +114,15 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     generate = verbs.add_parser("generate", help="make images of a prompt", allow_abbrev=False)
     _add_generate(generate)
+    plan = verbs.add_parser(
+        "plan", help="say what a run would need, and whether it fits", allow_abbrev=False
+    )
+    add_plan(plan)
     models = verbs.add_parser("models", help="list the models", allow_abbrev=False)
     doctor = verbs.add_parser(
         "doctor", help="say what is missing on this machine", allow_abbrev=False
     )
-    for verb in (generate, models, doctor):
+    for verb in (generate, plan, models, doctor):
         verb.add_argument("--json", action="store_true", help="JSON on stdout, for programs")
         verb.add_argument(
             "--log-level",
@@ -136,22 +142,22 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         help="a name that “headroom models” lists, or a folder (default: demo)",
     )
     for name, kind, what in (
-        ("width", _whole, "in pixels, 64 to 8192; rounded to a multiple of 16"),
-        ("height", _whole, "in pixels, 64 to 8192; rounded to a multiple of 16"),
-        ("steps", _whole, "denoising steps, 1 to 1000"),
-        ("guidance", _decimal, "guidance scale, 0 to 100; distilled models ignore it"),
+        ("width", whole, "in pixels, 64 to 8192; rounded to a multiple of 16"),
+        ("height", whole, "in pixels, 64 to 8192; rounded to a multiple of 16"),
+        ("steps", whole, "denoising steps, 1 to 1000"),
+        ("guidance", decimal, "guidance scale, 0 to 100; distilled models ignore it"),
     ):
         parser.add_argument(
             f"--{name}", type=kind, metavar="N", help=f"{what} (default: the model's)"
         )
     parser.add_argument(
         "--seed",
-        type=_whole,
+        type=whole,
         metavar="N",
         help="of the first image, 0 to 2**64 - 1; image i has seed + i (default: random, and told)",
     )
     parser.add_argument(
-        "--images", type=_whole, default=1, metavar="N", help="how many, 1 to 64 (default: 1)"
+        "--images", type=whole, default=1, metavar="N", help="how many, 1 to 64 (default: 1)"
     )
     parser.add_argument(
         "--out",
@@ -161,32 +167,10 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--device",
-        type=_device,
+        type=device,
         metavar="D",
         help="auto, cpu, cuda, cuda:1, xpu, ... (default: as in the settings)",
     )
     parser.add_argument(
         "--no-metadata", action="store_true", help="leave the settings out of the PNG"
     )
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"“{text[:40]}” is not a whole number") from None
-
-
-def _decimal(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"“{text[:40]}” is not a number") from None
-
-
-def _device(text: str) -> str:
-    if _DEVICE.fullmatch(text) is None:
-        raise argparse.ArgumentTypeError(
-            f"“{text[:40]}” is no device: choose auto, cpu, cuda, cuda:1, xpu or the like"
-        )
-    return text

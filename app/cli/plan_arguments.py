@@ -1,0 +1,163 @@
+"""What `plan` may be asked."""
+
+import argparse
+from dataclasses import dataclass
+
+from app.cli.argument_types import decimal, device, gibibytes, memory_size, whole
+from app.core.policy import MemoryMode, Precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanArguments:
+    """What `plan` was asked; None means the model's default, or this machine's own figure.
+
+    Attributes:
+        model: A known name, or a folder.
+        width_px: Of the images.
+        height_px: Of the images.
+        images: How many.
+        steps: Denoising steps.
+        guidance: Guidance scale.
+        references: How many reference images of about a megapixel.
+        precision: Of text encoder and transformer.
+        mode: How eagerly weights stay on the device.
+        tile_px: Side of decode tiles; 0 is whole.
+        strict: Never fewer images, never a smaller size.
+        vram_gib: Of a GPU to plan for instead of this machine's.
+        ram_gib: Of a computer to plan for instead of this one.
+        headroom_gib: Left free on the device.
+        limit_gib: Never more than this of the device.
+        device: Of this machine.
+        solve: Also say what would fit.
+        as_json: For programs.
+    """
+
+    model: str
+    width_px: int | None
+    height_px: int | None
+    images: int
+    steps: int | None
+    guidance: float | None
+    references: int
+    precision: Precision
+    mode: MemoryMode
+    tile_px: int | None
+    strict: bool
+    vram_gib: float | None
+    ram_gib: float | None
+    headroom_gib: float | None
+    limit_gib: float | None
+    device: str | None
+    solve: bool
+    as_json: bool
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """Let a parser take them."""
+    parser.add_argument(
+        "--model",
+        default="demo",
+        metavar="NAME_OR_FOLDER",
+        help="a name that “headroom models” lists, installed or not, or a folder (default: demo)",
+    )
+    for name, what in (
+        ("width", "in pixels, 64 to 8192; rounded to a multiple of 16"),
+        ("height", "in pixels, 64 to 8192; rounded to a multiple of 16"),
+        ("steps", "denoising steps, 1 to 1000"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=whole, metavar="N", help=f"{what} (default: the model's)"
+        )
+    parser.add_argument(
+        "--guidance", type=decimal, metavar="N", help="guidance scale (default: the model's)"
+    )
+    parser.add_argument(
+        "--images", type=whole, default=1, metavar="N", help="how many, 1 to 64 (default: 1)"
+    )
+    parser.add_argument(
+        "--references",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="reference images of 1024 x 1024 px, 0 to 10 (default: 0)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=[precision.value for precision in Precision],
+        default=Precision.AUTO.value,
+        help="of text encoder and transformer (default: as stored on the CPU, bf16 on a GPU)",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=[mode.value for mode in MemoryMode],
+        default=MemoryMode.AUTO.value,
+        help="how eagerly weights stay on the device (default: auto)",
+    )
+    parser.add_argument(
+        "--tile",
+        type=whole,
+        metavar="PX",
+        help="side of decode tiles; 0 decodes whole (default: as memory allows)",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="never fewer images or a smaller size: say what is missing instead",
+    )
+    parser.add_argument(
+        "--vram-gib",
+        type=memory_size,
+        metavar="X",
+        help="plan for a GPU with so much memory, all of it free, instead of this machine's",
+    )
+    parser.add_argument(
+        "--ram-gib",
+        type=memory_size,
+        metavar="Y",
+        help="plan for a computer with so much RAM (default: this one's; with --vram-gib: plenty)",
+    )
+    parser.add_argument(
+        "--headroom-gib",
+        type=gibibytes,
+        metavar="Z",
+        help="left free for other programs, of the GPU or, on the CPU, of the RAM",
+    )
+    parser.add_argument(
+        "--limit-gib",
+        type=memory_size,
+        metavar="L",
+        help="never more than this of the GPU's memory (default: no limit)",
+    )
+    parser.add_argument(
+        "--device",
+        type=device,
+        metavar="D",
+        help="of this machine: auto, cpu, cuda, cuda:1, ... (default: as in the settings)",
+    )
+    parser.add_argument(
+        "--solve", action="store_true", help="also say what would fit: size, images, references"
+    )
+
+
+def plan_arguments(found: argparse.Namespace) -> PlanArguments:
+    """What the parser has taken."""
+    return PlanArguments(
+        model=found.model,
+        width_px=found.width,
+        height_px=found.height,
+        images=found.images,
+        steps=found.steps,
+        guidance=found.guidance,
+        references=found.references,
+        precision=Precision(found.precision),
+        mode=MemoryMode(found.mode),
+        tile_px=found.tile,
+        strict=found.strict,
+        vram_gib=found.vram_gib,
+        ram_gib=found.ram_gib,
+        headroom_gib=found.headroom_gib,
+        limit_gib=found.limit_gib,
+        device=found.device,
+        solve=found.solve,
+        as_json=found.json,
+    )
