@@ -25,96 +25,13 @@ from app.core.events import (
     QueueChanged,
     StepDone,
 )
-from app.core.jobs import Job, JobState, OutputTarget, Phase
+from app.core.jobs import JobState, OutputTarget, Phase
 from app.core.queue_store import QueueStore
-from app.core.request import GenerationRequest
-from app.engine.client import EngineEnded, EngineMessage
+from app.engine.client import EngineEnded
 from app.engine.protocol import CancelJob, RunJob, Shutdown
 from app.engine.session import HELLO_DEADLINE_S, READY_DEADLINE_S
-from tests.fakes.clock import FakeClock
+from tests.fakes.conductor_stage import Stage, ids, make_job
 from tests.fakes.engine import HELLO, MEMORY, FakeEngines, events_of_run, finish_at_once
-
-
-class Stage:
-    """A conductor on fakes.
-
-    Attributes:
-        events: Everything emitted, in order.
-    """
-
-    def __init__(
-        self,
-        engines: FakeEngines,
-        *,
-        store: QueueStore | None = None,
-        clock: FakeClock | None = None,
-    ) -> None:
-        self.engines = engines
-        self.clock = clock or FakeClock()
-        self.events: list[ConductorEvent] = []
-        self.conductor = Conductor(
-            start_engine=engines, store=store, emit=self.events.append, clock=self.clock
-        )
-        self.conductor.process_pending()
-
-    @property
-    def jobs(self) -> tuple[Job, ...]:
-        return self.queue.jobs
-
-    @property
-    def queue(self) -> QueueChanged:
-        return next(one for one in reversed(self.events) if isinstance(one, QueueChanged))
-
-    @property
-    def states(self) -> list[EngineState]:
-        return [one.state for one in self.events if isinstance(one, EngineStateChanged)]
-
-    @property
-    def reasons(self) -> list[str]:
-        return [
-            one.reason for one in self.events if isinstance(one, EngineStateChanged) and one.reason
-        ]
-
-    def of(self, kind: type) -> list[ConductorEvent]:
-        return [one for one in self.events if isinstance(one, kind)]
-
-    def do(self, *intents: Callable[[], None]) -> None:
-        for intent in intents:
-            intent()
-        self.conductor.process_pending()
-
-    def submit(self, *jobs: Job) -> None:
-        for job in jobs:
-            self.conductor.submit(job)
-        self.conductor.process_pending()
-
-    def say(self, *messages: EngineMessage) -> None:
-        self.engines.last.say(*messages)
-        self.conductor.process_pending()
-
-    def die(self, *, exit_code: int = -9) -> None:
-        self.engines.last.die(exit_code=exit_code)
-        self.conductor.process_pending()
-
-    def say_until(self, job: Job, phase: Phase) -> None:
-        """Let the engine work on the job up to the start of this phase."""
-        for event in events_of_run(job):
-            self.say(event)
-            if isinstance(event, PhaseStarted) and event.phase is phase:
-                return
-
-
-def make_job(name: str, *, images: int = 1) -> Job:
-    return Job(
-        id=name,
-        request=GenerationRequest(prompt=f"prompt of {name}", steps=2, images=images),
-        model_folder="/models/demo",
-        output=OutputTarget(folder="/nowhere/pictures"),
-    )
-
-
-def ids(jobs: tuple[Job, ...]) -> list[str]:
-    return [job.id for job in jobs]
 
 
 @pytest.fixture
@@ -682,18 +599,40 @@ def test_run_returns_after_shutdown_and_ends_the_engine() -> None:
     assert events[-1].state is EngineState.STOPPED
 
 
-def test_an_error_in_the_loop_does_not_leave_an_engine_behind() -> None:
+def test_an_error_in_the_loop_is_told_and_the_loop_goes_on(
+    stage: Stage, expect_log: Callable[..., None]
+) -> None:
+    expect_log("goes on", level="ERROR")
+    stage.fail_on(lambda event: isinstance(event, PhaseStarted))
+    job = make_job("a")
+    stage.submit(job)
+    stage.say(*events_of_run(job))
+    notice = stage.of(Notice)[0]
+    assert isinstance(notice, Notice)
+    assert (notice.code, notice.job_id) == ("conductor.error", "")
+    assert "RuntimeError" in notice.message
+    assert stage.jobs[0].state is JobState.FINISHED
+    stage.submit(make_job("b"))
+    assert ids(tuple(stage.engines.last.jobs)) == ["a", "b"]
+
+
+def test_a_loop_whose_listener_always_fails_still_ends_and_leaves_no_engine(
+    expect_log: Callable[..., None],
+) -> None:
+    expect_log("goes on", level="ERROR")
+    expect_log("cannot tell of its error", level="ERROR")
     engines = FakeEngines()
 
     def emit(event: ConductorEvent) -> None:
-        if event == EngineStateChanged(state=EngineState.READY, pid=1000):
-            raise RuntimeError("a listener failed")
+        if isinstance(event, QueueChanged):
+            return
+        conductor.shutdown()
+        raise RuntimeError("a listener failed")
 
     conductor = Conductor(start_engine=engines, store=None, emit=emit)
     conductor.warm_up()
-    with pytest.raises(RuntimeError, match="a listener failed"):
-        conductor.run()
-    assert engines.last.ended_by == "kill"
+    conductor.run()
+    assert not engines.last.alive
 
 
 def test_a_broken_queue_file_is_set_aside_and_told(

@@ -68,6 +68,11 @@ class JobQueue:
         if self.running is not None and index not in self.running.saved:
             self.running = replace(self.running, saved=(*self.running.saved, index))
 
+    def change_running(self, job: Job) -> None:
+        """Put the running job's new form in its place."""
+        if self.running is not None and self.running.id == job.id:
+            self.running = job
+
     def end_running(self, state: JobState, *, error: ErrorInfo | None = None) -> None:
         """Move the running job to the ended ones."""
         if self.running is not None:

@@ -1,0 +1,32 @@
+"""Samples and events in, relief out: what the predictor foresees becomes a wish to the engine."""
+
+import logging
+
+from app.core.device import Sample
+from app.engine.session import EngineSession
+from app.monitor.predictor import MemoryPredictor
+
+log = logging.getLogger(__name__)
+
+
+class MemoryGuard:
+    """Watches the memory of the running job."""
+
+    def __init__(self) -> None:
+        self._predictor = MemoryPredictor()
+
+    def note(self, event: object) -> None:
+        """Take an event, in the order of all events."""
+        self._predictor.note(event)
+
+    def look(self, sample: Sample, engine: EngineSession | None) -> None:
+        """Take a sample; ask the engine for less when memory is about to run out."""
+        prediction = self._predictor.look(sample)
+        if prediction is None or engine is None or engine.job_id != prediction.job_id:
+            return
+        log.info("%s", prediction.sentence)
+        engine.relieve(
+            device_bytes=prediction.device_bytes,
+            host_bytes=prediction.host_bytes,
+            reason=prediction.sentence,
+        )

@@ -1,0 +1,32 @@
+"""What a run tells about its memory, in plain words in the log."""
+
+import logging
+
+from app.core.events import Downshifted, ImagesDeferred, JobEvent, JobFailed, PlanMade, RunResumed
+from app.monitor.alerts import downshift_sentence, plan_sentence, resumed_sentence
+
+log = logging.getLogger(__name__)
+
+
+def log_event(event: JobEvent) -> None:
+    """Write down what would be asked for when a run did not go as wished."""
+    match event:
+        case PlanMade():
+            log.info("job %s: plan: %s", event.job_id, plan_sentence(event.plan))
+            for reason in event.plan.reasons:
+                log.info("job %s: %s", event.job_id, reason)
+        case Downshifted():
+            log.info("job %s: %s", event.job_id, downshift_sentence(event))
+        case ImagesDeferred():
+            log.info(
+                "job %s: %d image(s) are queued for later. %s",
+                event.job_id,
+                event.images,
+                event.reason,
+            )
+        case RunResumed():
+            log.info("job %s: %s", event.job_id, resumed_sentence(event))
+        case JobFailed():
+            log.info("job %s failed: %s %s", event.job_id, event.error.code, event.error.message)
+        case _:
+            pass
