@@ -36,6 +36,7 @@ from app.ui.models.engine_model import EngineModel
 from app.ui.models.form import SessionFile
 from app.ui.models.jobs_model import JobsModel
 from app.ui.models.layout_file import LayoutFile
+from app.ui.models.planning import Planning, PlanningFiles
 from app.ui.models.request_model import RequestModel
 from app.ui.models.results_model import ResultsModel
 from app.ui.models.settings_model import SettingsModel
@@ -104,6 +105,14 @@ class Application(QObject):
             SessionFile(paths.data / "session.json"), self._catalog.defaults, self._background, self
         )
         self._tokens = TokenModel(open_tokenizer, self._background, self)
+        self._planning = Planning(
+            form=self._form,
+            catalog=self._catalog,
+            settings=self._settings,
+            background=self._background,
+            files=PlanningFiles.of(paths),
+            parent=self,
+        )
         self._store = QueueStore(paths.queue_file)
         self._engine_thread = EngineThread(
             start_engine=start_engine or self._start_engine, store=self._store, parent=self
@@ -115,7 +124,15 @@ class Application(QObject):
             catalog=self._catalog,
             settings=self._settings,
             tokens=self._tokens,
-            studio=Studio(self._form, self._catalog, self._settings, self._engine, self),
+            studio=Studio(
+                self._form,
+                self._catalog,
+                self._settings,
+                self._engine,
+                self._planning.policy,
+                self,
+            ),
+            planning=self._planning,
             engine=self._engine,
             status=StatusModel(self._engine, self._results, self),
             jobs=JobsModel(self._engine, self),
@@ -186,6 +203,7 @@ class Application(QObject):
         # Before the last writing: a write that is under way there would bring an older state back.
         self._background.close()
         self._form.flush()
+        self._planning.stop()
         self._settings.flush()
         self.window.deleteLater()
 
@@ -195,6 +213,7 @@ class Application(QObject):
         self._failed.connect(self._on_failed)
         self._end_asked.connect(self.begin_end)
         self._engine_thread.event_received.connect(self._engine.on_event)
+        self._engine_thread.event_received.connect(self._planning.on_event)
         self._settings.changed.connect(self._on_settings_changed)
         self._qt.styleHints().colorSchemeChanged.connect(self._on_colour_scheme_changed)
         self._form.prompt_changed.connect(self._tokens.set_prompt)
@@ -228,11 +247,13 @@ class Application(QObject):
         monitor = MonitorModel(parent=self)
         thread = MonitorThread(parent=self)
         thread.sampled.connect(monitor.on_sample)
+        thread.driver_changed.connect(self._planning.machine.set_driver)
+        thread.sampled.connect(self._planning.on_sample)
         monitor.engine_changed.connect(thread.set_engine)
         self._engine_thread.event_received.connect(monitor.on_event)
         if self._engine.ready is not None:
             monitor.on_event(self._engine.ready)
-        panel = MemoryPanel(monitor)
+        panel = MemoryPanel(monitor, forecast=self._planning.forecast)
         panel.watched_changed.connect(thread.set_watched)
         panel.said.connect(self.window.show_status)
         panel.failed.connect(self.window.show_notice)
@@ -273,6 +294,7 @@ class Application(QObject):
             return
         self.window.save_layout()
         self._form.flush()
+        self._planning.flush()
         self._settings.flush()
 
 

@@ -10,7 +10,6 @@ from PySide6.QtWidgets import (
     QFrame,
     QLabel,
     QMainWindow,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -23,11 +22,10 @@ from app.ui.models.engine_model import RunProgress
 from app.ui.models.layout_file import LAYOUT_VERSION
 from app.ui.models.window_models import WindowModels
 from app.ui.panels.close_dialog import CloseDialog
+from app.ui.panels.form_panel import FormPanel
 from app.ui.panels.menus import fill_menu_bar
 from app.ui.panels.picture_panel import PicturePanel
-from app.ui.panels.prompt_panel import PromptPanel
 from app.ui.panels.queue_panel import QueuePanel
-from app.ui.panels.settings_panel import SettingsPanel
 from app.ui.panels.text_dialog import error_text
 from app.ui.panels.window_actions import WindowActions
 from app.ui.panels.window_dialogs import WindowDialogs, ask_picture, open_folder
@@ -62,8 +60,8 @@ class MainWindow(QMainWindow):
         self._is_closing = False
         self._error: ErrorInfo | None = None
         self._commands = WindowActions(self)
-        self._prompt = PromptPanel(models.form, models.tokens, self)
-        self._settings = SettingsPanel(models.form, models.catalog, self)
+        self._form = FormPanel(models, self)
+        self._prompt, self._settings = self._form.prompt, self._form.settings
         self._picture = PicturePanel(models.engine, models.results, self)
         self._queue = QueuePanel(models.engine, models.jobs, self)
         self._message = MessageBar("window_message", self)
@@ -129,31 +127,8 @@ class MainWindow(QMainWindow):
 
     def _lay_out(self) -> None:
         gap = theme.SPACING_PX
-        form = QWidget(self)
-        form.setObjectName("form")
-        column = QVBoxLayout(form)
-        column.setContentsMargins(gap * 2, gap + 4, gap * 2, gap * 2)
-        column.setSpacing(gap * 2)
-        column.addWidget(self._prompt, 1)
-        column.addWidget(self._settings)
-        column.addStretch(0)
-        scroll = QScrollArea(self)
-        scroll.setObjectName("form_scroll")
-        scroll.setAccessibleName(self.tr("Prompt and settings"))
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidgetResizable(True)
-        scroll.setWidget(form)
-        scroll.setMinimumWidth(form.minimumSizeHint().width() + gap)
-        card = QFrame(self)
-        card.setObjectName("form_card")
-        theme.set_role(card, "card")
-        inside = QVBoxLayout(card)
-        inside.setContentsMargins(1, 1, 1, 1)
-        inside.addWidget(scroll)
         self._form_dock = Dock("form_dock", self.tr("Prompt and settings"), self, fixed=True)
-        self._form_dock.set_content(card)
+        self._form_dock.set_content(self._form)
         self._memory_dock = Dock("memory_dock", self.tr("Memory"), self)
         empty = QFrame(self)
         theme.set_role(empty, "card")
@@ -198,7 +173,7 @@ class MainWindow(QMainWindow):
         self.resizeDocks(
             [self._form_dock, self._memory_dock], [FORM_WIDTH_PX, SIDE_WIDTH_PX], sideways
         )
-        self.resizeDocks([self._memory_dock, self._queue_dock], [420, 300], down)
+        self.resizeDocks([self._memory_dock, self._queue_dock], [470, 250], down)
 
     def _message_action(self, name: str, text: str) -> QAction:
         action = QAction(text, self)

@@ -31,9 +31,13 @@ class MonitorThread(QThread):
     """Takes samples at a steady rhythm.
 
     Signals:
-        sampled: Sample, emitted in this thread; connect bound methods of QObjects.
+        driver_changed: Name and version (str) of the driver of the GPU that is watched; "" is none.
+        sampled: Sample.
+
+    Both are emitted in this thread; connect bound methods of QObjects.
     """
 
+    driver_changed = Signal(str)
     sampled = Signal(object)
 
     def __init__(
@@ -92,6 +96,7 @@ class MonitorThread(QThread):
         """Sample until `stop`; called by Qt in the new thread."""
         sampler = self._open_sampler(lambda: self._engine)
         try:
+            driver = ""
             pacer = Pacer(self._interval_s, now_s=time.monotonic())
             while not self._stopping:
                 self._wake.clear()
@@ -100,7 +105,11 @@ class MonitorThread(QThread):
                 # `stop` may have come between the loop's test and the clearing of its signal.
                 if self._stopping or (delay_s > 0 and self._wake.wait(delay_s)):
                     continue
-                self.sampled.emit(sampler.sample())
+                sample = sampler.sample()
+                if sampler.driver != driver:
+                    driver = sampler.driver
+                    self.driver_changed.emit(driver)
+                self.sampled.emit(sample)
                 pacer.ticked(time.monotonic())
         finally:
             sampler.close()

@@ -15,6 +15,7 @@ from app.ui.models.engine_model import EngineModel
 from app.ui.models.form import SessionFile
 from app.ui.models.jobs_model import JobsModel
 from app.ui.models.layout_file import LayoutFile
+from app.ui.models.planning import Planning, PlanningFiles
 from app.ui.models.request_model import RequestModel
 from app.ui.models.results_model import ResultsModel
 from app.ui.models.settings_model import SettingsModel
@@ -22,6 +23,7 @@ from app.ui.models.status_model import StatusModel
 from app.ui.models.studio import Studio
 from app.ui.models.token_model import TokenModel
 from app.ui.models.window_models import WindowModels
+from tests.fakes.described import by_name
 from tests.fakes.job_control import FakeJobControl
 from tests.fakes.model_folder import DEMO, DEV, KLEIN_4B, make_folder
 
@@ -120,7 +122,22 @@ class WindowParts:
         self.jobs = JobsModel(self.engine)
         self.results = ResultsModel(self.engine, self.background)
         self.status = StatusModel(self.engine, self.results)
-        self.studio = Studio(self.form, self.catalog, self.settings, self.engine)
+        self.planning = Planning(
+            form=self.form,
+            catalog=self.catalog,
+            settings=self.settings,
+            background=self.background,
+            files=PlanningFiles(
+                policy=home / "data" / "memory.json",
+                presets=home / "config" / "presets",
+                calibration=home / "data" / "calibration.json",
+                forecast_cache=home / "cache" / "forecast",
+            ),
+            coefficients_of=by_name,
+        )
+        self.studio = Studio(
+            self.form, self.catalog, self.settings, self.engine, self.planning.policy
+        )
 
     def window(self) -> MainWindow:
         """The window; the caller keeps it."""
@@ -131,6 +148,7 @@ class WindowParts:
                 settings=self.settings,
                 tokens=self.tokens,
                 studio=self.studio,
+                planning=self.planning,
                 engine=self.engine,
                 status=self.status,
                 jobs=self.jobs,
@@ -146,4 +164,5 @@ class WindowParts:
         self.results.stop()
         self.form.flush()
         self.settings.flush()
+        self.planning.stop()
         self.background.close()

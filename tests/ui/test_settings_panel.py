@@ -27,7 +27,7 @@ LEFT = Qt.MouseButton.LeftButton
 
 @pytest.fixture
 def panel(ready: WindowParts, qtbot: QtBot) -> SettingsPanel:
-    made = SettingsPanel(ready.form, ready.catalog)
+    made = SettingsPanel(ready.form, ready.catalog, ready.planning.plans)
     qtbot.addWidget(made)
     made.show()
     return made
@@ -67,7 +67,7 @@ def test_demo_leads_to_real_models_and_others_do_not(panel: SettingsPanel):
 
 def test_models_that_come_later_are_shown(parts: WindowParts, qtbot: QtBot, read_catalog):
     parts.form.set_model("dev")
-    made = SettingsPanel(parts.form, parts.catalog)
+    made = SettingsPanel(parts.form, parts.catalog, parts.planning.plans)
     qtbot.addWidget(made)
     combo = child(made, QComboBox, "model_combo")
     assert combo.currentIndex() == -1

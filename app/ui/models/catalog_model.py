@@ -18,7 +18,7 @@ from PySide6.QtCore import (
 
 from app.core.errors import describe
 from app.core.settings import Settings
-from app.engine.catalog import DEMO_NAME, CatalogEntry
+from app.engine.catalog import DEMO_NAME, CatalogEntry, KnownModel
 from app.engine.model_folder import ModelInfo, inspect_model_folder
 from app.ui.models.background import Background
 from app.ui.models.form import ModelDefaults
@@ -53,6 +53,7 @@ class ModelChoice:
         source: Web address where it can be had; "" where there is none.
         licence: Of its weights, or "" where it is not known.
         is_demo: Whether it is the one that is built in.
+        info: What is in its folder; None when it is not installed or cannot be used.
     """
 
     model: str
@@ -65,6 +66,7 @@ class ModelChoice:
     source: str
     licence: str
     is_demo: bool
+    info: ModelInfo | None = None
 
 
 class CatalogModel(QAbstractListModel):
@@ -254,7 +256,7 @@ def _choice(entry: CatalogEntry, taken: set[str]) -> ModelChoice:
         guidance, defaults = _guidance(info), _defaults(info)
     else:
         guidance: GuidanceUse = "cfg"
-        defaults = ModelDefaults()
+        defaults = _published_defaults(known)
     return ModelChoice(
         model=model,
         label=entry.label,
@@ -266,6 +268,7 @@ def _choice(entry: CatalogEntry, taken: set[str]) -> ModelChoice:
         source="" if known is None else known.source,
         licence="" if known is None else known.licence,
         is_demo=known is not None and known.name == DEMO_NAME,
+        info=info,
     )
 
 
@@ -279,4 +282,16 @@ def _defaults(info: ModelInfo) -> ModelDefaults:
         height_px=info.default_height_px,
         steps=info.default_steps,
         guidance=info.default_guidance,
+    )
+
+
+def _published_defaults(known: KnownModel | None) -> ModelDefaults:
+    """What a model that is not here was made for, as its publisher says."""
+    if known is None:
+        return ModelDefaults()
+    return ModelDefaults(
+        width_px=known.default_size_px,
+        height_px=known.default_size_px,
+        steps=known.default_steps,
+        guidance=known.default_guidance,
     )

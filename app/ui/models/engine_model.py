@@ -22,9 +22,12 @@ from app.core.events import (
     StepDone,
 )
 from app.core.jobs import Job, JobState, OutputTarget, Phase
+from app.core.policy import MemoryPolicy
+from app.core.preset import PresetLimits
 from app.core.request import GenerationRequest
 from app.ui.models.job_control import JobControl
 from app.ui.models.run_history import RunHistory
+from app.ui.models.running_job import RunningJob
 from app.ui.models.throttle import Throttle
 
 STEP_INTERVAL_MS = 100
@@ -58,19 +61,6 @@ class RunProgress:
     remaining_s: float | None
     elapsed_s: float
     cancelling: bool
-
-
-@dataclass(slots=True, kw_only=True)
-class _Run:
-    """The running job's own notes, changed by events."""
-
-    job: Job
-    began_s: float
-    told_s: float
-    phase: Phase | None = None
-    note: str = ""
-    step: int = 0
-    cancelling: bool = False
 
 
 class EngineModel(QObject):
@@ -122,7 +112,7 @@ class EngineModel(QObject):
         self._jobs: dict[str, Job] = {}
         self._unseen: dict[str, Job] = {}
         self._made_here: set[str] = set()
-        self._run: _Run | None = None
+        self._run: RunningJob | None = None
         self._state = EngineState.STOPPED
         self._ready: EngineReady | None = None
         self._queue = QueueChanged(jobs=())
@@ -211,6 +201,8 @@ class EngineModel(QObject):
         model_folder: str,
         output: OutputTarget,
         previews: bool,
+        policy: MemoryPolicy | None = None,
+        limits: PresetLimits | None = None,
         front: bool = False,
     ) -> str:
         """Queue a request, last or next; the new job's id."""
@@ -219,6 +211,8 @@ class EngineModel(QObject):
             request=request,
             model_folder=model_folder,
             output=output,
+            policy=policy or MemoryPolicy(),
+            limits=limits or PresetLimits(),
             previews=previews,
         )
         self._unseen[job.id] = job
@@ -233,7 +227,12 @@ class EngineModel(QObject):
         if job is None:
             return None
         return self.generate(
-            job.request, model_folder=job.model_folder, output=job.output, previews=job.previews
+            job.request,
+            model_folder=job.model_folder,
+            output=job.output,
+            previews=job.previews,
+            policy=job.policy,
+            limits=job.limits,
         )
 
     @Slot()
@@ -369,7 +368,7 @@ class EngineModel(QObject):
 
     def _begin_run(self, job: Job) -> None:
         now_s = self._clock()
-        self._run = _Run(job=job, began_s=now_s, told_s=now_s)
+        self._run = RunningJob(job=job, began_s=now_s, told_s=now_s)
         self._history.start(job)
         self._steps.drop()
         self._tick.start()
@@ -379,7 +378,7 @@ class EngineModel(QObject):
         self._steps.drop()
         self._tick.stop()
 
-    def _run_of(self, job_id: str) -> _Run | None:
+    def _run_of(self, job_id: str) -> RunningJob | None:
         """The running job's notes when it is this one; its first event may precede the list's."""
         if self._run is not None:
             return self._run if self._run.job.id == job_id else None

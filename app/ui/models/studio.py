@@ -6,8 +6,11 @@ from PySide6.QtCore import QObject, Signal, Slot
 
 from app.core.folder_check import obstacle_to_writing
 from app.core.jobs import OutputTarget
+from app.core.policy import MemoryPolicy
+from app.core.preset import PresetLimits
 from app.core.request import GenerationRequest, RequestProblem
 from app.ui.models.catalog_model import CatalogModel
+from app.ui.models.policy_model import PolicyModel
 from app.ui.models.request_model import RequestModel
 from app.ui.models.settings_model import SettingsModel
 
@@ -22,6 +25,8 @@ class JobMaker(Protocol):
         model_folder: str,
         output: OutputTarget,
         previews: bool,
+        policy: MemoryPolicy | None = None,
+        limits: PresetLimits | None = None,
         front: bool = False,
     ) -> str: ...
 
@@ -43,6 +48,7 @@ class Studio(QObject):
         catalog: CatalogModel,
         settings: SettingsModel,
         engine: JobMaker,
+        policy: PolicyModel,
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
@@ -50,6 +56,7 @@ class Studio(QObject):
         self._catalog = catalog
         self._settings = settings
         self._engine = engine
+        self._policy = policy
         self._early: GenerationRequest | None = None
         form.refused.connect(self.refused)
         catalog.refreshed.connect(self._use_early)
@@ -111,6 +118,8 @@ class Studio(QObject):
             model_folder=str(choice.folder),
             output=self._settings.output(),
             previews=self._settings.settings.preview,
+            policy=self._policy.policy,
+            limits=self._policy.limits,
             front=front,
         )
 

@@ -8,6 +8,7 @@ from app.ui.models.catalog_model import CatalogModel
 from app.ui.models.engine_model import EngineModel
 from app.ui.models.jobs_model import JobsModel
 from app.ui.models.layout_file import LayoutFile
+from app.ui.models.planning import Planning
 from app.ui.models.request_model import RequestModel
 from app.ui.models.results_model import ResultsModel
 from app.ui.models.settings_model import SettingsModel
@@ -29,6 +30,7 @@ class WindowModels:
     settings: SettingsModel
     tokens: TokenModel
     studio: Studio
+    planning: Planning
     engine: EngineModel
     status: StatusModel
     jobs: JobsModel

@@ -117,11 +117,16 @@ class PromptPanel(QWidget):
         layout.setSpacing(theme.SPACING_PX)
         layout.addWidget(self._field, 1)
         layout.addLayout(buttons)
+        self._column = layout
         self.setFocusProxy(self._edit)
         self._edit.replace_text(form.form.prompt)
         self._edit.document().clearUndoRedoStacks()
         form.prompt_changed.connect(self._edit.replace_text)
         tokens.counted.connect(self._on_counted)
+
+    def add_below_buttons(self, widget: QWidget) -> None:
+        """Put something below Generate."""
+        self._column.addWidget(widget)
 
     def set_running(self, *, running: bool) -> None:
         """Say whether there is something to cancel."""

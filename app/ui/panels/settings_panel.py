@@ -20,7 +20,9 @@ from app.core.request import MAX_GUIDANCE, MAX_IMAGES, MAX_STEPS
 from app.ui import theme
 from app.ui.models.catalog_model import CHOICE_ROLE, CatalogModel, ModelChoice
 from app.ui.models.form import Form
+from app.ui.models.plan_model import PlanModel, PlanState
 from app.ui.models.request_model import RequestModel
+from app.ui.widgets.cost_badge import CostBadge
 from app.ui.widgets.field import Field
 from app.ui.widgets.seed_edit import SeedEdit
 from app.ui.widgets.size_edit import Ratio, SizeEdit
@@ -33,7 +35,11 @@ class SettingsPanel(QWidget):
     """The form below the prompt."""
 
     def __init__(
-        self, form: RequestModel, catalog: CatalogModel, parent: QWidget | None = None
+        self,
+        form: RequestModel,
+        catalog: CatalogModel,
+        plans: PlanModel,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.setObjectName("settings_panel")
@@ -55,6 +61,22 @@ class SettingsPanel(QWidget):
         self._seed_field = Field(self.tr("See&d"), self._seed, name="seed", parent=self)
         self._images_field = Field(self.tr("&Images"), self._images, name="images", parent=self)
         self._guidance_hint = QLabel(self)
+        self._size_cost = CostBadge(
+            "size_cost",
+            explained=self.tr(
+                "What this size needs more than the one the model was made for, if nothing has to "
+                "give way: memory at the peak, and time"
+            ),
+            parent=self,
+        )
+        self._images_cost = CostBadge(
+            "images_cost",
+            explained=self.tr(
+                "What these images need more than one, if nothing has to give way: memory at the "
+                "peak, and time"
+            ),
+            parent=self,
+        )
         self._build_model()
         self._build_numbers()
         self._build_seed_and_size()
@@ -62,6 +84,7 @@ class SettingsPanel(QWidget):
         form.changed.connect(self._show_form)
         form.size_noted.connect(self._on_size_noted)
         form.problems_changed.connect(self._on_problems_changed)
+        plans.changed.connect(self._show_costs)
         catalog.refreshed.connect(self._on_catalog_refreshed)
         catalog.folder_added.connect(self._on_folder_added)
         catalog.folder_refused.connect(self._model_field.set_message)
@@ -154,6 +177,7 @@ class SettingsPanel(QWidget):
         self._size.ratio_chosen.connect(self._on_ratio_chosen)
 
     def _lay_out(self) -> None:
+        self._size_field.add_beside_label(self._size_cost)
         numbers = QHBoxLayout()
         numbers.setSpacing(theme.SPACING_PX)
         for field in (self._steps_field, self._guidance_field, self._images_field):
@@ -169,6 +193,7 @@ class SettingsPanel(QWidget):
         layout.addLayout(model)
         layout.addWidget(self._size_field)
         layout.addLayout(numbers)
+        layout.addWidget(self._images_cost, 0, Qt.AlignmentFlag.AlignRight)
         layout.addWidget(self._guidance_hint)
         layout.addWidget(self._seed_field)
         # As they stand, from top to bottom; else Tab would follow the order they were made in.
@@ -212,6 +237,10 @@ class SettingsPanel(QWidget):
         if self._form.has_seed:
             self._seed.set_seed(form.seed)
         self._seed.set_locked(locked=form.seed_locked)
+
+    def _show_costs(self, state: PlanState) -> None:
+        self._size_cost.set_cost(state.size_cost)
+        self._images_cost.set_cost(state.images_cost)
 
     def _show_guidance(self, choice: ModelChoice | None) -> None:
         ignored = choice is not None and choice.guidance == "none"

@@ -130,7 +130,7 @@ class AheadLayer:
         painter = QPainter(self._pixmap)
         painter.translate(-shape.left_px, 0)
         paint_boxes(painter, shape.boxes, look, height_px)
-        painter.setPen(QPen(look.name, 0))
+        painter.setPen(QPen(_with_alpha(look.name, 130), 0))
         painter.drawLine(QPointF(shape.left_px, 0), QPointF(shape.left_px, height_px))
         if names:
             _paint_names(painter, shape, look, texts)

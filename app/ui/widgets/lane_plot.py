@@ -182,7 +182,9 @@ class LanePlot:
                 marks=_marks(scale, shot.frame.marks),
                 peak=_peak(scale, lane),
                 peak_text=self._peak_text(lane),
-                labels=self._labels(lane, ys_ours, ys_used, limit_y) if shot.gutter_px else (),
+                labels=self._labels(lane, ys_ours, ys_used, limit_y, forecast, scale)
+                if shot.gutter_px
+                else (),
                 labels_x_px=scale.plot_width_px + self._ahead_px,
                 ahead=self._ahead(forecast, scale) if shot.has_ahead else None,
                 budget_y_px=_budget_y(forecast, scale),
@@ -247,7 +249,13 @@ class LanePlot:
         return ((at_s, f"+{format_elapsed(forecast.ahead_s)}"),)
 
     def _labels(
-        self, lane: LaneFrame, ys_ours: Points, ys_used: Points, limit_y: float
+        self,
+        lane: LaneFrame,
+        ys_ours: Points,
+        ys_used: Points,
+        limit_y: float,
+        forecast: Forecast | None,
+        scale: Projection,
     ) -> tuple[LaneLabel, ...]:
         """Names and values at the ends of the curves, top first."""
         ours, used = float(lane.ours[-1]), float(lane.used[-1])
@@ -259,6 +267,7 @@ class LanePlot:
                 text=_total_text(lane, out_of_sight=limit_y < 0),
                 colour=self.canvas.limit_colour if limit_y >= 0 else None,
             ),
+            *self._budget_label(forecast, scale),
             LaneLabel(
                 y_px=float(ys_used[-1]),
                 value=format_gib(used - (ours if known else 0.0)),
@@ -272,6 +281,13 @@ class LanePlot:
                 colour=self.canvas.ours_style.line,
             ),
         )
+
+    def _budget_label(self, forecast: Forecast | None, scale: Projection) -> tuple[LaneLabel, ...]:
+        y = _budget_y(forecast, scale)
+        if forecast is None or y is None:
+            return ()
+        value, text = format_gib(forecast.budget_bytes), _translated("Limit")
+        return (LaneLabel(y_px=y, value=value, text=text, colour=self.canvas.limit_colour),)
 
     def _peak_text(self, lane: LaneFrame) -> str:
         if lane.peak is None:

@@ -217,7 +217,7 @@ class MemoryGraph(QWidget):
         ]
         for row, plot in enumerate(self._lanes):
             # The GPU's lane is the one that matters when there are two.
-            self._plots.ci.layout.setRowStretchFactor(row, 3 - row)
+            self._plots.ci.layout.setRowStretchFactor(row, 4 - 2 * row)
             plot.resized.connect(self._on_plot_resized)
         self._recolour()
 

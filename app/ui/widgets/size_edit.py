@@ -43,6 +43,8 @@ RATIOS = (
     Ratio(across=9, down=16),
 )
 
+RATIO_HEIGHT_PX = 48
+
 
 class RatioButton(QToolButton):
     """A shape one can choose: drawn, with its name below."""
@@ -65,10 +67,10 @@ class RatioButton(QToolButton):
         theme.set_role(self, "chip")
 
     def sizeHint(self) -> QSize:
-        return QSize(36, 48)
+        return QSize(36, RATIO_HEIGHT_PX)
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(32, 48)
+        return QSize(32, RATIO_HEIGHT_PX)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
@@ -131,6 +133,8 @@ class SizeEdit(QWidget):
         self._ratios.setExclusive(False)
         shapes = QGridLayout()
         shapes.setSpacing(4)
+        # The style sheet's smallest height goes before the button's own; a low window would cut it.
+        shapes.setRowMinimumHeight(0, RATIO_HEIGHT_PX)
         for column, ratio in enumerate(RATIOS):
             button = RatioButton(ratio, self)
             self._ratios.addButton(button)

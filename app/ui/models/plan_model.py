@@ -1,0 +1,311 @@
+"""The plan for what would be made now, kept up while one types and while memory comes and goes."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from PySide6.QtCore import QObject, Signal, Slot
+
+from app.core.device import DeviceSnapshot, Sample
+from app.core.events import (
+    EngineMemory,
+    EngineStateChanged,
+    JobFinished,
+    PhaseFinished,
+    PlanMade,
+    StepDone,
+)
+from app.core.plan import GenerationPlan
+from app.core.request import GenerationRequest
+from app.core.units import MIB
+from app.engine.coefficients import ModelCoefficients
+from app.ui.models.background import Background
+from app.ui.models.catalog_model import CatalogModel, ModelChoice
+from app.ui.models.form import ModelDefaults
+from app.ui.models.memory_frame import Lane
+from app.ui.models.plan_inputs import Cost, MakePlan, PlanInputs, ProfilesOf, cost
+from app.ui.models.policy_model import PolicyModel
+from app.ui.models.request_model import RequestModel
+from app.ui.models.throttle import Throttle
+
+log = logging.getLogger(__name__)
+
+INTERVAL_MS = 60
+"""A slider that is pulled plans anew so often at most."""
+STEP_BYTES = 64 * MIB
+"""Free memory wavers all the time; a plan that followed each byte would never stand still."""
+PROMPT = "."
+"""Every prompt needs the same memory: it is padded to the same length."""
+
+CoefficientsOf = Callable[[ModelChoice], ModelCoefficients | None]
+"""What a model needs; None until the engine has measured it. May read files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanState:
+    """The plan, or why there is none.
+
+    Attributes:
+        plan: For what would be made now; None when it cannot be planned.
+        inputs: It was made from; None like the plan.
+        why: One sentence when there is no plan, else "".
+        size_cost: What the size costs against the model's own; None when it is that.
+        images_cost: What several images cost against one; None when it is one.
+    """
+
+    plan: GenerationPlan | None = None
+    inputs: PlanInputs | None = None
+    why: str = ""
+    size_cost: Cost | None = None
+    images_cost: Cost | None = None
+
+    @property
+    def lane(self) -> Lane:
+        """The memory the plan is about."""
+        on_cpu = self.inputs is not None and self.inputs.device.kind == "cpu"
+        return Lane.HOST if on_cpu else Lane.DEVICE
+
+
+class PlanModel(QObject):
+    """Plans whenever the form, the choices about memory or the machine change.
+
+    Signals:
+        changed(PlanState): There is another plan, or none any more.
+        machine_changed(): Free memory or the GPU is another: what was said of other models too.
+    """
+
+    changed = Signal(object)
+    machine_changed = Signal()
+
+    def __init__(
+        self,
+        form: RequestModel,
+        catalog: CatalogModel,
+        policy: PolicyModel,
+        background: Background,
+        *,
+        make: MakePlan,
+        profiles: ProfilesOf,
+        coefficients_of: CoefficientsOf,
+        parent: QObject | None = None,
+    ) -> None:
+        """Plan nothing before the first sample.
+
+        Args:
+            form: What would be made.
+            catalog: The models.
+            policy: The choices about memory.
+            background: Where coefficients are read.
+            make: The planner.
+            profiles: The machine, from a sample.
+            coefficients_of: What a model needs.
+            parent: Owner.
+        """
+        super().__init__(parent)
+        self._form, self._catalog, self._policy = form, catalog, policy
+        self._background = background
+        self._make, self._profiles, self._coefficients_of = make, profiles, coefficients_of
+        self._coefficients: dict[str, ModelCoefficients | None] = {}
+        self._asked: set[str] = set()
+        self._sample: Sample | None = None
+        self._planned_for: Sample | None = None
+        self._report: EngineMemory | None = None
+        self._stopped = False
+        self._state = PlanState(why=self.tr("Looking at the memory…"))
+        self._throttle = Throttle(INTERVAL_MS, self)
+        self._throttle.passed.connect(self._replan)
+        form.changed.connect(self._touch)
+        policy.changed.connect(self._touch)
+        catalog.refreshed.connect(self._on_catalog_refreshed)
+
+    @property
+    def state(self) -> PlanState:
+        """The plan now."""
+        return self._state
+
+    @property
+    def make(self) -> MakePlan:
+        """The planner, for questions of what if."""
+        return self._make
+
+    def plan_of_model(self, choice: ModelChoice) -> GenerationPlan | None:
+        """The plan for one picture of a model as it was made for; None when it is not known."""
+        inputs = self._inputs(choice, self._own_request(choice, choice.defaults))
+        return None if inputs is None else inputs.plan(self._make)
+
+    # What happens.
+
+    @Slot(object)
+    def on_sample(self, sample: Sample) -> None:
+        """Take one Sample of the monitor thread."""
+        self._sample = self._told_apart(sample)
+        before = self._planned_for
+        if before is None or _moved(before, self._sample):
+            self._planned_for = self._sample
+            name = "" if sample.device is None else sample.device.name
+            self._policy.set_device(name)
+            self._touch()
+            self.machine_changed.emit()
+
+    @Slot(object)
+    def on_event(self, event: object) -> None:
+        """Take one ConductorEvent; the engine tells how much of the memory is ours."""
+        match event:
+            case PhaseFinished() | StepDone() | JobFinished():
+                self._report = event.memory
+            case EngineStateChanged(pid=None):
+                self._report = None
+            case PlanMade():
+                self._ask_again()
+            case _:
+                pass
+
+    @Slot()
+    def _on_catalog_refreshed(self) -> None:
+        self._coefficients.clear()
+        self._asked.clear()
+        self._touch()
+
+    def stop(self) -> None:
+        """Plan no more; at the end of the app."""
+        self._stopped = True
+        self._throttle.drop()
+
+    @Slot()
+    def refresh(self) -> None:
+        """The machine is another although the sample is the same."""
+        self._touch()
+        self.machine_changed.emit()
+
+    @Slot()
+    def _touch(self) -> None:
+        if not self._stopped:
+            self._throttle.put(None)
+
+    # Inside.
+
+    @Slot()
+    def _replan(self) -> None:
+        state = self._made()
+        if state != self._state:
+            self._state = state
+            self.changed.emit(state)
+
+    def _made(self) -> PlanState:
+        choice = self._catalog.choice(self._form.form.model)
+        if self._planned_for is None or not self._catalog.ready:
+            return PlanState(why=self.tr("Looking at the memory…"))
+        if choice is None:
+            return PlanState(why=self.tr("Choose a model to see whether it fits."))
+        request = replace(self._form.request(), prompt=PROMPT, seed=0)
+        if request.problems():
+            return PlanState(why=self.tr("Mend what is marked to see whether it fits."))
+        inputs = self._inputs(choice, request)
+        if inputs is None:
+            return PlanState(why=self._unknown(choice))
+        return PlanState(
+            plan=inputs.plan(self._make),
+            inputs=inputs,
+            size_cost=self._size_cost(inputs, choice.defaults),
+            images_cost=self._images_cost(inputs),
+        )
+
+    def _unknown(self, choice: ModelChoice) -> str:
+        if choice.model not in self._coefficients:
+            return self.tr("Looking at the model…")
+        return self.tr("Not known yet: this model is measured when it is first run.")
+
+    def _inputs(self, choice: ModelChoice, request: GenerationRequest) -> PlanInputs | None:
+        coefficients = self._known(choice)
+        if coefficients is None or self._planned_for is None:
+            return None
+        device, host = self._profiles(self._planned_for)
+        return PlanInputs(
+            request=request,
+            device=device,
+            host=host,
+            policy=self._policy.policy,
+            limits=self._policy.limits,
+            coefficients=coefficients,
+        )
+
+    def _known(self, choice: ModelChoice) -> ModelCoefficients | None:
+        """What a model needs; asked for beside the window, told with `changed` when it is there."""
+        model = choice.model
+        if model not in self._asked:
+            self._asked.add(model)
+            self._background.run(
+                lambda: self._coefficients_of(choice),
+                lambda found: self._on_coefficients(model, found),
+                lambda error: self._on_coefficients_failed(model, error),
+            )
+        return self._coefficients.get(model)
+
+    def _on_coefficients(self, model: str, found: ModelCoefficients | None) -> None:
+        if model in self._asked:
+            self._coefficients[model] = found
+            self._touch()
+            self.machine_changed.emit()
+
+    def _on_coefficients_failed(self, model: str, error: Exception) -> None:
+        log.info("what %s needs cannot be read: %s", model, error)
+        self._on_coefficients(model, None)
+
+    def _ask_again(self) -> None:
+        """The engine has planned: what it measured for that is in its cache now."""
+        unknown = {model for model, found in self._coefficients.items() if found is None}
+        if unknown:
+            self._asked -= unknown
+            self._touch()
+
+    def _size_cost(self, inputs: PlanInputs, defaults: ModelDefaults) -> Cost | None:
+        size = {"width_px": defaults.width_px, "height_px": defaults.height_px}
+        standard = inputs.asking(**size)
+        return None if standard == inputs else cost(inputs, standard, self._make)
+
+    def _images_cost(self, inputs: PlanInputs) -> Cost | None:
+        if inputs.request.images == 1:
+            return None
+        return cost(inputs, inputs.asking(images=1), self._make)
+
+    def _own_request(self, choice: ModelChoice, values: ModelDefaults) -> GenerationRequest:
+        return GenerationRequest(
+            prompt=PROMPT,
+            model=choice.model,
+            width_px=values.width_px,
+            height_px=values.height_px,
+            steps=values.steps,
+            guidance=values.guidance,
+        )
+
+    def _told_apart(self, sample: Sample) -> Sample:
+        """The sample, with what our engine holds where the driver does not tell."""
+        device, report = sample.device, self._report
+        reserved = None if report is None else report.device_reserved_bytes
+        if device is None or reserved is None:
+            return sample
+        ours = max(device.engine_bytes or 0, min(reserved, device.used_bytes))
+        return replace(sample, device=replace(device, engine_bytes=ours))
+
+
+def _moved(before: Sample, now: Sample) -> bool:
+    """Whether the machine is so different that a plan may be another."""
+    one, other = before.device, now.device
+    if (one is None) != (other is None):
+        return True
+    if one is not None and other is not None:
+        if (one.name, one.total_bytes) != (other.name, other.total_bytes):
+            return True
+        if abs(_free(one) - _free(other)) >= STEP_BYTES:
+            return True
+    moved_bytes = abs(_host_free(before) - _host_free(now))
+    # RAM wavers more, and a plan hardly depends on a little of it.
+    return moved_bytes >= 4 * STEP_BYTES
+
+
+def _free(device: DeviceSnapshot) -> int:
+    return device.total_bytes - device.used_bytes + (device.engine_bytes or 0)
+
+
+def _host_free(sample: Sample) -> int:
+    return sample.host.available_bytes + (sample.host.engine_rss_bytes or 0)
