@@ -34,6 +34,7 @@ class Stage:
         *,
         store: QueueStore | None = None,
         clock: FakeClock | None = None,
+        on_report: Callable[[RunReport], None] | None = None,
     ) -> None:
         self.engines = engines
         self.clock = clock or FakeClock()
@@ -45,7 +46,7 @@ class Stage:
             start_engine=engines,
             store=store,
             emit=self._emit,
-            on_report=self.reports.append,
+            on_report=on_report or self.reports.append,
             on_job_over=self.over.append,
             clock=self.clock,
         )

@@ -93,14 +93,14 @@ class FakeEngineClient(EngineClient):
         for message in messages:
             self._deliver(message)
 
-    def get_ready(self) -> None:
+    def get_ready(self, *, device: str = "cpu") -> None:
         """Introduce itself and be ready for jobs."""
         self.say(
             HELLO,
             EngineReady(
                 pid=self._pid,
-                device="cpu",
-                device_name="Fake CPU",
+                device=device,
+                device_name="Fake CPU" if device == "cpu" else "Fake GPU",
                 torch_version="0",
                 diffusers_version="0",
             ),
@@ -140,12 +140,14 @@ class FakeEngines:
         self,
         *,
         ready: bool = True,
+        device: str = "cpu",
         on_run: OnRun | None = None,
         on_cancel: OnCancel | None = None,
     ) -> None:
         self.started: list[FakeEngineClient] = []
-        self.failures: list[OSError] = []
+        self.failures: list[Exception] = []
         self._ready = ready
+        self._device = device
         self._on_run = on_run
         self._on_cancel = on_cancel
 
@@ -161,7 +163,7 @@ class FakeEngines:
         self.started.append(client)
         client.start()
         if self._ready:
-            client.get_ready()
+            client.get_ready(device=self._device)
         return client
 
     @property

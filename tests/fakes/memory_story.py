@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from app.core.device import DeviceSnapshot, HostSnapshot, Sample
 from app.core.events import EngineMemory, PhaseFinished, PhaseStarted, PlanMade, StepDone
 from app.core.jobs import Phase
 from app.core.plan import GenerationPlan, PhasePlan, Verdict
 from app.core.units import GIB
+from app.engine.client import EngineMessage
 from app.monitor.predictor import MemoryPredictor, Prediction
 
 INTERVAL_S = 0.1
@@ -79,6 +81,14 @@ class Told:
     prediction: Prediction
 
 
+class Listener(Protocol):
+    """Who is told of the run: a predictor, or a conductor that has one."""
+
+    def note(self, event: EngineMessage) -> None: ...
+
+    def look(self, sample: Sample) -> Prediction | None: ...
+
+
 class MemoryStory:
     """Plays a run to the predictor, ten samples a second.
 
@@ -100,7 +110,7 @@ class MemoryStory:
         host: Callable[[float], HostSnapshot] | None = None,
         interval_s: float = INTERVAL_S,
         replanned: Callable[[Prediction], GenerationPlan | None] = lambda _: None,
-        predictor: MemoryPredictor | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.plan = plan
         self.told: list[Told] = []
@@ -116,13 +126,13 @@ class MemoryStory:
         self._host = host or (lambda _: calm_host())
         self._interval_s = interval_s
         self._replanned = replanned
-        self._predictor = predictor or MemoryPredictor()
+        self._listener: Listener = listener or MemoryPredictor()
         self._ours = 0.0
         self._phase = Phase.LOAD
         self._step = 0
 
     def play(self) -> "MemoryStory":
-        note = self._predictor.note
+        note = self._listener.note
         note(PlanMade(job_id="job", plan=self.plan))
         for phase in Phase:
             self._phase, began_s = phase, self.time_s
@@ -161,7 +171,7 @@ class MemoryStory:
             )
             share = min(1.0, (self.time_s - began_s) / RAMP_S)
             self._ours = former + (peak - former) * share
-            prediction = self._predictor.look(self._sample())
+            prediction = self._listener.look(self._sample())
             if prediction is not None:
                 self.told.append(
                     Told(
@@ -174,7 +184,7 @@ class MemoryStory:
                 plan = self._replanned(prediction)
                 if plan is not None:
                     self.plan = plan
-                    self._predictor.note(PlanMade(job_id="job", plan=plan))
+                    self._listener.note(PlanMade(job_id="job", plan=plan))
             self.time_s = round(self.time_s + self._interval_s, 6)
 
     def _sample(self) -> Sample:
