@@ -1,4 +1,4 @@
-"""Make the presets that come with the app, from the planner: `python scripts/make_presets.py`.
+"""Make the presets that come with the app, from the planner: `python -m scripts.make_presets`.
 
 To be run again when the planner or the forecast changes; a test compares the files with this.
 """

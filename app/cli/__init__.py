@@ -1,14 +1,16 @@
-"""The command line: generate, plan, models, doctor; neither a screen nor Qt nor torch is needed."""
+"""The command line: generate, plan, presets, ...; it needs no screen, no Qt and no torch here."""
 
 import io
 import logging
 import sys
 
 from app.cli.arguments import parse
+from app.cli.calibrate import run_calibrate
 from app.cli.doctor import run_doctor
 from app.cli.generate import run_generate
 from app.cli.models import run_models
 from app.cli.plan import run_plan
+from app.cli.presets import run_presets
 from app.cli.report import write_json
 from app.cli.stdout import StdoutError, silence_stdout, write_out
 from app.core.errors import AppError, ErrorInfo, RequestError, describe
@@ -77,6 +79,10 @@ def _run(argv: list[str]) -> int:
             return run_generate(arguments.generate)
         if arguments.plan is not None:
             return run_plan(arguments.plan)
+        if arguments.presets is not None:
+            return run_presets(arguments.presets)
+        if arguments.calibrate:
+            return run_calibrate(device=arguments.device, as_json=arguments.as_json)
         if arguments.verb == "models":
             return run_models(as_json=arguments.as_json)
         return run_doctor(as_json=arguments.as_json)

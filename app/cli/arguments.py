@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from app import __version__
-from app.cli.argument_types import decimal, device, whole
+from app.cli.argument_types import decimal, device, gibibytes, whole
 from app.cli.plan_arguments import PlanArguments, add_plan, plan_arguments
+from app.cli.presets_arguments import PresetsArguments, add_presets, presets_arguments
 from app.core.errors import RequestError
 
 TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
@@ -36,18 +37,24 @@ class GenerateArguments:
     out: str | None
     device: str | None
     metadata: bool | None
+    preset: str | None
+    strict: bool
+    headroom_gib: float | None
     as_json: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """A whole command; `generate` and `plan` are set for those verbs only."""
+    """A whole command; `generate`, `plan` and `presets` are set for those verbs only."""
 
     verb: str
     log_level: int
     as_json: bool
     generate: GenerateArguments | None = None
     plan: PlanArguments | None = None
+    presets: PresetsArguments | None = None
+    calibrate: bool = False
+    device: str | None = None
 
 
 def parse(argv: Sequence[str]) -> Arguments:
@@ -76,6 +83,9 @@ def parse(argv: Sequence[str]) -> Arguments:
             out=found.out,
             device=found.device,
             metadata=False if found.no_metadata else None,
+            preset=found.preset,
+            strict=found.strict,
+            headroom_gib=found.headroom_gib,
             as_json=found.json,
         )
     return Arguments(
@@ -84,6 +94,9 @@ def parse(argv: Sequence[str]) -> Arguments:
         as_json=found.json,
         generate=generate,
         plan=plan_arguments(found) if found.verb == "plan" else None,
+        presets=presets_arguments(found) if found.verb == "presets" else None,
+        calibrate=found.verb == "doctor" and found.calibrate,
+        device=getattr(found, "device", None),
     )
 
 
@@ -119,10 +132,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_plan(plan)
     models = verbs.add_parser("models", help="list the models", allow_abbrev=False)
+    presets = verbs.add_parser("presets", help="how memory is used on this GPU", allow_abbrev=False)
+    add_presets(presets)
     doctor = verbs.add_parser(
         "doctor", help="say what is missing on this machine", allow_abbrev=False
     )
-    for verb in (generate, plan, models, doctor):
+    _add_doctor(doctor)
+    for verb in (generate, plan, models, presets, doctor):
         verb.add_argument("--json", action="store_true", help="JSON on stdout, for programs")
         verb.add_argument(
             "--log-level",
@@ -131,6 +147,20 @@ def _parser() -> argparse.ArgumentParser:
             help="what the log file keeps; debug also goes to stderr (default: info)",
         )
     return parser
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="instead, measure how fast the device, its link and the disk are, for plans",
+    )
+    parser.add_argument(
+        "--device",
+        type=device,
+        metavar="D",
+        help="to calibrate: auto, cpu, cuda, cuda:1, ... (default: as in the settings)",
+    )
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
@@ -173,4 +203,20 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--no-metadata", action="store_true", help="leave the settings out of the PNG"
+    )
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="how memory is used, see “headroom presets list” (default: this GPU's)",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="never fewer images or a smaller size: say what is missing instead",
+    )
+    parser.add_argument(
+        "--headroom-gib",
+        type=gibibytes,
+        metavar="X",
+        help="left free for other programs, of the GPU or, on the CPU, of the RAM",
     )

@@ -12,6 +12,7 @@ from app.cli.progress import TextReport
 from app.cli.report import JsonReport, Report, SavedImage
 from app.cli.request import output_target, request_of
 from app.cli.rescue import rescue
+from app.cli.run_preset import run_choices
 from app.conductor import Conductor
 from app.core.errors import EngineError, ErrorInfo
 from app.core.events import (
@@ -56,16 +57,21 @@ def run_generate(
     for problem in store.problems:
         report.notice(Notice(job_id="", code="settings", message=problem))
     model = Catalog(settings.model_folders).resolve(arguments.model)
-    request = request_of(arguments, model, tell=report.notice)
+    device = arguments.device or settings.device
+    choices = run_choices(arguments, model_folder=model.folder, device=device)
+    for problem in choices.problems:
+        report.notice(Notice(job_id="", code="preset", message=problem))
+    request = request_of(choices.arguments, model, tell=report.notice)
     job = Job(
         id=uuid.uuid4().hex,
         request=request,
         model_folder=str(model.folder),
         output=output_target(arguments, settings),
+        policy=choices.policy,
+        limits=choices.limits,
         previews=False,
     )
     run = _Run(job=job, report=report)
-    device = arguments.device or settings.device
     conductor = Conductor(start_engine=start_engine(device), store=None, emit=run.events.put)
     thread = threading.Thread(target=conductor.run, name="conductor")
     with _interrupts(lambda: run.interrupt(conductor)):

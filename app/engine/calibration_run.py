@@ -1,0 +1,110 @@
+"""Have an engine process measure the machine, from outside, without torch here."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from app.core.errors import EngineCrashedError, EngineError, SetupError
+from app.core.events import CalibrationDone, EngineLog, EngineReady
+from app.core.log import forward_engine_log
+from app.core.machine_speeds import MachineSpeeds
+from app.engine.client import EngineClient, EngineEnded, EngineMessage, StartEngine
+from app.engine.protocol import Calibrate
+from app.engine.session import HELLO_DEADLINE_S, READY_DEADLINE_S
+
+CALIBRATION_DEADLINE_S = 120.0
+"""It takes seconds; a machine that swaps takes longer."""
+POLL_S = 0.2
+"""Windows tells of Ctrl+C only between two waits."""
+
+_Wanted = TypeVar("_Wanted", EngineReady, CalibrationDone)
+OwnBytes = Callable[[int], int | None]
+"""Device memory of a process, as the driver tells it; None where it does not."""
+
+
+def measure_with_engine(
+    start: StartEngine,
+    command: Calibrate,
+    *,
+    own_bytes: OwnBytes,
+    clock: Callable[[], float] = time.monotonic,
+) -> MachineSpeeds:
+    """Start an engine, let it measure, and end it; no other may be working meanwhile.
+
+    Args:
+        start: Makes the process.
+        command: What is to be measured.
+        own_bytes: Asked once while the engine idles, for what it holds besides tensors.
+        clock: Monotonic, in seconds.
+
+    Raises:
+        SetupError: The engine cannot be started here.
+        EngineError: It failed, or did not answer.
+    """
+    messages: SimpleQueue[EngineMessage] = SimpleQueue()
+    try:
+        client = start(messages.put)
+    except OSError as error:
+        raise SetupError(
+            f"The engine cannot be started ({error.strerror or error}): "
+            "run “headroom doctor” to see what is wrong.",
+            code="engine.start",
+        ) from error
+    try:
+        _next(messages, EngineReady, clock() + HELLO_DEADLINE_S + READY_DEADLINE_S, clock)
+        client.send(command)
+        done = _next(messages, CalibrationDone, clock() + CALIBRATION_DEADLINE_S, clock)
+        if done.speeds is not None:
+            return _with_context(done.speeds, client, own_bytes)
+    finally:
+        client.stop()
+    message = "unknown" if done.error is None else done.error.message
+    raise EngineError(f"The machine could not be measured: {message}", code="engine.calibration")
+
+
+def _with_context(
+    speeds: MachineSpeeds, client: EngineClient, own_bytes: OwnBytes
+) -> MachineSpeeds:
+    """With what the driver counts for the process beyond torch's own memory."""
+    if speeds.reserved_bytes is None or client.pid is None:
+        return speeds
+    counted = own_bytes(client.pid)
+    if counted is None or counted <= speeds.reserved_bytes:
+        return speeds
+    return replace(speeds, context_bytes=counted - speeds.reserved_bytes)
+
+
+def _next(
+    messages: SimpleQueue[EngineMessage],
+    kind: type[_Wanted],
+    deadline_s: float,
+    clock: Callable[[], float],
+) -> _Wanted:
+    last_words = ""
+    while clock() < deadline_s:
+        try:
+            message = messages.get(timeout=POLL_S)
+        except Empty:
+            continue
+        if isinstance(message, kind):
+            return message
+        if isinstance(message, EngineLog):
+            forward_engine_log(message)
+            if message.level >= logging.CRITICAL:
+                last_words = message.message.partition("\n")[0]
+        elif isinstance(message, EngineEnded):
+            raise _death(message, last_words)
+    raise EngineError(
+        "The engine does not answer: the disk or the GPU driver may be stuck.",
+        code="engine.start_timeout",
+    )
+
+
+def _death(ended: EngineEnded, last_words: str) -> EngineError:
+    if ended.error is not None:
+        return EngineError(ended.error.message, code=ended.error.code, details=ended.log_tail)
+    sentence = last_words or f"The engine ended unexpectedly (exit code {ended.exit_code})."
+    return EngineCrashedError(sentence, exit_code=ended.exit_code, log_tail=ended.log_tail)
