@@ -47,7 +47,7 @@ class MemorySettings(Section):
         self._bar = PresetBar(presets, content)
         self._headroom = HeadroomSlider(content)
         self._headroom_field = Field(
-            self.tr("Leave to &other programs"), self._headroom, name="headroom", parent=content
+            self.tr("&Leave to other programs"), self._headroom, name="headroom", parent=content
         )
         self._mode = QComboBox(content)
         self._mode_field = Field(self.tr("&On the GPU"), self._mode, name="mode", parent=content)

@@ -69,7 +69,7 @@ class PresetBar(QWidget):
         line.addWidget(self._combo, 1)
         line.addWidget(self._button)
         row.setFocusProxy(self._combo)
-        self._field = Field(self.tr("&Preset"), row, name="preset", parent=self)
+        self._field = Field(self.tr("P&reset"), row, name="preset", parent=self)
         self._combo.setAccessibleName(self.tr("Preset"))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
