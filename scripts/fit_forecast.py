@@ -20,6 +20,7 @@ from app.core.paths import resource  # noqa: E402
 from app.engine.coefficients import SHIPPED, SMALL_DECODER  # noqa: E402
 from app.engine.forecast.model_forecast import make_coefficients  # noqa: E402
 from app.engine.forecast.model_spec import ModelSpec, known_spec, spec_of  # noqa: E402
+from app.engine.forecast.parts import PartMaker  # noqa: E402
 from app.engine.model_folder import inspect_model_folder  # noqa: E402
 
 DEMO = "demo"
@@ -35,14 +36,14 @@ def spec(name: str) -> ModelSpec:
 def main() -> None:
     """Make the files."""
     every = [*SHIPPED, *(name + SMALL_DECODER for name in SHIPPED if name != DEMO)]
+    parts = PartMaker()
     for name in sys.argv[1:] or every:
         began = time.perf_counter()
-        made = make_coefficients(spec(name))
+        made = make_coefficients(spec(name), parts)
         path = ROOT / "resources" / "forecast" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n")
-        lines = {precision.value: len(found.lines) for precision, found in made.denoise.items()}
-        print(f"{name}: {time.perf_counter() - began:.0f} s, lines {lines}")
+        print(f"{name}: {time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":

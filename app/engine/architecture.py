@@ -57,6 +57,8 @@ VISION: dict[str, Any] = {
 """Names and defaults of the part of Mistral that sees."""
 Configs = Mapping[str, Mapping[str, Any]]
 """The content of each component's config.json, by the component's name."""
+Architecture = dict[str, dict[str, Any]]
+"""Of each component's config what decides sizes."""
 
 
 def read_all_configs(folder: Path) -> dict[str, dict[str, Any]]:
@@ -75,7 +77,7 @@ def read_all_configs(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def architecture_of(configs: Configs) -> dict[str, dict[str, Any]]:
+def architecture_of(configs: Configs) -> Architecture:
     """The parts of the configs that decide sizes, with defaults filled in."""
     encoder = configs["text_encoder"]
     text: Mapping[str, Any] = encoder.get("text_config") or encoder

@@ -10,14 +10,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from app.core.paths import resource
 from app.core.policy import Precision
 from app.core.request import MAX_PROMPT_TOKENS
-from app.engine.architecture import Configs, architecture_of, digest_of, read_all_configs
+from app.engine.architecture import (
+    Architecture,
+    Configs,
+    architecture_of,
+    digest_of,
+    read_all_configs,
+)
 from app.engine.lines import Lines
 from app.engine.model_folder import ModelInfo, stored_dtypes
 
@@ -104,8 +109,7 @@ class ModelCoefficients:
         architecture: See `app.engine.architecture`; a folder of another needs other coefficients.
         networks: By component: "text_encoder", "transformer", "autoencoder".
         encode: Working memory of one prompt's encoding, by precision.
-        denoise_one: Working memory of denoising one image, by precision.
-        denoise: Working memory of denoising several images at once, by precision.
+        denoise: Working memory of the denoising loop, by `denoise_case` and precision.
         decode: Working memory of decoding a batch whole, by precision.
         encode_reference: Working memory of encoding one reference image, by precision.
         encode_flop: Of one prompt's encoding.
@@ -122,11 +126,10 @@ class ModelCoefficients:
     default_steps: int
     stored_precision: Precision
     made_with: dict[str, str]
-    architecture: dict[str, dict[str, Any]]
+    architecture: Architecture
     networks: dict[str, NetworkCoefficients]
     encode: dict[Precision, Lines]
-    denoise_one: dict[Precision, Lines]
-    denoise: dict[Precision, Lines]
+    denoise: dict[str, dict[Precision, Lines]]
     decode: dict[Precision, Lines]
     encode_reference: dict[Precision, Lines]
     encode_flop: Lines
@@ -183,7 +186,7 @@ class ModelCoefficients:
             precision: Of the transformer.
         """
         counts = denoise_counts(images, width_px, height_px, references)
-        lines = self.denoise_one if images == 1 else self.denoise
+        lines = self.denoise[denoise_case(counts)]
         return self._working("transformer", lines, precision, counts)
 
     def decode_working_bytes(
@@ -349,6 +352,12 @@ def denoise_counts(
         "reference_tokens": reference_tokens,
         "sequence": MAX_PROMPT_TOKENS + tokens + reference_tokens,
     }
+
+
+def denoise_case(counts: dict[str, float]) -> str:
+    """Which lines count: some copies are made only for several images, or only with references."""
+    images = "one" if counts["images"] == 1 else "several"
+    return f"{images} with references" if counts["reference_tokens"] else images
 
 
 def decode_counts(images: int, width_px: int, height_px: int) -> dict[str, float]:

@@ -1,0 +1,160 @@
+"""What each network of a model needs, from dry runs; equal networks are run only once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from app.core.policy import Precision
+from app.engine.architecture import Architecture, architecture_of, digest_of
+from app.engine.coefficients import NetworkCoefficients, decode_counts, denoise_case, denoise_counts
+from app.engine.forecast import points
+from app.engine.forecast.dry_run import DryRun
+from app.engine.forecast.fit import Point, fit_flops, fit_peak
+from app.engine.forecast.model_spec import ModelSpec
+from app.engine.forecast.networks import DTYPES, count_parameters
+from app.engine.lines import Lines
+
+ByPrecision = dict[Precision, Lines]
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextEncoderPart:
+    """Weights, working memory and operations of encoding a prompt."""
+
+    network: NetworkCoefficients
+    encode: ByPrecision
+    flop: Lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerPart:
+    """Weights, working memory and operations of denoising."""
+
+    network: NetworkCoefficients
+    denoise: dict[str, ByPrecision]
+    flop: Lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoencoderPart:
+    """Weights, working memory and operations of decoding, and of encoding a reference image."""
+
+    network: NetworkCoefficients
+    decode: ByPrecision
+    decode_flop: Lines
+    reference: ByPrecision
+    reference_flop: Lines
+
+
+class PartMaker:
+    """Makes the parts of models, and remembers them."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, object] = {}
+
+    def text_encoder(self, spec: ModelSpec) -> TextEncoderPart:
+        """Of one prompt at a time, as the engine encodes."""
+        architecture = architecture_of(spec.configs)
+        key = _pick(architecture, "text_encoder", "vision"), spec.text_out_layers
+        return self._once("text_encoder", key, lambda: _text_encoder(spec))
+
+    def transformer(self, spec: ModelSpec) -> TransformerPart:
+        """Of the pipeline's denoising loop."""
+        architecture = architecture_of(spec.configs)
+        key = _pick(architecture, "transformer"), spec.guidance, spec.layout
+        return self._once("transformer", key, lambda: _transformer(spec))
+
+    def autoencoder(self, spec: ModelSpec) -> AutoencoderPart:
+        """Of whole pictures."""
+        key = (_pick(architecture_of(spec.configs), "autoencoder"),)
+        return self._once("autoencoder", key, lambda: _autoencoder(spec))
+
+    def _once(self, name: str, key: tuple[object, ...], make: Callable[[], Part]) -> Part:
+        digest = name + digest_of({}, *key)
+        if digest not in self._made:
+            self._made[digest] = make()
+        return cast("Part", self._made[digest])
+
+
+def _pick(architecture: Architecture, *names: str) -> Architecture:
+    return {name: architecture[name] for name in names if name in architecture}
+
+
+def _text_encoder(spec: ModelSpec) -> TextEncoderPart:
+    runs = {precision: DryRun(spec, precision) for precision in DTYPES}
+    measured = {precision: run.encode() for precision, run in runs.items()}
+    return TextEncoderPart(
+        network=count_parameters("text_encoder", runs[Precision.BF16].text_encoder),
+        encode={p: _constant(found.working_bytes) for p, found in measured.items()},
+        flop=_constant(measured[Precision.BF16].flops),
+    )
+
+
+def _transformer(spec: ModelSpec) -> TransformerPart:
+    runs = {precision: DryRun(spec, precision, shallow=True) for precision in DTYPES}
+    whole = DryRun(spec, Precision.BF16)
+    return TransformerPart(
+        network=count_parameters("transformer", whole.transformer),
+        denoise={
+            case: {p: _denoise_lines(run, case) for p, run in runs.items()}
+            for case in points.DENOISE
+        },
+        flop=fit_flops(points.DENOISE_FLOP_TERMS, _denoised(whole, points.FLOPS)),
+    )
+
+
+def _autoencoder(spec: ModelSpec) -> AutoencoderPart:
+    runs = {precision: DryRun(spec, precision) for precision in DTYPES}
+    decoded = {precision: _decoded(run) for precision, run in runs.items()}
+    encoded = {precision: _encoded(run) for precision, run in runs.items()}
+    return AutoencoderPart(
+        network=count_parameters("autoencoder", runs[Precision.BF16].autoencoder),
+        decode={
+            p: fit_peak(points.DECODE_TERMS, found, points.decode_domain())
+            for p, found in decoded.items()
+        },
+        decode_flop=fit_flops(points.DECODE_FLOP_TERMS, decoded[Precision.BF16]),
+        reference={
+            p: fit_peak(points.REFERENCE_TERMS, found, points.reference_domain())
+            for p, found in encoded.items()
+        },
+        reference_flop=fit_flops(points.REFERENCE_FLOP_TERMS, encoded[Precision.BF16]),
+    )
+
+
+def _denoise_lines(run: DryRun, case: str) -> Lines:
+    terms, requests = points.DENOISE[case]
+    domain = [counts for counts in points.denoise_domain() if denoise_case(counts) == case]
+    return fit_peak(terms, _denoised(run, requests), domain)
+
+
+def _constant(value: int) -> Lines:
+    return Lines(terms=("1",), lines=((float(value),),))
+
+
+def _denoised(run: DryRun, requests: Sequence[points.DenoisePoint]) -> list[Point]:
+    return [
+        (
+            denoise_counts(images, *size, references),
+            run.denoise(images=images, width_px=size[0], height_px=size[1], references=references),
+        )
+        for images, size, references in requests
+    ]
+
+
+def _decoded(run: DryRun) -> list[Point]:
+    return [
+        (
+            decode_counts(images, *size),
+            run.decode(images=images, width_px=size[0], height_px=size[1]),
+        )
+        for images, size in points.DECODE
+    ]
+
+
+def _encoded(run: DryRun) -> list[Point]:
+    return [
+        (decode_counts(1, *size), run.encode_reference(width_px=size[0], height_px=size[1]))
+        for size in points.REFERENCE
+    ]
