@@ -26,6 +26,7 @@ from app.ui.panels.form_panel import FormPanel
 from app.ui.panels.menus import fill_menu_bar
 from app.ui.panels.picture_panel import PicturePanel
 from app.ui.panels.queue_panel import QueuePanel
+from app.ui.panels.run_bar import RunBar
 from app.ui.panels.text_dialog import error_text
 from app.ui.panels.window_actions import WindowActions
 from app.ui.panels.window_dialogs import WindowDialogs, ask_picture, open_folder
@@ -143,6 +144,7 @@ class MainWindow(QMainWindow):
         middle.setContentsMargins(0, 0, 0, 0)
         middle.setSpacing(gap)
         middle.addWidget(self._message)
+        middle.addWidget(RunBar(self._models.planning.news, centre))
         middle.addWidget(self._picture, 1)
         self.setCentralWidget(centre)
         self._arrange()
@@ -226,6 +228,7 @@ class MainWindow(QMainWindow):
         models.settings.changed.connect(self._on_settings_changed)
         models.settings.failed.connect(self.show_notice)
         models.form.save_failed.connect(self.show_status)
+        models.planning.policy.failed.connect(self.show_status)
         models.studio.refused.connect(self._on_refused)
         models.studio.noticed.connect(self.show_notice)
         models.results.copied.connect(self._on_picture_saved)

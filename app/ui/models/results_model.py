@@ -19,8 +19,9 @@ from PySide6.QtCore import (
 from PySide6.QtGui import QImage
 
 from app.core.errors import OutputError, describe
-from app.core.events import ImageDone
+from app.core.events import ImageDone, JobFinished
 from app.core.request import GenerationRequest
+from app.core.run_report import RunReport
 from app.ui.images import ImageLoader, LoadedThumbnail, Source
 from app.ui.models.background import Background
 from app.ui.models.engine_model import EngineModel
@@ -89,6 +90,7 @@ class ResultsModel(QAbstractListModel):
         result_changed: Result, whose row changed: it was saved.
         copied: Path, where `save_as` has written a picture.
         picture_loaded: LoadedPicture, asked for with `load_picture`.
+        report_added: A run's report is there for its pictures.
         failed: ErrorInfo, why a picture could not be saved, trashed or brought back.
     """
 
@@ -96,6 +98,7 @@ class ResultsModel(QAbstractListModel):
     result_changed = Signal(object)
     copied = Signal(object)
     picture_loaded = Signal(object)
+    report_added = Signal()
     failed = Signal(object)
 
     def __init__(
@@ -108,7 +111,9 @@ class ResultsModel(QAbstractListModel):
         self._results: list[Result] = []
         self._thumbnails: dict[str, QImage] = {}
         self._removed: _Removed | None = None
+        self._reports: dict[str, RunReport] = {}
         engine.image_done.connect(self._on_image_done)
+        engine.job_finished.connect(self._on_job_finished)
         self._loader.thumbnail_loaded.connect(self._on_thumbnail_loaded)
         self._loader.picture_loaded.connect(self.picture_loaded)
 
@@ -157,6 +162,10 @@ class ResultsModel(QAbstractListModel):
     def unsaved(self) -> tuple[Result, ...]:
         """Those that would be lost if the app closed now."""
         return tuple(result for result in self._results if not result.is_saved)
+
+    def report_of(self, result: Result) -> RunReport | None:
+        """What was planned and measured when it was made; None where nobody told."""
+        return self._reports.get(result.id.rpartition(":")[0])
 
     def describe(self, result: Result) -> str:
         """A result in a few lines, for tooltips and screen readers."""
@@ -276,6 +285,12 @@ class ResultsModel(QAbstractListModel):
         else:
             self._insert(0, result)
         self.result_added.emit(result)
+
+    @Slot(object)
+    def _on_job_finished(self, event: JobFinished) -> None:
+        if event.report is not None:
+            self._reports[event.job_id] = event.report
+            self.report_added.emit()
 
     @Slot(object)
     def _on_thumbnail_loaded(self, loaded: LoadedThumbnail) -> None:

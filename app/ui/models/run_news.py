@@ -108,4 +108,6 @@ def _joined(what: str, why: str) -> str:
     why = why.strip().rstrip(".")
     if not why:
         return what
-    return f"{what}: {why[:1].lower()}{why[1:]}"
+    # "RAM is short" keeps its capitals.
+    is_word = why[1:2].islower()
+    return f"{what}: {why[:1].lower() if is_word else why[:1]}{why[1:]}"

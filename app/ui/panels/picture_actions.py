@@ -22,6 +22,7 @@ class PictureActions(QObject):
         save_as: To a file the user chooses.
         show_in_folder: In the file manager.
         use_settings: Bring the picture's settings back into the form.
+        report: Show what was planned and measured when it was made.
         trash: Move the file to the system's trash.
         undo_trash: Bring the last one back.
         retry: Queue the failed job again.
@@ -98,6 +99,12 @@ class PictureActions(QObject):
             self.tr("&Use these settings again"),
             self.tr("Bring prompt, size, seed and all settings of this picture back"),
         )
+        self.report = self._made(
+            "report",
+            "report",
+            self.tr("&Report…"),
+            self.tr("What memory and time were planned for it, and what it really took"),
+        )
         self.trash = self._made(
             "trash",
             "trash",
@@ -138,6 +145,7 @@ class PictureActions(QObject):
             self.save_as,
             self.show_in_folder,
             self.use_settings,
+            self.report,
             self.trash,
         )
 

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QWidget
 from app.ui.models.picture_files import settings_of
 from app.ui.models.results_model import Result, ResultsModel
 from app.ui.panels.picture_actions import PictureActions
+from app.ui.panels.report_dialog import ReportDialog
 from app.ui.widgets.image_view import ImageView
 from app.ui.widgets.save_picture_dialog import SavePictureDialog
 from app.ui.widgets.show_in_folder import show_in_folder
@@ -47,10 +48,12 @@ class ResultCommands(QObject):
                 actions.save_as: self.save_as,
                 actions.show_in_folder: self.show_in_folder,
                 actions.use_settings: self.use_again,
+                actions.report: self.show_report,
                 actions.trash: self.trash,
                 actions.undo_trash: self.undo_trash,
             }
         )
+        results.report_added.connect(self._on_report_added)
         self.set_result(None)
 
     @property
@@ -68,6 +71,7 @@ class ResultCommands(QObject):
             acts.show_in_folder.setEnabled(result.is_saved)
             acts.copy_prompt.setEnabled(result.request is not None)
             acts.use_settings.setEnabled(result.request is not None)
+            acts.report.setEnabled(self._results.report_of(result) is not None)
         acts.undo_trash.setEnabled(self._results.can_undo_trash)
 
     @Slot()
@@ -107,6 +111,20 @@ class ResultCommands(QObject):
         """Its settings, with its own seed, back into the form."""
         if self._result is not None and self._result.request is not None:
             self.use_settings.emit(self._result.request)
+
+    @Slot()
+    def show_report(self) -> None:
+        """What was planned and measured when it was made."""
+        result = self._result
+        report = None if result is None else self._results.report_of(result)
+        if result is not None and report is not None:
+            dialog = ReportDialog(report, result.name, self._window)
+            dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+            dialog.open()
+
+    @Slot()
+    def _on_report_added(self) -> None:
+        self.set_result(self._result)
 
     @Slot(object)
     def use_file(self, path: Path) -> None:

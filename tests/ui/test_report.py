@@ -1,0 +1,104 @@
+"""The report after a run: reached from the picture, read, copied, saved."""
+
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QLabel, QPushButton, QTableWidget
+from pytestqt.qtbot import QtBot
+
+from app.core.events import JobFinished
+from app.ui.panels.report_dialog import ReportDialog
+from tests.fakes.reports import report
+from tests.ui.find import find
+from tests.ui.picture_studio import PictureStudio
+from tests.ui.run_events import MEMORY
+
+
+@pytest.fixture
+def dialog(qtbot: QtBot) -> ReportDialog:
+    made = ReportDialog(report(), "fox.png")
+    qtbot.addWidget(made)
+    made.show()
+    return made
+
+
+def cells(dialog: ReportDialog, row: int) -> list[str]:
+    table = find(dialog, QTableWidget, "report_table")
+    items = (table.item(row, column) for column in range(table.columnCount()))
+    return ["" if item is None else item.text() for item in items]
+
+
+def click(qtbot: QtBot, dialog: ReportDialog, name: str) -> None:
+    qtbot.mouseClick(find(dialog, QPushButton, name), Qt.MouseButton.LeftButton)
+
+
+def test_each_phase_has_planned_measured_and_error(dialog: ReportDialog):
+    assert cells(dialog, 2) == ["Denoise", "8.3 GiB", "8.5 GiB", "+3 %", "24 s", "26 s", "+10 %"]
+    assert cells(dialog, 1)[-1] == "−5 %"
+    assert cells(dialog, 4)[2:] == ["–", "–", "0.50 s", "–", "–"]
+
+
+def test_the_summary_tells_peak_and_time(dialog: ReportDialog):
+    said = find(dialog, QLabel, "report_summary").text()
+    assert "8.3 GiB planned at the peak, 8.5 GiB measured" in said
+    assert "34 s planned, 37 s taken" in said
+
+
+def test_rungs_that_were_taken_are_listed_with_their_reason(dialog: ReportDialog):
+    said = find(dialog, QLabel, "report_rungs").text()
+    assert "decode in 512 px tiles" in said
+    assert "Another program took 2.1 GB." in said
+
+
+def test_a_run_that_was_gone_on_with_says_so(qtbot: QtBot):
+    made = ReportDialog(report(resumed_at=18, rungs=()), "fox.png")
+    qtbot.addWidget(made)
+    assert "went on at step 19" in find(made, QLabel, "report_summary").text()
+
+
+def test_the_table_goes_to_the_clipboard(qtbot: QtBot, dialog: ReportDialog):
+    click(qtbot, dialog, "report_copy")
+    assert QGuiApplication.clipboard().text().startswith("phase,planned_bytes")
+
+
+def test_it_is_saved_where_the_user_says(qtbot: QtBot, dialog, tmp_path: Path, monkeypatch):
+    asked: list[str] = []
+
+    def ask(cls, parent, suggested):
+        asked.append(suggested)
+        return tmp_path / "report.csv"
+
+    monkeypatch.setattr(ReportDialog, "ask_file", classmethod(ask))
+    click(qtbot, dialog, "report_save")
+    assert asked == ["fox-report.json"]
+    assert (tmp_path / "report.csv").read_text().startswith("phase,")
+    assert "report.csv" in find(dialog, QLabel, "report_said").text()
+
+
+def test_a_file_that_cannot_be_written_is_told(qtbot: QtBot, dialog, tmp_path: Path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    target = tmp_path / "file" / "report.json"
+    monkeypatch.setattr(ReportDialog, "ask_file", classmethod(lambda *_: target))
+    click(qtbot, dialog, "report_save")
+    assert "cannot be saved" in find(dialog, QLabel, "report_said").text()
+
+
+def test_a_pictures_report_is_reached_from_the_picture(qtbot: QtBot, tmp_path: Path):
+    studio = PictureStudio(qtbot, tmp_path)
+    studio.run("a")
+    action = studio.panel.commands.report
+    assert not action.isEnabled()
+    studio.start("b")
+    with qtbot.waitSignal(studio.results.picture_loaded):
+        studio.image("b")
+    assert not action.isEnabled()
+    done = JobFinished(job_id="b", seconds=3.0, memory=MEMORY, report=report())
+    studio.engine.on_event(done)
+    assert action.isEnabled()
+    action.trigger()
+    opened = find(studio.panel, ReportDialog, "report_dialog")
+    assert opened.isVisible()
+    opened.close()
+    studio.close()
