@@ -39,7 +39,12 @@ JOB = Job(
 @pytest.fixture
 def window(ready: WindowParts, qtbot: QtBot) -> MainWindow:
     made = ready.window()
-    qtbot.addWidget(made)
+
+    def forget_jobs(_window: QWidget) -> None:
+        # Nothing is asked when the window is closed, also after a failure.
+        ready.engine.on_event(QueueChanged(jobs=()))
+
+    qtbot.addWidget(made, before_close_func=forget_jobs)
     made.set_memory_panel(MemoryPanel(MonitorModel(parent=made)))
     made.show()
     qtbot.waitExposed(made)
@@ -102,7 +107,6 @@ def test_letters_of_the_window_are_unique(
     texts = texts_of_window(window)
     assert len([text for text in texts if "&" in text]) >= 12
     assert clashes(texts) == []
-    ready.engine.on_event(QueueChanged(jobs=()))
 
 
 def test_letters_of_each_menu_are_unique(window: MainWindow):
