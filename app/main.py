@@ -14,11 +14,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QObject, QTimer, Signal, Slot
+from PySide6.QtCore import QObject, Qt, QTimer, Signal, Slot
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication
 
 from app import __version__
+from app.core.calibration_store import CalibrationStore
 from app.core.errors import ErrorInfo, describe
 from app.core.log import LogSetup, install_excepthooks, set_up_logging
 from app.core.paths import AppPaths, app_paths
@@ -99,6 +100,7 @@ class Application(QObject):
         self._settings = SettingsModel(
             SettingsStore(paths.settings_file), paths.pictures, self._background, self
         )
+        self._engine_device = self._settings.settings.device
         theme.apply(qt, self._settings.settings.theme)
         self._catalog = CatalogModel(Catalog, self._settings, self._background, self)
         self._form = RequestModel(
@@ -115,7 +117,11 @@ class Application(QObject):
         )
         self._store = QueueStore(paths.queue_file)
         self._engine_thread = EngineThread(
-            start_engine=start_engine or self._start_engine, store=self._store, parent=self
+            start_engine=start_engine or self._start_engine,
+            store=self._store,
+            calibration=CalibrationStore(paths.calibration_file),
+            runs_folder=paths.runs_folder,
+            parent=self,
         )
         self._engine = EngineModel(self._engine_thread, self)
         self._results = ResultsModel(self._engine, self._background, self)
@@ -247,9 +253,16 @@ class Application(QObject):
         monitor = MonitorModel(parent=self)
         thread = MonitorThread(parent=self)
         thread.sampled.connect(monitor.on_sample)
+        # Direct, from thread to thread: a busy window must not keep memory from being watched.
+        thread.sampled.connect(self._engine_thread.note_sample, Qt.ConnectionType.DirectConnection)
+        thread.driver_changed.connect(
+            self._engine_thread.set_driver, Qt.ConnectionType.DirectConnection
+        )
         thread.driver_changed.connect(self._planning.machine.set_driver)
         thread.sampled.connect(self._planning.on_sample)
         monitor.engine_changed.connect(thread.set_engine)
+        monitor.run_started.connect(thread.begin_run)
+        monitor.run_ended.connect(thread.end_run)
         self._engine_thread.event_received.connect(monitor.on_event)
         if self._engine.ready is not None:
             monitor.on_event(self._engine.ready)
@@ -273,6 +286,9 @@ class Application(QObject):
     def _on_settings_changed(self, settings: Settings) -> None:
         if self._qt.property("headroom_theme") != settings.theme:
             theme.apply(self._qt, settings.theme)
+        if settings.device != self._engine_device:
+            self._engine_device = settings.device
+            self._engine_thread.renew_engine()
 
     @Slot()
     def _on_colour_scheme_changed(self) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from app.core.device import Sample
+from app.conductor import FinishedRun, RunLearning
+from app.core.calibration_store import CalibrationStore
+from app.core.device import DeviceSnapshot, Sample
 from app.core.errors import ErrorInfo
 from app.core.events import (
     Downshifted,
+    EngineReady,
     EngineState,
     ImageDone,
     ImagesDeferred,
@@ -22,15 +25,19 @@ from app.core.events import (
     StepDone,
 )
 from app.core.jobs import JobState, OutputTarget, Phase
+from app.core.measured_run import MeasuredPhase, MeasuredRun
 from app.core.plan import Rung
+from app.core.processor import cpu_device_name
 from app.core.queue_store import QueueStore
 from app.core.run_report import RunReport
+from app.core.units import GIB
 from app.engine.client import EngineMessage
+from app.engine.machine import device_profile
 from app.engine.protocol import RelieveJob, Shutdown
 from app.monitor.predictor import Prediction
 from tests.fakes.conductor_stage import Stage, ids, make_job
 from tests.fakes.engine import MEMORY, FakeEngines, events_of_run, finish_at_once
-from tests.fakes.hardware import device, sample
+from tests.fakes.hardware import device, host, sample
 from tests.fakes.memory_story import Listener, MemoryStory, make_plan, steady, stepped
 
 
@@ -230,9 +237,64 @@ def test_nothing_is_put_off_that_is_not_there(
 def test_the_report_of_a_finished_run_is_handed_on(stage: Stage) -> None:
     report = RunReport(plan=make_plan(), phases=())
     stage.submit(make_job("a"), make_job("b"))
+    gpu = device()
+    stage.do(lambda: stage.conductor.note_sample(sample(0.0, gpu=gpu)))
     stage.say(JobFinished(job_id="a", seconds=1.0, memory=MEMORY, report=report))
     stage.say(JobFinished(job_id="b", seconds=1.0, memory=MEMORY))
-    assert stage.reports == [report]
+    [run] = stage.reports
+    assert run.report == report
+    assert run.engine.device == "cuda:0"
+    assert run.device == gpu
+
+
+def finished_run(*, engine_device: str, gpu: DeviceSnapshot | None) -> FinishedRun:
+    denoise = MeasuredPhase(seconds=9.0, peak_bytes=round(8.5 * GIB))
+    return FinishedRun(
+        report=RunReport(
+            plan=make_plan(), phases=(), measured=MeasuredRun(phases={Phase.DENOISE: denoise})
+        ),
+        engine=EngineReady(
+            pid=1,
+            device=engine_device,
+            device_name=cpu_device_name() if engine_device == "cpu" else "As torch calls it",
+            torch_version="2.9",
+            diffusers_version="0",
+        ),
+        device=gpu,
+    )
+
+
+@pytest.mark.parametrize("engine_device", ["cuda:0", "cpu"])
+def test_a_measured_run_teaches_the_next_plan(tmp_path: Path, engine_device: str) -> None:
+    store = CalibrationStore(tmp_path / "calibration.json")
+    learning = RunLearning(store)
+    learning.set_driver("nvidia 580.1")
+    gpu = device()
+    run = finished_run(engine_device=engine_device, gpu=gpu)
+    learning.learn(run)
+    profile = device_profile(
+        None if engine_device == "cpu" else gpu,
+        host(),
+        store=store,
+        torch_version="2.9",
+        driver="nvidia 580.1",
+    )
+    assert profile.calibration.runs == 1
+
+
+def test_a_simulated_device_teaches_nothing(tmp_path: Path) -> None:
+    store = CalibrationStore(tmp_path / "calibration.json")
+    run = finished_run(engine_device="cuda:0", gpu=device(total_gib=8.0))
+    RunLearning(store).learn(run)
+    RunLearning(store).learn(replace(run, device=None))
+    assert not (tmp_path / "calibration.json").exists()
+
+
+def test_a_calibration_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    store = CalibrationStore(tmp_path / "data" / "calibration.json")
+    RunLearning(store).learn(finished_run(engine_device="cuda:0", gpu=device()))
+    assert (tmp_path / "data").is_file()
 
 
 @pytest.mark.parametrize(
@@ -335,8 +397,8 @@ def test_a_report_that_cannot_be_taken_does_not_stop_the_queue(
 ) -> None:
     expect_log("could not be taken", level="ERROR")
 
-    def refuse(report: RunReport) -> None:
-        raise ValueError(report)
+    def refuse(run: FinishedRun) -> None:
+        raise ValueError(run)
 
     stage = Stage(FakeEngines(), on_report=refuse)
     stage.submit(make_job("a"), make_job("b"))

@@ -75,6 +75,18 @@ def test_window_is_shown_before_anything_heavy_begins(
     assert application.window.findChild(QWidget, "memory_panel") is None
 
 
+def test_another_device_takes_another_engine_at_once(
+    application: Application, engines: FakeEngines, qtbot: QtBot
+):
+    started(application, qtbot)
+    qtbot.waitUntil(lambda: len(engines.started) == 1)
+    settings = application.models.settings
+    settings.update(theme="dark")
+    settings.update(device="cpu")
+    qtbot.waitUntil(lambda: len(engines.started) == 2)
+    assert not engines.started[0].alive, "not two at once"
+
+
 def test_rest_follows_behind_the_window(
     application: Application, engines: FakeEngines, qtbot: QtBot
 ):

@@ -14,12 +14,12 @@ from functools import partial
 from app.conductor.engine_work import EngineWork
 from app.conductor.kept_queue import KeptQueue
 from app.conductor.messages import EngineMessages
+from app.conductor.run_learning import OnReport
 from app.conductor.wishes import Wishes
 from app.core.device import Sample
 from app.core.events import ConductorEvent, Notice
 from app.core.jobs import Job
 from app.core.queue_store import QueueStore
-from app.core.run_report import RunReport
 from app.engine.client import EngineMessage, StartEngine
 from app.engine.slot import EngineSlot
 
@@ -45,7 +45,7 @@ class Conductor:
         start_engine: StartEngine,
         store: QueueStore | None,
         emit: Callable[[ConductorEvent], None],
-        on_report: Callable[[RunReport], None] = ignore,
+        on_report: OnReport = ignore,
         on_job_over: Callable[[str], None] = ignore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

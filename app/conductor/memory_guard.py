@@ -2,7 +2,7 @@
 
 import logging
 
-from app.core.device import Sample
+from app.core.device import DeviceSnapshot, Sample
 from app.engine.session import EngineSession
 from app.monitor.predictor import MemoryPredictor
 
@@ -10,9 +10,14 @@ log = logging.getLogger(__name__)
 
 
 class MemoryGuard:
-    """Watches the memory of the running job."""
+    """Watches the memory of the running job.
+
+    Attributes:
+        device: The GPU as last seen; None before that, and without one.
+    """
 
     def __init__(self) -> None:
+        self.device: DeviceSnapshot | None = None
         self._predictor = MemoryPredictor()
 
     def note(self, event: object) -> None:
@@ -21,6 +26,7 @@ class MemoryGuard:
 
     def look(self, sample: Sample, engine: EngineSession | None) -> None:
         """Take a sample; ask the engine for less when memory is about to run out."""
+        self.device = sample.device or self.device
         prediction = self._predictor.look(sample)
         if prediction is None or engine is None or engine.job_id != prediction.job_id:
             return

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from app.conductor.deferred import deferred_job, kept_job
 from app.conductor.engine_work import EngineWork
+from app.conductor.run_learning import FinishedRun, OnReport
 from app.conductor.run_log import log_event
 from app.core.events import (
     CalibrationDone,
@@ -21,7 +22,6 @@ from app.core.events import (
 )
 from app.core.jobs import JobState
 from app.core.log import forward_engine_log
-from app.core.run_report import RunReport
 from app.engine.client import EngineEnded, EngineMessage
 from app.engine.protocol import Hello
 from app.engine.session import SETUP_CODE, EngineSession, death_error, death_sentence
@@ -42,7 +42,7 @@ class EngineMessages:
         work: EngineWork,
         *,
         clock: Callable[[], float],
-        on_report: Callable[[RunReport], None],
+        on_report: OnReport,
     ) -> None:
         """Act on this work.
 
@@ -54,6 +54,7 @@ class EngineMessages:
         self._work = work
         self._clock = clock
         self._on_report = on_report
+        self._ready: EngineReady | None = None
 
     def handle(self, number: int, message: EngineMessage) -> None:
         """Take a message of the process with this number."""
@@ -76,6 +77,7 @@ class EngineMessages:
             work.tell(message)
         elif isinstance(message, EngineReady):
             engine.note_ready()
+            self._ready = message
             work.tell(message)
             work.settle()
         elif isinstance(message, CalibrationDone):
@@ -130,13 +132,19 @@ class EngineMessages:
         elif isinstance(event, ImagesDeferred):
             self._defer(event)
         elif isinstance(event, JobFinished):
-            if event.report is not None:
-                work.call(self._on_report, event.report)
+            self._hand_on(event)
             work.end_job(JobState.FINISHED)
         elif isinstance(event, JobCancelled):
             work.end_job(JobState.CANCELLED)
         elif isinstance(event, JobFailed):
             work.end_job(JobState.FAILED, error=event.error)
+
+    def _hand_on(self, event: JobFinished) -> None:
+        if event.report is not None and self._ready is not None:
+            run = FinishedRun(
+                report=event.report, engine=self._ready, device=self._work.guard.device
+            )
+            self._work.call(self._on_report, run)
 
     def _defer(self, event: ImagesDeferred) -> None:
         """Queue what the run puts off as the next job, and no longer count it to this one."""

@@ -1,6 +1,7 @@
 """The GPU's memory: whose it is, and what of ours Windows moves out of it."""
 
 from app.core.device import DeviceSnapshot
+from app.core.plan import GenerationPlan
 from app.core.units import MIB
 from app.monitor.need_watch import NeedWatch, Use
 from app.monitor.run_progress import RunProgress
@@ -16,6 +17,12 @@ FULL_SHARE = 0.9
 """Windows moves memory away only when the device is nearly full; less is pinned memory."""
 
 
+def is_planned_device(device: DeviceSnapshot, plan: GenerationPlan) -> bool:
+    """Whether the watched GPU can be the planned one: torch and drivers count a little apart."""
+    difference = abs(device.total_bytes - plan.total_bytes)
+    return difference <= device.total_bytes * OTHER_DEVICE_SHARE
+
+
 class DeviceWatch:
     """A GPU: its use against the needs, and what Windows moves out of it."""
 
@@ -28,7 +35,7 @@ class DeviceWatch:
     def look(self, time_s: float, device: DeviceSnapshot, progress: RunProgress) -> Shortage | None:
         """How things stand; None when nothing speaks for a shortage, or nothing can be said."""
         total_bytes = device.total_bytes
-        if abs(total_bytes - progress.plan.total_bytes) > total_bytes * OTHER_DEVICE_SHARE:
+        if not is_planned_device(device, progress.plan):
             return None
         known = (device.index, device.name, total_bytes)
         if self._needs is None or known != self._device:

@@ -1,11 +1,17 @@
 """The engine thread: a Qt shell around the conductor."""
 
-from PySide6.QtCore import QObject, QThread, Signal
+from functools import partial
+from pathlib import Path
 
-from app.conductor import Conductor
+from PySide6.QtCore import QObject, QThread, Signal, Slot
+
+from app.conductor import Conductor, RunLearning, ignore
+from app.core.calibration_store import CalibrationStore
+from app.core.device import Sample
 from app.core.jobs import Job
 from app.core.queue_store import QueueStore
 from app.engine.client import StartEngine
+from app.engine.kept_runs import forget_run
 
 JOIN_MS = 15_000
 """Longest stop: the engine is asked, terminated and killed, each with its own patience."""
@@ -24,13 +30,32 @@ class EngineThread(QThread):
     event_received = Signal(object)
 
     def __init__(
-        self, *, start_engine: StartEngine, store: QueueStore | None, parent: QObject | None = None
+        self,
+        *,
+        start_engine: StartEngine,
+        store: QueueStore | None,
+        calibration: CalibrationStore | None = None,
+        runs_folder: Path | None = None,
+        parent: QObject | None = None,
     ) -> None:
-        """Read the stored queue; nothing runs before `start`."""
+        """Read the stored queue; nothing runs before `start`.
+
+        Args:
+            start_engine: Makes a running engine process.
+            store: Keeps waiting jobs over restarts.
+            calibration: Learns from each run that finished.
+            runs_folder: Where engines keep what is done of a run; goes with its job.
+            parent: Owner.
+        """
         super().__init__(parent)
         self.setObjectName("engine")
+        self._learning = None if calibration is None else RunLearning(calibration)
         self._conductor = Conductor(
-            start_engine=start_engine, store=store, emit=self.event_received.emit
+            start_engine=start_engine,
+            store=store,
+            emit=self.event_received.emit,
+            on_report=ignore if self._learning is None else self._learning.learn,
+            on_job_over=ignore if runs_folder is None else partial(forget_run, runs_folder),
         )
 
     def run(self) -> None:
@@ -64,6 +89,22 @@ class EngineThread(QThread):
     def warm_up(self) -> None:
         """Start the engine process before there is a job for it."""
         self._conductor.warm_up()
+
+    @Slot()
+    def renew_engine(self) -> None:
+        """Replace the engine process, after the running job: it is started with other settings."""
+        self._conductor.renew_engine()
+
+    @Slot(object)
+    def note_sample(self, sample: Sample) -> None:
+        """Look at the running job's memory; may be called in any thread."""
+        self._conductor.note_sample(sample)
+
+    @Slot(str)
+    def set_driver(self, driver: str) -> None:
+        """What the GPU's driver calls itself; may be called in any thread."""
+        if self._learning is not None:
+            self._learning.set_driver(driver)
 
     def request_stop(self) -> None:
         """Begin to stop; `finished` tells when it is done."""

@@ -64,6 +64,7 @@ class MonitorThread(QThread):
         # Plain references that one thread writes and the other reads.
         self._engine = EngineProcess()
         self._watched = True
+        self._run_goes_on = False
         self._stopping = False
         self._wake = threading.Event()
 
@@ -79,6 +80,17 @@ class MonitorThread(QThread):
             self._watched = watched
             self._wake.set()
 
+    @Slot()
+    def begin_run(self) -> None:
+        """Sample at the full rhythm whoever looks: what comes of memory has to be foreseen."""
+        self._run_goes_on = True
+        self._wake.set()
+
+    @Slot()
+    def end_run(self) -> None:
+        """Sample as fast as someone looks."""
+        self._run_goes_on = False
+
     def stop(self, timeout_ms: int = STOP_TIMEOUT_MS) -> bool:
         """End the thread and wait for it; idempotent.
 
@@ -92,6 +104,10 @@ class MonitorThread(QThread):
             log.warning("the monitor thread does not end: a driver does not answer")
         return ended
 
+    def _rhythm_s(self) -> float:
+        at_full = self._watched or self._run_goes_on
+        return self._interval_s if at_full else self._slow_interval_s
+
     def run(self) -> None:
         """Sample until `stop`; called by Qt in the new thread."""
         sampler = self._open_sampler(lambda: self._engine)
@@ -100,7 +116,7 @@ class MonitorThread(QThread):
             pacer = Pacer(self._interval_s, now_s=time.monotonic())
             while not self._stopping:
                 self._wake.clear()
-                pacer.interval_s = self._interval_s if self._watched else self._slow_interval_s
+                pacer.interval_s = self._rhythm_s()
                 delay_s = pacer.wait_s(time.monotonic())
                 # `stop` may have come between the loop's test and the clearing of its signal.
                 if self._stopping or (delay_s > 0 and self._wake.wait(delay_s)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from app.conductor import Conductor
+from app.conductor import Conductor, FinishedRun, OnReport
 from app.core.events import (
     ConductorEvent,
     EngineState,
@@ -13,7 +13,6 @@ from app.core.events import (
 from app.core.jobs import Job, OutputTarget, Phase
 from app.core.queue_store import QueueStore
 from app.core.request import GenerationRequest
-from app.core.run_report import RunReport
 from app.engine.client import EngineMessage
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngines, events_of_run
@@ -34,12 +33,12 @@ class Stage:
         *,
         store: QueueStore | None = None,
         clock: FakeClock | None = None,
-        on_report: Callable[[RunReport], None] | None = None,
+        on_report: OnReport | None = None,
     ) -> None:
         self.engines = engines
         self.clock = clock or FakeClock()
         self.events: list[ConductorEvent] = []
-        self.reports: list[RunReport] = []
+        self.reports: list[FinishedRun] = []
         self.over: list[str] = []
         self._fails: Callable[[ConductorEvent], bool] = lambda _: False
         self.conductor = Conductor(

@@ -91,7 +91,7 @@ def test_folder_that_is_no_full_path_is_refused(
 def test_other_device_says_from_when_on(settings_dialog: SettingsDialog):
     note = child(settings_dialog, QLabel, "device_message")
     choose(settings_dialog, "device_combo", "cpu")
-    assert "next start" in note.text()
+    assert "after the running job" in note.text()
     choose(settings_dialog, "device_combo", "auto")
     assert note.text() == ""
 

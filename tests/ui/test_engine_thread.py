@@ -2,16 +2,33 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QObject, Slot
 from pytestqt.qtbot import QtBot
 
-from app.core.events import EngineReady, EngineState, EngineStateChanged, JobFinished, QueueChanged
-from app.core.jobs import Job, JobState, OutputTarget
+from app.core.calibration_store import CalibrationStore
+from app.core.events import (
+    EngineReady,
+    EngineState,
+    EngineStateChanged,
+    JobFinished,
+    PhaseStarted,
+    PlanMade,
+    QueueChanged,
+)
+from app.core.jobs import Job, JobState, OutputTarget, Phase
+from app.core.measured_run import MeasuredPhase, MeasuredRun
 from app.core.request import GenerationRequest
+from app.core.run_report import RunReport
+from app.core.units import GIB
+from app.engine.kept_runs import kept_file
+from app.engine.protocol import RelieveJob
 from app.ui.engine_thread import EngineThread
-from tests.fakes.engine import FakeEngines, finish_at_once
+from tests.fakes.engine import MEMORY, FakeEngines, finish_at_once
+from tests.fakes.hardware import device, sample
+from tests.fakes.memory_story import make_plan
 
 
 class Listener(QObject):
@@ -101,6 +118,73 @@ def test_warm_up_starts_the_engine(
     thread.warm_up()
     qtbot.waitUntil(lambda: listener.seen(EngineReady))
     assert engines.last.jobs == []
+
+
+def test_another_engine_takes_the_place_of_the_first(
+    qtbot: QtBot, thread: EngineThread, engines: FakeEngines
+) -> None:
+    thread.start()
+    thread.warm_up()
+    thread.renew_engine()
+    qtbot.waitUntil(lambda: len(engines.started) == 2)
+    assert not engines.started[0].alive
+
+
+def test_samples_of_another_thread_reach_the_engine_as_a_wish_for_less(qtbot: QtBot) -> None:
+    engines = FakeEngines(device="cuda:0")
+    thread = EngineThread(start_engine=engines, store=None)
+    thread.start()
+    thread.submit(make_job("job"))
+    qtbot.waitUntil(lambda: bool(engines.started) and bool(engines.last.jobs))
+    engines.last.say(
+        PlanMade(job_id="job", plan=make_plan(decode_gib=9.0)),
+        PhaseStarted(job_id="job", phase=Phase.DENOISE),
+    )
+
+    def watch() -> None:
+        for number in range(10):
+            gpu = device(used_gib=9.0 if number < 5 else 11.5, engine_gib=8.0)
+            thread.note_sample(sample(number / 10, gpu=gpu))
+
+    monitor = threading.Thread(target=watch)
+    monitor.start()
+    monitor.join()
+    try:
+        qtbot.waitUntil(lambda: isinstance(engines.last.commands[-1], RelieveJob))
+    finally:
+        thread.stop()
+
+
+def test_a_finished_job_teaches_and_leaves_nothing_behind(qtbot: QtBot, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    kept_file(runs, "a").write_bytes(b"latents")
+    kept_file(runs, "other").write_bytes(b"latents")
+    calibration = tmp_path / "calibration.json"
+    denoise = MeasuredPhase(seconds=9.0, peak_bytes=9 * GIB)
+    report = RunReport(
+        plan=make_plan(), phases=(), measured=MeasuredRun(phases={Phase.DENOISE: denoise})
+    )
+    engines = FakeEngines(
+        on_run=lambda client, job: client.say(
+            JobFinished(job_id=job.id, seconds=1.0, memory=MEMORY, report=report)
+        )
+    )
+    thread = EngineThread(
+        start_engine=engines,
+        store=None,
+        calibration=CalibrationStore(calibration),
+        runs_folder=runs,
+    )
+    thread.set_driver("nvidia 580.1")
+    thread.start()
+    thread.submit(make_job("a"))
+    try:
+        qtbot.waitUntil(lambda: not kept_file(runs, "a").exists())
+    finally:
+        thread.stop()
+    assert kept_file(runs, "other").exists()
+    assert calibration.exists()
 
 
 def test_stop_ends_the_engine_and_joins(thread: EngineThread, engines: FakeEngines) -> None:

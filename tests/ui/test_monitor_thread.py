@@ -127,3 +127,19 @@ def test_the_sampler_of_this_machine_tells_its_memory():
     sample = sampler.sample()
     sampler.close()
     assert sample.host.total_bytes > 0
+
+
+def test_a_run_is_watched_at_the_full_rhythm_whoever_looks(qtbot):
+    bench = Bench(slow_interval_s=3600.0)
+    bench.thread.set_watched(False)
+    bench.thread.start()
+    try:
+        qtbot.waitUntil(lambda: len(bench.listener.samples) >= 1)
+        bench.thread.begin_run()
+        qtbot.waitUntil(lambda: len(bench.listener.samples) >= 4)
+        bench.thread.end_run()
+        bench.thread.set_watched(True)
+        count = len(bench.listener.samples)
+        qtbot.waitUntil(lambda: len(bench.listener.samples) >= count + 2)
+    finally:
+        bench.thread.stop()

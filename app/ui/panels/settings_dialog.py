@@ -131,7 +131,7 @@ class SettingsDialog(QDialog):
         labels = {"auto": self.tr("Automatic"), "cpu": self.tr("Processor (CPU, slow)")}
         for device in DEVICES:
             self._device.addItem(labels.get(device, device), device)
-        self._device.currentIndexChanged.connect(self._show_restart)
+        self._device.currentIndexChanged.connect(self._show_from_when)
         self._folder.textChanged.connect(lambda: self._folder_field.set_message(""))
 
     def _lay_out(self) -> None:
@@ -228,9 +228,9 @@ class SettingsDialog(QDialog):
         ok = self._buttons.button(QDialogButtonBox.StandardButton.Ok)
         ok.setEnabled(not example.problem)
 
-    def _show_restart(self) -> None:
+    def _show_from_when(self) -> None:
         changed = self._device.currentData() != self._model.settings.device
-        note = self.tr("From the next start of Headroom on.") if changed else ""
+        note = self.tr("At once, or after the running job.") if changed else ""
         self._device_field.set_message(note, role="note")
 
     def _on_browse_clicked(self) -> None:
