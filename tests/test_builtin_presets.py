@@ -85,3 +85,18 @@ def plan_on(card: CardClass, preset: Preset, model: str, width_px: int, height_p
         coefficients,
         preset.limits,
     )
+
+
+def test_the_page_about_presets_is_true():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "presets.md").read_text(encoding="utf-8")
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    read = read_preset(example.encode(), name="x")
+    assert read.problems == ()
+    assert read.preset.limits.max_images == 4
+    for card in CLASSES:
+        preset, model = preset_for(card)
+        pixels = preset.limits.max_pixels
+        side = None if pixels is None else round(pixels**0.5)
+        size = "no limit" if side is None else f"{side} x {side} px"
+        row = f"| {preset.name} | {card.headroom_gib:g} GB | {size} | {model}, {card.ram_gib} GB of"
+        assert row in page, "the table of docs/presets.md is out of date"
