@@ -72,6 +72,7 @@ class MainWindow(QMainWindow):
             self,
             settings=models.settings,
             catalog=models.catalog,
+            plans=models.planning.plans,
             ring=models.ring,
             actions=self._all_actions,
         )

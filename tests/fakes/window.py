@@ -141,22 +141,24 @@ class WindowParts:
 
     def window(self) -> MainWindow:
         """The window; the caller keeps it."""
-        return MainWindow(
-            WindowModels(
-                form=self.form,
-                catalog=self.catalog,
-                settings=self.settings,
-                tokens=self.tokens,
-                studio=self.studio,
-                planning=self.planning,
-                engine=self.engine,
-                status=self.status,
-                jobs=self.jobs,
-                results=self.results,
-                layout=LayoutFile(self.home / "data" / "window.json"),
-                ring=self.ring,
-                diagnostics=lambda: "diagnostics of the test",
-            )
+        return MainWindow(self.window_models())
+
+    def window_models(self) -> WindowModels:
+        """What a window, or a part of it, is made on."""
+        return WindowModels(
+            form=self.form,
+            catalog=self.catalog,
+            settings=self.settings,
+            tokens=self.tokens,
+            studio=self.studio,
+            planning=self.planning,
+            engine=self.engine,
+            status=self.status,
+            jobs=self.jobs,
+            results=self.results,
+            layout=LayoutFile(self.home / "data" / "window.json"),
+            ring=self.ring,
+            diagnostics=lambda: "diagnostics of the test",
         )
 
     def close(self) -> None:

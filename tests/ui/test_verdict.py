@@ -3,7 +3,7 @@
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QFrame, QLabel, QPushButton
+from PySide6.QtWidgets import QFrame, QLabel, QListView, QPushButton
 from pytestqt.qtbot import QtBot
 
 from app.core.plan import GenerationPlan, Verdict
@@ -13,6 +13,7 @@ from app.core.units import GIB
 from app.ui import theme
 from app.ui.models.plan_model import PlanState
 from app.ui.models.policy_file import PolicyState
+from app.ui.panels.models_dialog import ModelsDialog
 from app.ui.panels.verdict_row import VerdictRow
 from app.ui.widgets.verdict_chip import VerdictChip
 from tests.fakes.described import machine
@@ -206,3 +207,19 @@ def test_escape_closes_the_popup(stand: Stand):
     stand.open()
     stand.qtbot.keyClick(stand.popup, Qt.Key.Key_Escape)
     assert not stand.popup.isVisible()
+
+
+def test_the_models_dialog_says_whether_a_model_that_is_not_here_would_fit(
+    qtbot: QtBot, ready: WindowParts
+):
+    dialog = ModelsDialog(ready.catalog, plans=ready.planning.plans)
+    qtbot.addWidget(dialog)
+    dialog.show()
+    said = find(dialog, QLabel, "models_fit")
+    rows = find(dialog, QListView, "models_list")
+    assert not said.isVisible()
+    rows.setCurrentIndex(rows.model().index(ready.catalog.row_of("klein-9b"), 0))
+    ready.planning.on_sample(machine(12.0))
+    qtbot.waitUntil(said.isVisible)
+    assert said.text().startswith("It would fit with streaming on this GPU: ")
+    assert "at 1024 × 1024 px" in said.text()

@@ -128,6 +128,12 @@ class PlanModel(QObject):
         """The planner, for questions of what if."""
         return self._make
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether runs would go to the CPU."""
+        sample = self._planned_for
+        return sample is not None and self._profiles(sample)[0].kind == "cpu"
+
     def plan_of_model(self, choice: ModelChoice) -> GenerationPlan | None:
         """The plan for one picture of a model as it was made for; None when it is not known."""
         inputs = self._inputs(choice, self._own_request(choice, choice.defaults))

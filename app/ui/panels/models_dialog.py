@@ -18,17 +18,34 @@ from PySide6.QtWidgets import (
 
 from app.ui import theme
 from app.ui.models.catalog_model import CHOICE_ROLE, CatalogModel, EveryRowEnabled, ModelChoice
+from app.ui.models.plan_model import PlanModel
+from app.ui.models.plan_words import model_words
+from app.ui.widgets.verdict_icon import verdict_icon
 
 
 class ModelsDialog(QDialog):
     """A list of models with what can be done about the one chosen in it."""
 
-    def __init__(self, catalog: CatalogModel, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        catalog: CatalogModel,
+        parent: QWidget | None = None,
+        *,
+        plans: PlanModel | None = None,
+    ) -> None:
+        """Show the models.
+
+        Args:
+            catalog: All of them.
+            parent: Owner.
+            plans: Tells whether a model would fit on this machine.
+        """
         super().__init__(parent)
         self.setObjectName("models_dialog")
         self.setWindowTitle(self.tr("Models"))
         self.resize(620, 460)
         self._catalog = catalog
+        self._plans = plans
         self._list = QListView(self)
         self._list.setObjectName("models_list")
         self._list.setAccessibleName(self.tr("Models"))
@@ -44,6 +61,10 @@ class ModelsDialog(QDialog):
         self._detail.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._detail.setMinimumHeight(54)
         self._detail.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self._fit = QLabel(self)
+        self._fit.setObjectName("models_fit")
+        self._fit.setWordWrap(True)
+        self._fit_icon = QLabel(self)
         self._message = QLabel(self)
         self._message.setObjectName("models_message")
         self._message.setWordWrap(True)
@@ -74,6 +95,8 @@ class ModelsDialog(QDialog):
         catalog.modelReset.connect(self._show_row)
         catalog.folder_added.connect(self._on_folder_added)
         catalog.folder_refused.connect(self._on_folder_refused)
+        if plans is not None:
+            plans.machine_changed.connect(self._show_fit)
         self._list.setCurrentIndex(self._rows.index(0, 0))
         self._show_row()
 
@@ -105,12 +128,17 @@ class ModelsDialog(QDialog):
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close, self)
         buttons.setObjectName("models_buttons")
         buttons.rejected.connect(self.reject)
+        fit = QHBoxLayout()
+        fit.setSpacing(theme.SPACING_PX)
+        fit.addWidget(self._fit_icon, 0, Qt.AlignmentFlag.AlignTop)
+        fit.addWidget(self._fit, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(16, 16, 16, 16)
         layout.setSpacing(12)
         layout.addWidget(intro)
         layout.addWidget(self._list, 1)
         layout.addWidget(self._detail)
+        layout.addLayout(fit)
         layout.addWidget(self._message)
         layout.addLayout(actions)
         layout.addWidget(buttons)
@@ -134,6 +162,21 @@ class ModelsDialog(QDialog):
             choice is not None and choice.folder is not None and not choice.is_demo
         )
         self._web.setEnabled(choice is not None and bool(choice.source))
+        self._show_fit()
+
+    def _show_fit(self) -> None:
+        """Whether the model would fit on this machine, installed or not."""
+        choice = self._choice()
+        plans = self._plans
+        plan = None if choice is None or plans is None else plans.plan_of_model(choice)
+        self._fit.setVisible(plan is not None)
+        self._fit_icon.setVisible(plan is not None)
+        if plan is None or plans is None:
+            return
+        icon, colour = verdict_icon(plan.verdict)
+        size = QSize(theme.ICON_PX, theme.ICON_PX)
+        self._fit_icon.setPixmap(theme.icon(icon, colour).pixmap(size, self.devicePixelRatioF()))
+        self._fit.setText(model_words(plan, on_cpu=plans.on_cpu))
 
     def _on_add_clicked(self) -> None:
         folder = self.ask_folder(self)

@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QDialog, QFileDialog, QWidget
 from app.core.errors import ErrorInfo
 from app.core.log import LogRing
 from app.ui.models.catalog_model import CatalogModel
+from app.ui.models.plan_model import PlanModel
 from app.ui.models.settings_model import SettingsModel
 from app.ui.panels.about_dialog import AboutDialog
 from app.ui.panels.log_view import LogView
@@ -28,6 +29,7 @@ class WindowDialogs:
         *,
         settings: SettingsModel,
         catalog: CatalogModel,
+        plans: PlanModel,
         ring: LogRing,
         actions: Callable[[], Iterable[QAction]],
     ) -> None:
@@ -35,6 +37,7 @@ class WindowDialogs:
         self._parent = parent
         self._settings = settings
         self._catalog = catalog
+        self._plans = plans
         self._ring = ring
         self._actions = actions
         self._open: dict[object, QDialog] = {}
@@ -45,7 +48,7 @@ class WindowDialogs:
 
     def show_models(self) -> None:
         """Which models there are."""
-        self._show("models", lambda: ModelsDialog(self._catalog, self._parent))
+        self._show("models", lambda: ModelsDialog(self._catalog, self._parent, plans=self._plans))
 
     def show_log(self) -> None:
         """What was logged."""

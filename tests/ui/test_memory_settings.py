@@ -1,0 +1,172 @@
+"""The memory section of the form: one click or key for each control."""
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFrame,
+    QLabel,
+    QPushButton,
+    QSlider,
+    QToolButton,
+)
+from pytestqt.qtbot import QtBot
+
+from app.core.policy import MemoryMode, MemoryPolicy
+from app.core.units import GIB, MIB
+from app.ui.models.policy_file import PolicyState
+from app.ui.panels.form_panel import FormPanel
+from app.ui.panels.memory_settings import MemorySettings
+from app.ui.panels.settings_panel import SettingsPanel
+from tests.fakes.described import machine
+from tests.fakes.window import WindowParts
+from tests.ui.find import find
+
+
+class Section:
+    """The section, open, on the models below a window."""
+
+    def __init__(self, qtbot: QtBot, parts: WindowParts) -> None:
+        self.qtbot, self.parts = qtbot, parts
+        planning = self.planning = parts.planning
+        self.policy = planning.policy
+        self.panel = MemorySettings(planning.policy, planning.plans, planning.presets)
+        qtbot.addWidget(self.panel)
+        self.panel.resize(320, 400)
+        self.panel.show()
+        self.panel.set_open(is_open=True)
+        self.slider = find(self.panel, QSlider, "headroom_slider")
+
+    def text(self, name: str) -> str:
+        return find(self.panel, QLabel, name).text()
+
+    def box(self, name: str) -> QCheckBox:
+        return find(self.panel, QCheckBox, name)
+
+
+@pytest.fixture
+def section(qtbot: QtBot, ready: WindowParts) -> Section:
+    return Section(qtbot, ready)
+
+
+def test_it_opens_with_a_click_and_tells_what_is_inside_while_folded(section: Section):
+    head = find(section.panel, QToolButton, "memory_settings_head")
+    assert section.slider.isVisible()
+    section.qtbot.mouseClick(head, Qt.MouseButton.LeftButton)
+    assert not section.slider.isVisible()
+    section.policy.set_headroom(round(1.5 * GIB))
+    section.policy.set_strict(strict=True)
+    assert section.text("memory_settings_summary") == "leaves 1.5 GB · strict"
+    assert "1.5 GB" in head.accessibleDescription()
+
+
+def test_the_slider_leaves_memory_in_quarters_of_a_gb(section: Section):
+    section.policy.set_headroom(0)
+    section.slider.setFocus()
+    section.qtbot.keyClick(section.slider, Qt.Key.Key_Right)
+    assert section.policy.policy.headroom_bytes == GIB // 4
+    assert section.text("headroom_value") == "0.25 GB"
+    section.qtbot.keyClick(section.slider, Qt.Key.Key_PageUp)
+    assert section.policy.policy.headroom_bytes == GIB + GIB // 4
+
+
+def test_a_value_between_the_steps_is_shown_as_it_is_and_kept(section: Section):
+    section.policy.set_headroom(1300 * MIB)
+    assert section.text("headroom_value") == "1.27 GB"
+    assert section.policy.policy.headroom_bytes == 1300 * MIB
+
+
+def test_up_to_half_the_gpu_can_be_left_to_others(section: Section):
+    section.parts.form.set_model("klein-base-4b")
+    section.planning.on_sample(machine(24.0))
+    section.qtbot.waitUntil(lambda: section.slider.maximum() == 48)
+
+
+def test_mode_strict_and_enlarging_are_chosen(section: Section):
+    combo = find(section.panel, QComboBox, "memory_mode")
+    combo.setCurrentIndex(2)
+    combo.activated.emit(2)
+    assert section.policy.policy.mode is MemoryMode.MINIMAL
+    section.qtbot.mouseClick(section.box("memory_upscale_back"), Qt.MouseButton.LeftButton)
+    assert section.policy.policy.upscale_back
+    section.box("memory_strict").click()
+    assert section.policy.policy.strict
+
+
+def test_what_never_gets_smaller_is_not_enlarged(section: Section):
+    section.policy.set_upscale_back(upscale_back=True)
+    section.policy.set_strict(strict=True)
+    assert not section.box("memory_upscale_back").isEnabled()
+    assert not section.box("memory_upscale_back").isChecked()
+    # The choice itself stays for when strictness ends.
+    section.policy.set_strict(strict=False)
+    assert section.box("memory_upscale_back").isChecked()
+
+
+def test_a_state_from_elsewhere_is_shown(section: Section):
+    policy = MemoryPolicy(headroom_bytes=2 * GIB, mode=MemoryMode.RESIDENT, strict=True)
+    section.policy.set_state(PolicyState(policy=policy))
+    assert section.slider.value() == 8
+    assert find(section.panel, QComboBox, "memory_mode").currentData() is MemoryMode.RESIDENT
+    assert section.box("memory_strict").isChecked()
+
+
+def test_what_would_fit_is_asked_once_there_is_a_plan(section: Section):
+    button = find(section.panel, QPushButton, "what_would_fit")
+    assert not button.isEnabled()
+    section.parts.form.set_model("klein-base-4b")
+    section.planning.on_sample(machine(12.0))
+    section.qtbot.waitUntil(button.isEnabled)
+    with section.qtbot.waitSignal(section.panel.fit_asked):
+        section.qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def test_every_job_is_given_the_choices_of_the_moment(ready: WindowParts):
+    ready.form.set_prompt("a ring")
+    ready.planning.policy.set_headroom(2 * GIB)
+    ready.studio.generate()
+    ready.planning.policy.set_headroom(GIB)
+    ready.studio.generate()
+    jobs = [job for job, _ in ready.control.submitted]
+    assert [job.policy.headroom_bytes for job in jobs] == [2 * GIB, GIB]
+    again = ready.engine.retry(jobs[0].id)
+    assert again is not None
+    assert ready.control.submitted[-1][0].policy == jobs[0].policy
+
+
+def test_costs_stand_beside_size_and_images_when_there_are_any(qtbot: QtBot, ready: WindowParts):
+    panel = SettingsPanel(ready.form, ready.catalog, ready.planning.plans)
+    qtbot.addWidget(panel)
+    panel.show()
+    size, images = find(panel, QLabel, "size_cost"), find(panel, QLabel, "images_cost")
+    assert not size.isVisible()
+    ready.form.set_model("klein-base-4b")
+    ready.planning.on_sample(machine(24.0))
+    qtbot.waitUntil(lambda: ready.planning.plans.state.plan is not None)
+    assert not size.isVisible()
+    assert not images.isVisible()
+    ready.form.set_size(2048, 2048)
+    ready.form.set_images(2)
+    qtbot.waitUntil(lambda: size.isVisible() and images.isVisible())
+    assert size.text().startswith("+")
+    assert " GB, +" in size.text()
+    assert "the one the model was made for" in size.toolTip()
+    ready.form.set_images(1)
+    qtbot.waitUntil(lambda: not images.isVisible())
+
+
+def test_the_whole_form_answers_what_would_fit_at_the_link(qtbot: QtBot, ready: WindowParts):
+    form = FormPanel(ready.window_models())
+    qtbot.addWidget(form)
+    form.resize(340, 900)
+    form.show()
+    form.memory.set_open(is_open=True)
+    ready.form.set_model("klein-base-4b")
+    ready.planning.on_sample(machine(12.0))
+    qtbot.waitUntil(form.memory.fit_button.isEnabled)
+    with qtbot.waitSignal(ready.planning.fitting.found):
+        form.memory.fit_button.click()
+    popup = find(form, QFrame, "fit_popup")
+    assert popup.isVisible()
+    popup.close()
