@@ -1,33 +1,20 @@
-"""What can look at a GPU, and which GPUs there are to look at."""
+"""Which GPUs there are to look at."""
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from app.core.device import DeviceSnapshot
 from app.core.errors import SetupError
 from app.monitor.amd import open_amd_probes
+from app.monitor.device_probe import DeviceProbe
 from app.monitor.intel import open_intel_probes
 from app.monitor.nvml import open_nvml_probes
+from app.monitor.pdh import ProcessCounters, open_process_counters
+from app.monitor.wddm import WddmProbe
 
 log = logging.getLogger(__name__)
 
-
-class DeviceProbe(Protocol):
-    """Looks at one GPU; used by one thread at a time."""
-
-    @property
-    def driver(self) -> str:
-        """The driver it asks, and its version where that can be told."""
-        ...
-
-    def snapshot(self, engine_pid: int | None) -> DeviceSnapshot | None:
-        """The GPU now, with the memory of this process; None while the GPU does not answer."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the driver; the probe is not used any more."""
-        ...
+__all__ = ["Detection", "DeviceProbe", "detect", "find_probes", "with_shared_memory"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +39,22 @@ def detect() -> Detection:
             probes += open_probes()
         except SetupError as error:
             problems.append(error)
-    return Detection(probes=tuple(probes), problems=tuple(problems))
+    return Detection(probes=with_shared_memory(probes), problems=tuple(problems))
+
+
+def with_shared_memory(
+    probes: Sequence[DeviceProbe],
+    open_counters: Callable[[], ProcessCounters | None] = open_process_counters,
+) -> tuple[DeviceProbe, ...]:
+    """The same GPUs, with what Windows tells of our share where this is Windows."""
+    found: list[DeviceProbe] = []
+    for probe in probes:
+        counters = open_counters()
+        if counters is None:
+            found.append(probe)
+        else:
+            found.append(WddmProbe(probe, counters, only_gpu=len(probes) == 1))
+    return tuple(found)
 
 
 def find_probes() -> tuple[DeviceProbe, ...]:
