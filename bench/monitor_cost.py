@@ -3,8 +3,8 @@
     python bench/monitor_cost.py [--seconds 20]
 
 The real panel, fed by the real monitor thread, in a process of its own, with a full minute of
-recording in sight. Its peer in the same run is the same process without them: an idle event loop.
-Without a GPU, a stand-in with steady figures takes its place, so that both lanes are painted; what
+recording and a plan in sight. Its peer in the same run is the same process without them: an idle
+event loop. Without a GPU, a stand-in with steady figures takes its place, so that both lanes are painted; what
 the driver itself costs is then not in the figure, and the result says so.
 """
 
@@ -24,14 +24,16 @@ from PySide6.QtCore import QTimer  # noqa: E402
 from PySide6.QtWidgets import QApplication, QWidget  # noqa: E402
 
 from app.core.device import DeviceSnapshot, HostSnapshot, Sample  # noqa: E402
-from app.core.events import PhaseStarted  # noqa: E402
+from app.core.events import EngineReady, PhaseStarted, PlanMade  # noqa: E402
 from app.core.jobs import Phase  # noqa: E402
+from app.core.plan import GenerationPlan, PhasePlan, Verdict  # noqa: E402
 from app.core.units import GIB  # noqa: E402
 from app.monitor.host import HostProbe  # noqa: E402
 from app.monitor.probe import DeviceProbe, find_probes  # noqa: E402
 from app.monitor.sampler import EngineProcess, Sampler  # noqa: E402
 from app.ui import theme  # noqa: E402
-from app.ui.models.memory_frame import MemoryView  # noqa: E402
+from app.ui.models.forecast_model import ForecastModel  # noqa: E402
+from app.ui.models.memory_frame import Lane, MemoryView  # noqa: E402
 from app.ui.models.monitor_model import MonitorModel  # noqa: E402
 from app.ui.monitor_thread import MonitorThread  # noqa: E402
 from app.ui.panels.memory_panel import MemoryPanel  # noqa: E402
@@ -91,6 +93,38 @@ def fill(model: MonitorModel, *, with_gpu: bool) -> None:
             model.on_event(PhaseStarted(job_id="bench", phase=Phase.DENOISE))
 
 
+def bench_plan() -> GenerationPlan:
+    """A plan that takes longer than a measurement, so that its band is drawn all the time."""
+    phases = tuple(
+        PhasePlan(
+            phase=phase,
+            weights_bytes=size,
+            working_bytes=GIB // 2,
+            uncertainty_bytes=GIB // 4,
+            seconds=seconds,
+        )
+        for phase, size, seconds in (
+            (Phase.LOAD, 4 * GIB, 10.0),
+            (Phase.ENCODE, 8 * GIB, 5.0),
+            (Phase.DENOISE, 8 * GIB, 600.0),
+            (Phase.DECODE, 2 * GIB, 20.0),
+        )
+    )
+    return GenerationPlan(
+        verdict=Verdict.FITS,
+        model="stand-in",
+        width_px=1024,
+        height_px=1024,
+        images=1,
+        batch=1,
+        decode_batch=1,
+        components=(),
+        phases=phases,
+        budget_bytes=11 * GIB,
+        total_bytes=12 * GIB,
+    )
+
+
 def measure(application: QApplication, seconds: float) -> float:
     """Processor time of this process over a while, in percent of one core."""
     measured: list[float] = []
@@ -136,7 +170,21 @@ def watched(
 
     model = MonitorModel()
     fill(model, with_gpu=with_gpu)
-    panel = MemoryPanel(model)
+    forecast = ForecastModel()
+    forecast.set_planned(bench_plan(), lane=Lane.DEVICE if with_gpu else Lane.HOST)
+    forecast.on_event(
+        EngineReady(
+            pid=os.getpid(),
+            device="cuda:0" if with_gpu else "cpu",
+            device_name="stand-in",
+            torch_version="",
+            diffusers_version="",
+        )
+    )
+    if view is MemoryView.RUN:
+        forecast.on_event(PlanMade(job_id="bench", plan=bench_plan()))
+        forecast.on_event(PhaseStarted(job_id="bench", phase=Phase.DENOISE))
+    panel = MemoryPanel(model, forecast=forecast)
     panel.resize(*size)
     panel.set_view(view)
     panel.show()

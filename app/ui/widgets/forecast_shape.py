@@ -76,7 +76,8 @@ def ahead_shape(
     boxes: list[BoxShape] = []
     x = left_px
     for box, width in zip(forecast.ahead, widths, strict=True):
-        boxes.append(_shape(box, scale, x, x + width))
+        # Whole pixels: in a run the boxes wander, and are painted anew only when one moves.
+        boxes.append(_shape(box, scale, float(round(x)), float(round(x + width))))
         x += width
     return AheadShape(left_px=left_px, width_px=width_px, boxes=tuple(boxes))
 
@@ -101,8 +102,7 @@ def _widths(forecast: Forecast, width_px: float) -> tuple[float, ...]:
     if total_s <= 0:
         return (used_px / len(boxes),) * len(boxes)
     return tuple(
-        round(min(NARROWEST_PX, used_px / len(boxes)) + spare_px * one / total_s, 1)
-        for one in durations
+        min(NARROWEST_PX, used_px / len(boxes)) + spare_px * one / total_s for one in durations
     )
 
 
