@@ -4,8 +4,8 @@
 
 The real panel, fed by the real monitor thread, in a process of its own, with a full minute of
 recording and a plan in sight. Its peer in the same run is the same process without them: an idle
-event loop. Without a GPU, a stand-in with steady figures takes its place, so that both lanes are painted; what
-the driver itself costs is then not in the figure, and the result says so.
+event loop. Without a GPU, a stand-in with steady figures takes its place, so that both lanes are
+painted; what the driver itself costs is then not in the figure, and the result says so.
 """
 
 import argparse
