@@ -223,3 +223,16 @@ def test_the_models_dialog_says_whether_a_model_that_is_not_here_would_fit(
     qtbot.waitUntil(said.isVisible)
     assert said.text().startswith("It would fit with streaming on this GPU: ")
     assert "at 1024 × 1024 px" in said.text()
+
+
+def test_with_little_room_the_chip_takes_the_short_word(qtbot: QtBot):
+    chip = VerdictChip()
+    qtbot.addWidget(chip)
+    chip.set_state(PlanState(plan=plan(Verdict.STREAMS)))
+    metrics = chip.fontMetrics()
+    chip.resize(metrics.horizontalAdvance(chip.line) + 60, 30)
+    chip.show()
+    assert chip.text() == chip.line
+    chip.resize(metrics.horizontalAdvance(chip.line) - 10, 30)
+    assert chip.text().startswith("Streams · ")
+    assert "Fits with streaming" in chip.accessibleName()

@@ -26,9 +26,19 @@ def verdict_word(verdict: Verdict) -> str:
     }[verdict]
 
 
-def chip_text(plan: GenerationPlan) -> str:
+def short_word(verdict: Verdict) -> str:
+    """A verdict in one word, where there is little room; its icon says the rest."""
+    return {
+        Verdict.FITS: _tr("Fits"),
+        Verdict.STREAMS: _tr("Streams"),
+        Verdict.SMALLER: _tr("Smaller"),
+        Verdict.DOES_NOT_FIT: _tr("Does not fit"),
+    }[verdict]
+
+
+def chip_text(plan: GenerationPlan, *, short: bool = False) -> str:
     """The verdict in one short line: "Fits · 9.1 of 11.2 GB · about 40 s"."""
-    parts = [verdict_word(plan.verdict)]
+    parts = [short_word(plan.verdict) if short else verdict_word(plan.verdict)]
     if plan.verdict is Verdict.DOES_NOT_FIT:
         if plan.missing_bytes:
             parts.append(_tr("{size} missing").format(size=gb(_rounded_up(plan.missing_bytes))))
@@ -53,11 +63,13 @@ def needed_bytes(plan: GenerationPlan) -> int:
 
 def peak_words(plan: GenerationPlan) -> str:
     """What is needed of what may be used: "9.1 of 11.2 GB"."""
-    return _tr("{peak} of {budget}").format(
-        # Rounded away from each other: what just fits must not read as if it did not.
-        peak=f"{math.ceil(needed_bytes(plan) / GIB * 10) / 10:.1f}",
-        budget=f"{math.floor(plan.budget_bytes / GIB * 10) / 10:.1f} GB",
-    )
+    needed, budget = needed_bytes(plan), plan.budget_bytes
+    peak = math.ceil(needed * 10 / GIB)
+    room = math.floor(budget * 10 / GIB)
+    if needed <= budget:
+        # Rounding must not make what just fits read as if it did not.
+        peak = min(peak, room)
+    return _tr("{peak} of {budget}").format(peak=f"{peak / 10:.1f}", budget=f"{room / 10:.1f} GB")
 
 
 def about(seconds: float) -> str:
@@ -134,8 +146,9 @@ def _roughly(seconds: float) -> str:
     """A duration as exactly as anybody knows it: seconds, tens of seconds, or minutes."""
     if round(seconds) < 60:
         return f"{round(seconds)} s"
-    if seconds < 5 * 60:
-        return format_seconds(10.0 * round(seconds / 10))
+    tens = 10 * round(seconds / 10)
+    if seconds < 5 * 60 and tens % 60:
+        return format_seconds(float(tens))
     if seconds < 60 * 60:
         return _tr("{n} min").format(n=round(seconds / 60))
     return format_seconds(seconds)

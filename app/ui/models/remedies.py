@@ -178,7 +178,7 @@ def _other_policies(inputs: PlanInputs, make: MakePlan) -> tuple[Remedy, ...]:
         tried.append((RemedyKind.PRESET_LIMITS, _tr("Lift the preset's limits"), free))
     if policy.strict:
         loose = inputs.under(strict=False)
-        label = _tr("Allow fewer or smaller pictures")
+        label = _tr("Allow fewer or smaller")
         tried.append((RemedyKind.SMALLER, label, loose))
     found: list[Remedy] = []
     for kind, label, changed in tried:

@@ -119,10 +119,11 @@ class ReportDialog(QDialog):
         header = table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-        for column in range(1, len(heads)):
+        left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+        for column in range(len(heads)):
             head = table.horizontalHeaderItem(column)
             if head is not None:
-                head.setTextAlignment(right)
+                head.setTextAlignment(right if column else left)
         for row, phase in enumerate(self._report.phases):
             for column, text in enumerate(_cells(phase)):
                 item = QTableWidgetItem(text)
@@ -207,4 +208,7 @@ def _cells(phase: PhaseReport) -> tuple[str, ...]:
 
 
 def _percent(error: float | None) -> str:
-    return "–" if error is None else f"{100 * error:+.0f} %".replace("-", "\N{MINUS SIGN}")
+    if error is None:
+        return "–"
+    text = f"{100 * error:+.0f}".replace("-", "\N{MINUS SIGN}")
+    return "0 %" if text[1:] == "0" else f"{text} %"

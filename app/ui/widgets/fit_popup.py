@@ -12,7 +12,7 @@ from app.ui.models.remedies import Fitting, Remedy
 from app.ui.widgets.remedy_button import RemedyButton
 from app.ui.widgets.verdict_icon import verdict_icon
 
-WIDTH_PX = 360
+WIDTH_PX = 400
 _EDGE_PX = 4
 """Between the popup and the edge of the screen."""
 

@@ -107,6 +107,11 @@ def format_elapsed(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
+def format_ahead(seconds: float) -> str:
+    """How far a plan reaches, as short as can be: "45 s", "6:03", "1.9 h"."""
+    return format_elapsed(seconds) if seconds < _HOUR_S else f"{seconds / _HOUR_S:.1f} h"
+
+
 def spread(places: Sequence[float], *, gap: float, low: float, high: float) -> tuple[float, ...]:
     """Move places (pixels, in rising order) as little as needed to be `gap` apart within bounds."""
     moved: list[float] = []

@@ -18,7 +18,7 @@ from app.ui.widgets.graph_projection import Points, Projection, as_points, row_a
 from app.ui.widgets.graph_scale import (
     RECENT_S,
     Tick,
-    format_elapsed,
+    format_ahead,
     format_gib,
     lane_top_bytes,
     memory_ticks,
@@ -34,6 +34,8 @@ TICK_EVERY_PX = 38
 TIME_TICK_EVERY_PX = 64
 EDGE_PX = 14.0
 """Room right of the curves where no labels stand: the last time of the axis needs it."""
+AHEAD_TICK_PX = 10.0
+"""How far left of the end of what is ahead its time stands, so that it is not cut off."""
 TOP_ROOM = 1.03
 """Above the line of the total, so that it is not the picture's edge."""
 
@@ -245,8 +247,8 @@ class LanePlot:
         forecast = shot.forecast
         if forecast is None or not shot.has_ahead or forecast.ahead_s <= 0:
             return ()
-        at_s = RECENT_S * self._ahead_px / plot_width_px
-        return ((at_s, f"+{format_elapsed(forecast.ahead_s)}"),)
+        at_s = RECENT_S * (self._ahead_px - AHEAD_TICK_PX) / plot_width_px
+        return ((at_s, f"+{format_ahead(forecast.ahead_s)}"),)
 
     def _labels(
         self,

@@ -25,6 +25,7 @@ class VerdictChip(QPushButton):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setIconSize(QSize(_ICON_PX, _ICON_PX))
         self._line = ""
+        self._short = ""
         self._verdict: Verdict | None = None
         self.set_state(PlanState())
 
@@ -43,6 +44,7 @@ class VerdictChip(QPushButton):
         plan = state.plan
         self._verdict = None if plan is None else plan.verdict
         self._line = state.why if plan is None else chip_text(plan)
+        self._short = self._line if plan is None else chip_text(plan, short=True)
         self.setEnabled(plan is not None)
         if plan is None:
             self.setAccessibleName(state.why or self.tr("Does it fit?"))
@@ -69,5 +71,6 @@ class VerdictChip(QPushButton):
         room = max(0, self.width() - _SIDES_PX)
         metrics = self.fontMetrics()
         # A mnemonic would eat an ampersand in a model's name.
-        text = metrics.elidedText(self._line, Qt.TextElideMode.ElideRight, room)
+        wanted = self._line if metrics.horizontalAdvance(self._line) <= room else self._short
+        text = metrics.elidedText(wanted, Qt.TextElideMode.ElideRight, room)
         self.setText(text.replace("&", "&&"))
