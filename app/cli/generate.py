@@ -5,15 +5,19 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable, Generator
+from dataclasses import replace
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from app.cli.arguments import GenerateArguments
+from app.cli.monitoring import Monitoring
 from app.cli.progress import TextReport
 from app.cli.report import JsonReport, Report, SavedImage
 from app.cli.request import output_target, request_of
 from app.cli.rescue import rescue
 from app.cli.run_preset import run_choices
-from app.conductor import Conductor
+from app.conductor import Conductor, RunLearning
+from app.core.calibration_store import CalibrationStore
 from app.core.errors import EngineError, ErrorInfo
 from app.core.events import (
     ConductorEvent,
@@ -22,12 +26,14 @@ from app.core.events import (
     JobFailed,
     JobFinished,
     Notice,
+    QueueChanged,
 )
-from app.core.jobs import Job
+from app.core.jobs import Job, JobState
 from app.core.paths import app_paths
 from app.core.settings import SettingsStore
 from app.engine.catalog import Catalog
 from app.engine.client import StartEngine, engine_starter
+from app.engine.kept_runs import forget_run
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -72,9 +78,18 @@ def run_generate(
         previews=False,
     )
     run = _Run(job=job, report=report)
-    conductor = Conductor(start_engine=start_engine(device), store=None, emit=run.events.put)
+    learning = RunLearning(CalibrationStore(app_paths().calibration_file))
+    conductor = Conductor(
+        start_engine=start_engine(device),
+        store=None,
+        emit=run.events.put,
+        on_report=learning.learn,
+        on_job_over=partial(forget_run, app_paths().runs_folder),
+    )
     thread = threading.Thread(target=conductor.run, name="conductor")
-    with _interrupts(lambda: run.interrupt(conductor)):
+    monitoring = Monitoring(conductor, learning)
+    run.listeners.append(monitoring.note)
+    with _interrupts(lambda: run.interrupt(conductor)), monitoring:
         thread.start()
         try:
             conductor.submit(job)
@@ -85,18 +100,23 @@ def run_generate(
 
 
 class _Run:
-    """One job as it goes by.
+    """One job as it goes by, and those that its images are put off to.
 
     Attributes:
         events: Put here in the conductor's thread, told in the main one.
+        listeners: Told each event too.
     """
 
     def __init__(self, *, job: Job, report: Report) -> None:
         self.events: SimpleQueue[ConductorEvent] = SimpleQueue()
+        self.listeners: list[Callable[[ConductorEvent], None]] = []
         self._job = job
         self._report = report
         self._interrupted = False
         self._images = 0
+        self._first_index = 0
+        self._seconds = 0.0
+        self._finished: JobFinished | None = None
         self._problem: ErrorInfo | None = None
 
     def interrupt(self, conductor: Conductor) -> None:
@@ -130,17 +150,18 @@ class _Run:
 
     def _tell(self, event: ConductorEvent) -> int | None:
         """The exit code when this was the last event."""
+        for listener in self.listeners:
+            listener(event)
         match event:
             case ImageDone():
                 self._tell_image(event)
             case Notice():
                 self._report.notice(event)
             case JobFinished():
-                if self._problem is not None:
-                    self._report.error(self._problem)
-                    return EXIT_FAILURE
-                self._report.done(event, images=self._images)
-                return EXIT_OK
+                self._seconds += event.seconds
+                self._finished = replace(event, seconds=self._seconds)
+            case QueueChanged():
+                return self._tell_queue(event)
             case JobFailed():
                 self._report.error(event.error)
                 return EXIT_FAILURE
@@ -151,6 +172,21 @@ class _Run:
                 self._report.event(event)
         return None
 
+    def _tell_queue(self, event: QueueChanged) -> int | None:
+        """Follow the job that runs now; the exit code when there is none left."""
+        unfinished = [job for job in event.jobs if job.state in (JobState.QUEUED, JobState.RUNNING)]
+        if unfinished:
+            self._job = unfinished[0]
+            self._first_index = self._job.output.first_index
+            return None
+        if self._finished is None:
+            return None
+        if self._problem is not None:
+            self._report.error(self._problem)
+            return EXIT_FAILURE
+        self._report.done(self._finished, images=self._images)
+        return EXIT_OK
+
     def _tell_image(self, event: ImageDone) -> None:
         path = event.path
         if path is None:
@@ -160,7 +196,8 @@ class _Run:
             path = rescue(event, self._problem, self._report.notice)
         if path is not None:
             self._images += 1
-            self._report.image(SavedImage(index=event.index, seed=event.seed, path=path))
+            index = self._first_index + event.index
+            self._report.image(SavedImage(index=index, seed=event.seed, path=path))
 
 
 @contextlib.contextmanager

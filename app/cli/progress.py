@@ -9,15 +9,19 @@ from app.cli.stdout import write_out
 from app.core.errors import ErrorInfo
 from app.core.events import (
     ConductorEvent,
+    Downshifted,
     EngineState,
     EngineStateChanged,
+    ImagesDeferred,
     JobFinished,
     Notice,
     PhaseStarted,
+    RunResumed,
     StepDone,
 )
 from app.core.jobs import Phase
 from app.core.units import format_bytes, format_rate, format_seconds
+from app.monitor.alerts import deferred_sentence, downshift_sentence, resumed_sentence
 
 BAR_WIDTH = 24
 PLAIN_STEP_LINES = 10
@@ -43,7 +47,7 @@ class TextReport(Report):
         self._step_seconds: list[float] = []
 
     def event(self, event: ConductorEvent) -> None:
-        """Show engine states, phases and steps."""
+        """Show engine states, phases, steps, and what gave way."""
         match event:
             case EngineStateChanged(state=EngineState.STARTING):
                 self._status("Starting the engine")
@@ -55,6 +59,12 @@ class TextReport(Report):
                 self._status(_PHASES[event.phase] + note)
             case StepDone():
                 self._step(event)
+            case Downshifted():
+                self._line(downshift_sentence(event))
+            case ImagesDeferred():
+                self._line(deferred_sentence(event))
+            case RunResumed():
+                self._line(resumed_sentence(event))
             case _:
                 pass
 

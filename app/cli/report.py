@@ -10,14 +10,18 @@ from app.cli.stdout import write_out
 from app.core.errors import ErrorInfo
 from app.core.events import (
     ConductorEvent,
+    Downshifted,
     EngineMemory,
     EngineReady,
     EngineState,
     EngineStateChanged,
+    ImagesDeferred,
     JobFinished,
     Notice,
     PhaseFinished,
     PhaseStarted,
+    PlanMade,
+    RunResumed,
     StepDone,
 )
 
@@ -59,7 +63,7 @@ class JsonReport(Report):
     """One JSON object per line on stdout."""
 
     def event(self, event: ConductorEvent) -> None:
-        """Engine states, phases and steps; the rest comes by name."""
+        """Engine states, plans, phases, steps and what gave way; the rest comes by name."""
         line = _as_json(event)
         if line is not None:
             write_json(line)
@@ -130,8 +134,49 @@ def _as_json(event: ConductorEvent) -> dict[str, Any] | None:
                 "seconds": event.seconds,
                 "memory": _memory(event.memory),
             }
+        case PlanMade() | Downshifted() | ImagesDeferred() | RunResumed():
+            return _memory_news(event)
         case _:
             return None
+
+
+def _memory_news(
+    event: PlanMade | Downshifted | ImagesDeferred | RunResumed,
+) -> dict[str, Any]:
+    match event:
+        case PlanMade(plan=plan):
+            return {
+                "event": "plan",
+                "verdict": plan.verdict.value,
+                "peak_vram_bytes": plan.peak_vram_bytes,
+                "budget_bytes": plan.budget_bytes,
+                "seconds": plan.seconds,
+                "width": plan.width_px,
+                "height": plan.height_px,
+                "images": plan.images,
+                "batch": plan.batch,
+                "reasons": list(plan.reasons),
+            }
+        case Downshifted():
+            return {
+                "event": "downshift",
+                "phase": event.phase.value,
+                "step": event.step,
+                "rung": event.rung.value,
+                "from": event.before,
+                "to": event.after,
+                "reason": event.reason,
+                "foreseen": event.foreseen,
+            }
+        case ImagesDeferred():
+            return {
+                "event": "deferred",
+                "first_index": event.first_index,
+                "images": event.images,
+                "reason": event.reason,
+            }
+        case RunResumed():
+            return {"event": "resumed", "step": event.step, "steps": event.steps}
 
 
 def _memory(memory: EngineMemory) -> dict[str, int | None]:

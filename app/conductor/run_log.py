@@ -3,7 +3,12 @@
 import logging
 
 from app.core.events import Downshifted, ImagesDeferred, JobEvent, JobFailed, PlanMade, RunResumed
-from app.monitor.alerts import downshift_sentence, plan_sentence, resumed_sentence
+from app.monitor.alerts import (
+    deferred_sentence,
+    downshift_sentence,
+    plan_sentence,
+    resumed_sentence,
+)
 
 log = logging.getLogger(__name__)
 
@@ -18,12 +23,7 @@ def log_event(event: JobEvent) -> None:
         case Downshifted():
             log.info("job %s: %s", event.job_id, downshift_sentence(event))
         case ImagesDeferred():
-            log.info(
-                "job %s: %d image(s) are queued for later. %s",
-                event.job_id,
-                event.images,
-                event.reason,
-            )
+            log.info("job %s: %s", event.job_id, deferred_sentence(event))
         case RunResumed():
             log.info("job %s: %s", event.job_id, resumed_sentence(event))
         case JobFailed():

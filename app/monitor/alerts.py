@@ -1,6 +1,6 @@
 """What was foreseen and what was done about it, in plain words for the status bar and the log."""
 
-from app.core.events import Downshifted, RunResumed
+from app.core.events import Downshifted, ImagesDeferred, RunResumed
 from app.core.jobs import Phase
 from app.core.plan import GenerationPlan, Rung
 from app.core.units import format_bytes, format_seconds
@@ -53,6 +53,12 @@ def downshift_sentence(event: Downshifted) -> str:
 def resumed_sentence(event: RunResumed) -> str:
     """Where the run goes on."""
     return f"The run goes on after step {event.step} of {event.steps}; nothing is done twice."
+
+
+def deferred_sentence(event: ImagesDeferred) -> str:
+    """What is made later, and why."""
+    what = "1 image is" if event.images == 1 else f"{event.images} images are"
+    return f"{what} made afterwards, as a job of its own. {event.reason}"
 
 
 def plan_sentence(plan: GenerationPlan) -> str:
