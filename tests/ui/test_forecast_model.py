@@ -16,6 +16,7 @@ from app.core.plan import Verdict
 from app.ui.models.forecast_model import ForecastModel
 from app.ui.models.memory_frame import Lane, MemoryView
 from tests.fakes.clock import FakeClock
+from tests.fakes.hardware import host, sample
 from tests.fakes.plans import PHASES, gib, phase_plan, plan
 from tests.ui.run_events import MEMORY
 
@@ -195,6 +196,20 @@ def test_on_the_cpu_the_forecast_is_about_ram(player: Player):
     player.made()
     player.start(Phase.LOAD)
     assert player.forecast().lane is Lane.HOST
+
+
+def test_on_the_cpu_the_plan_stands_on_what_the_process_holds_without_a_model(player: Player):
+    player.model.set_planned(plan(), lane=Lane.HOST)
+    player.model.on_sample(sample(1.0, computer=host(engine_gib=9.0)))
+    assert player.forecast(RECENT).ahead[2].expected_bytes == gib(7.3) + gib(1.0)
+    player.ready("cpu")
+    player.model.on_sample(sample(1.1, computer=host(engine_gib=0.5)))
+    player.model.on_sample(sample(1.2, computer=host(engine_gib=9.0)))
+    lifted = player.forecast(RECENT).ahead[2]
+    assert lifted.expected_bytes == gib(7.3) + gib(1.0) + gib(0.5)
+    assert lifted.high_bytes - lifted.low_bytes == 2 * gib(0.3)
+    player.model.set_planned(plan(), lane=Lane.DEVICE)
+    assert player.forecast(RECENT).ahead[2].expected_bytes == gib(7.3) + gib(1.0)
 
 
 def test_an_engine_that_died_begins_again(player: Player):

@@ -1,7 +1,7 @@
 """A plan as the memory graph draws it: boxes over time, as plain data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.core.jobs import Phase
 from app.core.plan import GenerationPlan, PhasePlan, Verdict
@@ -84,6 +84,21 @@ def box_of(phase: PhasePlan, *, budget_bytes: int, start_s: float) -> ForecastBo
         expected_bytes=peak_bytes,
         high_bytes=peak_bytes + phase.uncertainty_bytes,
         over=peak_bytes > budget_bytes,
+    )
+
+
+def lifted(boxes: tuple[ForecastBox, ...], by_bytes: int) -> tuple[ForecastBox, ...]:
+    """The same boxes, so much higher."""
+    if by_bytes == 0:
+        return boxes
+    return tuple(
+        replace(
+            box,
+            low_bytes=box.low_bytes + by_bytes,
+            expected_bytes=box.expected_bytes + by_bytes,
+            high_bytes=box.high_bytes + by_bytes,
+        )
+        for box in boxes
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from PySide6.QtCore import QObject, Signal, Slot
 
+from app.core.device import Sample
 from app.core.events import (
     EngineReady,
     EngineState,
@@ -19,7 +20,14 @@ from app.core.events import (
 )
 from app.core.jobs import Phase
 from app.core.plan import GenerationPlan, PhasePlan
-from app.ui.models.forecast_frame import Forecast, ForecastBox, box_of, boxes_of, plan_fits
+from app.ui.models.forecast_frame import (
+    Forecast,
+    ForecastBox,
+    box_of,
+    boxes_of,
+    lifted,
+    plan_fits,
+)
 from app.ui.models.memory_frame import Lane, MemoryView
 
 STRETCH = 1.25
@@ -76,6 +84,8 @@ class ForecastModel(QObject):
         self._clock = clock
         self._planned: GenerationPlan | None = None
         self._planned_lane = Lane.DEVICE
+        self._idle_bytes = 0
+        self._is_idle_known = True
         self._run: _Run | None = None
         self._run_lane = Lane.DEVICE
 
@@ -83,6 +93,18 @@ class ForecastModel(QObject):
         """Take the plan of what would be made now; None when there is none."""
         if plan != self._planned or lane is not self._planned_lane:
             self._planned, self._planned_lane = plan, lane
+            self.changed.emit()
+
+    @Slot(object)
+    def on_sample(self, sample: Sample) -> None:
+        """Take one Sample: the first of a ready engine tells what it holds before any model.
+
+        On the CPU the curve is of the whole process, and the plan of what a model adds to it.
+        """
+        held_bytes = sample.host.engine_rss_bytes
+        if not self._is_idle_known and held_bytes is not None:
+            self._is_idle_known = True
+            self._idle_bytes = held_bytes
             self.changed.emit()
 
     @Slot(object)
@@ -99,6 +121,7 @@ class ForecastModel(QObject):
                 self._on_job_ended(event.job_id)
             case EngineReady():
                 self._run_lane = Lane.HOST if event.device == "cpu" else Lane.DEVICE
+                self._is_idle_known = False
             case EngineStateChanged():
                 self._on_engine_state(event)
             case _:
@@ -132,17 +155,18 @@ class ForecastModel(QObject):
 
     # Inside.
 
-    @staticmethod
     def _made(
+        self,
         plan: GenerationPlan,
         lane: Lane,
         behind: tuple[ForecastBox, ...],
         ahead: tuple[ForecastBox, ...] = (),
     ) -> Forecast:
+        idle_bytes = self._idle_bytes if lane is Lane.HOST else 0
         return Forecast(
             lane=lane,
-            behind=behind,
-            ahead=ahead,
+            behind=lifted(behind, idle_bytes),
+            ahead=lifted(ahead, idle_bytes),
             ahead_s=max(plan.seconds, ahead[-1].end_s if ahead else 0.0),
             budget_bytes=plan.budget_bytes,
             fits=plan_fits(plan),

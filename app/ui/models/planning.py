@@ -125,6 +125,7 @@ class Planning(QObject):
     def on_sample(self, sample: Sample) -> None:
         """Take one Sample of the monitor thread."""
         self.presets.on_sample(sample)
+        self.forecast.on_sample(sample)
         self.plans.on_sample(sample)
 
     def flush(self) -> None:

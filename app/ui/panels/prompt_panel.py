@@ -11,6 +11,7 @@ from app.ui.models.token_model import TokenCount, TokenModel
 from app.ui.widgets.field import Field
 
 CUT_SHOWN_CHARACTERS = 60
+LOWEST_PX = 96
 TALLEST_PX = 400
 """A prompt has at most 512 tokens; on a large screen the rest of the column stays free."""
 
@@ -34,6 +35,10 @@ class PromptEdit(QPlainTextEdit):
         cursor.select(QTextCursor.SelectionType.Document)
         cursor.insertText(text)
         cursor.endEditBlock()
+
+    def sizeHint(self) -> QSize:
+        # Qt's own would push the settings out of a low window; where there is room it grows.
+        return QSize(super().sizeHint().width(), LOWEST_PX + 24)
 
     def canInsertFromMimeData(self, source: QMimeData) -> bool:
         # A picture dropped here is for the window: its settings come back, not its address.
@@ -78,7 +83,7 @@ class PromptPanel(QWidget):
                 limit=MAX_PROMPT_TOKENS
             )
         )
-        self._edit.setMinimumHeight(96)
+        self._edit.setMinimumHeight(LOWEST_PX)
         self.setMaximumHeight(TALLEST_PX)
         self._edit.textChanged.connect(self._on_text_changed)
         self._field = Field(self.tr("&Prompt"), self._edit, name="prompt", parent=self)
