@@ -129,7 +129,7 @@ def lent_bytes(modules: Any, *, without: Any = ()) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(
-    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_every_placement_gives_the_same_picture(
