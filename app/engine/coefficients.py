@@ -197,24 +197,34 @@ class ModelCoefficients:
         height_px: int,
         tile_px: int | None,
         precision: Precision,
+        in_ram: bool = False,
     ) -> int:
         """Peak above the autoencoder's weights.
 
         Args:
-            images: Decoded at once.
+            images: Decoded at once; in tiles one after the other, with the latents of all.
             width_px: Of the images.
             height_px: Of the images.
             tile_px: Side of tiles with their overlap; None decodes whole.
             precision: Of the autoencoder.
+            in_ram: Whether the tiles are joined in the same memory, as on the CPU; from a GPU each
+                tile leaves for RAM.
         """
         precision = _unquantized(precision)
         lines = self.decode[precision]
-        if tile_px is None or (tile_px >= width_px and tile_px >= height_px):
+        if tile_px is None:
             return lines.at(decode_counts(images, width_px, height_px))
-        tile = lines.at(decode_counts(1, min(tile_px, width_px), min(tile_px, height_px)))
-        element = 4 if precision is Precision.FP32 else 2
-        picture = images * 3 * width_px * height_px * element
-        return tile + picture
+        tile_size = min(tile_px, width_px), min(tile_px, height_px)
+        working = lines.at(decode_counts(1, *tile_size))
+        element_bytes = 4 if precision is Precision.FP32 else 2
+        # The latents of all images, packed and spread; the lines count those of a tile.
+        channels = int(self.architecture["transformer"]["in_channels"])
+        latents = _tokens(width_px, height_px) * images - _tokens(*tile_size)
+        working += 2 * latents * channels * element_bytes
+        if in_ram:
+            # The pictures, and a copy of one with a row of tiles more.
+            working += (images + 1) * 3 * width_px * height_px * element_bytes
+        return working
 
     def encode_reference_working_bytes(
         self, *, width_px: int, height_px: int, precision: Precision

@@ -15,7 +15,8 @@ from PIL import Image
 
 from app.core.policy import Precision
 from app.core.request import MAX_PROMPT_TOKENS
-from app.engine.coefficients import reference_size
+from app.engine.coefficients import PATCH_PX, reference_size
+from app.engine.compute_device import CpuDevice
 from app.engine.forecast.fused_kernels import Attention, FusedKernels
 from app.engine.forecast.model_spec import ModelSpec
 from app.engine.forecast.networks import (
@@ -26,9 +27,11 @@ from app.engine.forecast.networks import (
     build_transformer,
 )
 from app.engine.forecast.phase_storages import PhaseStorages
+from app.engine.latents import to_spatial
 from app.engine.libraries import diffusers_class
 from app.engine.model_components import KLEIN
 from app.engine.model_folder import GuidanceKind
+from app.engine.tiling import decode_latents
 
 _STEPS = 2
 """The second step has beside it what diffusers keeps of the first; more are like it."""
@@ -137,19 +140,38 @@ class DryRun:
                 num_inference_steps=_STEPS,
                 guidance_scale=4.0 if guided else 1.0,
                 num_images_per_prompt=images,
-                generator=[torch.Generator() for _ in range(images)],
+                # As the engine hands them over, and the pipeline's frame keeps them.
+                latents=self._grid(images, width_px, height_px),
                 output_type="latent",
                 return_dict=False,
                 **options,
             )
         return watch.measured()
 
-    def decode(self, *, images: int, width_px: int, height_px: int) -> Measured:
-        """A batch of latents to pixels, whole."""
-        channels = self.autoencoder.config.latent_channels
+    def decode(
+        self,
+        *,
+        images: int,
+        width_px: int,
+        height_px: int,
+        tile_px: int | None = None,
+        in_ram: bool = False,
+    ) -> Measured:
+        """A batch of latents to pixels.
+
+        Args:
+            images: Decoded at once.
+            width_px: Of the images.
+            height_px: Of the images.
+            tile_px: Side of tiles; None decodes whole.
+            in_ram: Whether tiles are joined in the memory that is counted, as on the CPU.
+        """
+        pipeline = self._pipeline(vae=self.autoencoder)
+        device = None if in_ram else _TilesLeave()
         with self._watch() as watch:
-            latents = self._empty(images, channels, height_px // 8, width_px // 8)
-            self.autoencoder.decode(latents, return_dict=False)
+            grid = self._grid(images, width_px, height_px)
+            latents = to_spatial(pipeline, grid)
+            decode_latents(self.autoencoder, latents, tile_px=tile_px, device=device)
         return watch.measured()
 
     def encode_reference(self, *, width_px: int, height_px: int) -> Measured:
@@ -159,6 +181,10 @@ class DryRun:
             pixels = self._empty(1, 3, height_px, width_px)
             pipeline._encode_vae_image(pixels, generator=None)
         return watch.measured()
+
+    def _grid(self, images: int, width_px: int, height_px: int) -> torch.Tensor:
+        channels = 4 * self.autoencoder.config.latent_channels
+        return self._empty(images, channels, height_px // PATCH_PX, width_px // PATCH_PX)
 
     def _empty(self, *shape: int) -> torch.Tensor:
         return torch.empty(shape, dtype=self._dtype, device="meta")
@@ -236,6 +262,14 @@ class _Watch:
         begin, flops = self._begun
         self._runs.append((begin, len(self._storages.history)))
         self._flops.append(self._storages.flops - flops)
+
+
+class _TilesLeave(CpuDevice):
+    """A device that pixels leave for RAM, which is not counted."""
+
+    def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Pixels in RAM, without a picture in them."""
+        return torch.zeros(tensor.shape, dtype=tensor.dtype)
 
 
 class _AnyPrompt:

@@ -33,7 +33,7 @@ class Attention(enum.Enum):
 
 
 class FusedKernels(TorchFunctionMode):
-    """Replaces attention, RMS norm and random numbers while it is active."""
+    """Replaces attention and RMS norm while it is active."""
 
     def __init__(self, attention: Attention = Attention.FUSED) -> None:
         super().__init__()
@@ -52,9 +52,6 @@ class FusedKernels(TorchFunctionMode):
             return self._attend(*args, **options)
         if func in (torch.nn.functional.rms_norm, torch.rms_norm):
             return _rms_norm(*args, **options)
-        if func is torch.randn:
-            # A CPU generator's numbers go to the device at once; here they need no numbers.
-            return torch.empty(_shape(args), dtype=options.get("dtype"), device="meta")
         if func is torch.Tensor.__bool__ and args[0].device.type == "meta":
             # Asked only of attention masks, whether all of a prompt's tokens are text.
             return False
@@ -110,7 +107,3 @@ def _rms_norm(
     out = torch.empty(values.shape, dtype=values.dtype, device="meta")
     del rows
     return out
-
-
-def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
