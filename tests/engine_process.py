@@ -17,6 +17,19 @@ from app.engine.protocol import Command, Hello, RunJob, encode, read_message
 DEADLINE_S = 120.0
 """For anything to be heard from the process; only reached when a test fails."""
 _ROOT = Path(__file__).resolve().parents[1]
+_ENGINE = """
+import sys
+import app.engine.worker as worker
+work = worker.Worker.work
+def work_without_measuring(self, device):
+    # Not above: the first word is said before torch is imported.
+    from tests.quick_forecasts import use_quick_forecasts
+    use_quick_forecasts()
+    work(self, device)
+worker.Worker.work = work_without_measuring
+sys.exit(worker.main(sys.argv[1:]))
+"""
+"""The engine's process, but that it measures no unknown model: that takes too long for tests."""
 _Message = TypeVar("_Message")
 
 
@@ -32,7 +45,7 @@ def make_job(model: Path, out: Path, *, job_id: str = "job", **request: Any) -> 
 
 
 class EngineProcess:
-    """`python -m app.engine.worker`; a context manager that leaves nothing running.
+    """What `python -m app.engine.worker` runs; a context manager that leaves nothing running.
 
     Attributes:
         process: The child.
@@ -41,7 +54,7 @@ class EngineProcess:
 
     def __init__(self, *, device: str = "cpu", command: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
-            command or (sys.executable, "-P", "-m", "app.engine.worker", "--device", device),
+            command or (sys.executable, "-P", "-c", _ENGINE, "--device", device),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from app.core.plan import PlanChange
 from app.core.request import GenerationRequest
+from app.core.run_report import PhaseReport, TakenRung
 
 SCHEMA_VERSION = 1
 RECORD_KEY = "headroom"
@@ -30,6 +32,13 @@ class ImageRecord:
         peak_device_bytes: Largest allocation on the device; None on the CPU.
         peak_host_bytes: Largest resident memory of the engine process.
         created: Local time with offset, ISO 8601.
+        made_width_px: Of the picture as it was made; 0 in records of older versions.
+        made_height_px: Of the picture as it was made.
+        resampled: Whether the picture was resampled from that size (Lanczos) to the one asked for.
+        verdict: Of the plan, such as "fits".
+        changes: Rungs of the plan, those of the run included.
+        rungs: Taken during the run, in order.
+        phases: Planned and measured memory and time, of all phases before saving.
     """
 
     request: GenerationRequest
@@ -43,6 +52,13 @@ class ImageRecord:
     peak_device_bytes: int | None = None
     peak_host_bytes: int = 0
     created: str = ""
+    made_width_px: int = 0
+    made_height_px: int = 0
+    resampled: bool = False
+    verdict: str = ""
+    changes: tuple[PlanChange, ...] = ()
+    rungs: tuple[TakenRung, ...] = ()
+    phases: tuple[PhaseReport, ...] = ()
 
 
 def record_to_json(record: ImageRecord) -> str:
@@ -79,7 +95,7 @@ def parameters_text(record: ImageRecord) -> str:
         "Sampler": "Euler",
         "CFG scale": str(request.guidance),
         "Seed": str(record.seed),
-        "Size": f"{request.width_px}x{request.height_px}",
+        "Size": _size_text(record),
         "Model": _without_surrogates(record.model_label),
         "Version": f"Headroom {record.app_version}".strip(),
     }
@@ -87,6 +103,14 @@ def parameters_text(record: ImageRecord) -> str:
     # A zero byte would end a PNG text chunk early.
     prompt = _without_surrogates(request.prompt).replace("\0", "")
     return f"{prompt}\n{pairs}"
+
+
+def _size_text(record: ImageRecord) -> str:
+    """The picture's own size, which is not always the one asked for."""
+    request = record.request
+    if record.made_width_px and not record.resampled:
+        return f"{record.made_width_px}x{record.made_height_px}"
+    return f"{request.width_px}x{request.height_px}"
 
 
 def _quoted(value: str) -> str:

@@ -9,13 +9,20 @@ class CancelRequestedError(Exception):
 
 
 class CancelFlag:
-    """Whether one job is to stop."""
+    """Whether one job is to stop.
+
+    Attributes:
+        goes_on: Whether the job will be run again, as when the app is closed: what is done of it
+            is kept.
+    """
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.goes_on = False
 
-    def set(self) -> None:
-        """Ask the job to stop at the next look."""
+    def set(self, *, goes_on: bool = False) -> None:
+        """Ask the job to stop at the next look; taken back for good when any asking says so."""
+        self.goes_on = goes_on and (self.goes_on or not self._event.is_set())
         self._event.set()
 
     def check(self) -> None:

@@ -26,8 +26,8 @@ class EmbeddingCache:
             self._entries.move_to_end(prompt)
         return embeddings
 
-    def put(self, prompt: str, embeddings: torch.Tensor) -> None:
-        """Keep a copy in RAM of embeddings (1, tokens, width) from any device."""
+    def put(self, prompt: str, embeddings: torch.Tensor) -> torch.Tensor:
+        """Keep a copy in RAM of embeddings (1, tokens, width) from any device, and return it."""
         former = self._entries.pop(prompt, None)
         if former is not None:
             self._size_bytes -= former.nbytes
@@ -38,3 +38,4 @@ class EmbeddingCache:
         while self._size_bytes > self._capacity_bytes and len(self._entries) > 1:
             _, dropped = self._entries.popitem(last=False)
             self._size_bytes -= dropped.nbytes
+        return kept

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,7 @@ import msgspec
 import torch
 
 from app.core.errors import AppError, ModelError
-from app.core.units import format_bytes
-from app.engine.devices import free_bytes, run_dtype
+from app.engine.devices import run_dtype
 from app.engine.embedding_cache import EmbeddingCache
 from app.engine.libraries import diffusers_class, transformers_class
 from app.engine.model_components import DEV, KLEIN, ModelFamily
@@ -22,8 +21,6 @@ from app.engine.text_encoding import load_tokenizer
 
 log = logging.getLogger(__name__)
 
-ROOM_FACTOR = 1.2
-"""Free VRAM a GPU must have in relation to the weights; with less, networks are offloaded."""
 ModelKey = tuple[str, tuple[tuple[str, int, int], ...]]
 
 
@@ -35,7 +32,7 @@ class LoadedModel:
         key: What was loaded; see `model_key`.
         info: About the folder.
         pipeline: Flux2KleinPipeline or Flux2Pipeline of diffusers.
-        device: It runs on.
+        dtypes: Of the weights, by folder.
         embeddings: Of prompts it has encoded.
         preview_matrix: See `app.engine.preview`; None until the first preview is wanted.
     """
@@ -43,7 +40,7 @@ class LoadedModel:
     key: ModelKey
     info: ModelInfo
     pipeline: Any
-    device: torch.device
+    dtypes: Mapping[str, torch.dtype]
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
     preview_matrix: torch.Tensor | None = None
 
@@ -66,23 +63,30 @@ def model_key(folder: Path) -> ModelKey:
 
 
 def load_model(
-    info: ModelInfo, key: ModelKey, device: torch.device, check: Callable[[], None]
+    info: ModelInfo,
+    key: ModelKey,
+    device: torch.device,
+    check: Callable[[], None],
+    *,
+    dtypes: Mapping[str, torch.dtype] | None = None,
 ) -> LoadedModel:
-    """Read all components, move them to the device, and put the pipeline together.
+    """Read all components into RAM and put the pipeline together.
 
     Args:
         info: From `inspect_model_folder`, which has checked the folder.
         key: Of the folder.
-        device: To run on.
+        device: That will run it, for the precision; `app.engine.placement` brings it there.
         check: Called between components; may raise to stop the loading.
+        dtypes: Of the weights, by folder; None is what the device runs stored weights in.
 
     Raises:
         ModelError: A component cannot be loaded.
     """
-    dtypes = {
-        name: run_dtype(device, getattr(torch, stored))
-        for name, stored in stored_dtypes(info.folder).items()
-    }
+    if dtypes is None:
+        dtypes = {
+            name: run_dtype(device, getattr(torch, stored))
+            for name, stored in stored_dtypes(info.folder).items()
+        }
     layout = KLEIN if info.family is ModelFamily.KLEIN else DEV
     text_encoder_class = transformers_class(layout.text_encoder_class)
     steps: dict[str, Callable[[], Any]] = {
@@ -109,32 +113,16 @@ def load_model(
         components["is_distilled"] = info.distilled
     pipeline = diffusers_class(layout.pipeline_class)(**components)
     pipeline.set_progress_bar_config(disable=True)
-    _place(pipeline, device)
-    return LoadedModel(key=key, info=info, pipeline=pipeline, device=device)
+    return LoadedModel(key=key, info=info, pipeline=pipeline, dtypes=dtypes)
 
 
-def networks(pipeline: Any) -> tuple[Any, Any, Any]:  # noqa: ANN401 - a pipeline of diffusers
-    """Text encoder, transformer and autoencoder of a pipeline."""
-    return pipeline.text_encoder, pipeline.transformer, pipeline.vae
-
-
-def _place(pipeline: Any, device: torch.device) -> None:  # noqa: ANN401 - a pipeline of diffusers
-    """Put the weights on the device, or have each network go there only while it works."""
-    if device.type == "cpu":
-        return
-    weights_bytes = sum(
-        parameter.nbytes for network in networks(pipeline) for parameter in network.parameters()
-    )
-    free = free_bytes(device)
-    if weights_bytes * ROOM_FACTOR <= free:
-        pipeline.to(device)
-        return
-    log.info(
-        "weights of %s do not fit into %s of free VRAM: networks are offloaded in turn",
-        format_bytes(weights_bytes),
-        format_bytes(free),
-    )
-    pipeline.enable_model_cpu_offload(device=device)
+def networks(pipeline: Any) -> dict[str, Any]:  # noqa: ANN401 - a pipeline of diffusers
+    """The networks of a pipeline by component, as plans name them."""
+    return {
+        "text_encoder": pipeline.text_encoder,
+        "transformer": pipeline.transformer,
+        "autoencoder": pipeline.vae,
+    }
 
 
 class _SchedulerIndex(msgspec.Struct, frozen=True):

@@ -1,4 +1,6 @@
-"""Telling that memory ran out, which the libraries say in several ways, and what to do then."""
+"""Telling that memory ran out, which the libraries say in many ways, and what to do then."""
+
+import errno
 
 import torch
 
@@ -12,26 +14,77 @@ _DOING = {
     Phase.DECODE: "while the latents were decoded",
     Phase.SAVE: "while the image was saved",
 }
-_CPU_TEXTS = ("not enough memory", "can't allocate memory", "alloc_cpu")
-"""torch's CPU allocator raises a plain RuntimeError with one of these."""
+_CPU_TEXTS = ("not enough memory", "can't allocate memory", "alloc_cpu", "bad_alloc", "bad alloc")
+"""torch's CPU allocator and C++ below it raise a plain RuntimeError with one of these."""
+_DEVICE_TEXTS = (
+    # torch's own allocator and the drivers, also when pinned memory cannot be had.
+    "out of memory",
+    "cudaerrormemoryallocation",
+    "hiperroroutofmemory",
+    # Libraries that find no room for their workspace.
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "device_allocation_failed",
+    # No room for the library's handle: it says only that it could not begin.
+    "cublas_status_not_initialized",
+    "cudnn_status_not_initialized",
+    # Level Zero.
+    "out_of_device_memory",
+    "out_of_host_memory",
+    "out_of_resources",
+)
+_WINDOWS_NO_PAGE_FILE = 1455
+"""ERROR_COMMITMENT_LIMIT: the page file is too small for what is to be mapped."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that memory ran out."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    """Whether an exception means that memory ran out, of the device or of the computer."""
+    if isinstance(error, torch.OutOfMemoryError) or _is_of_host(error):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and any(part in text for part in _CPU_TEXTS)
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(part in text for part in _DEVICE_TEXTS)
 
 
-def out_of_memory_error(error: BaseException, phase: Phase, device: torch.device) -> OutOfVramError:
-    """The error as users should read it."""
-    on_cpu = device.type == "cpu" or isinstance(error, MemoryError)
-    where = "This computer's memory ran out" if on_cpu else "The GPU's memory ran out"
+def memory_name(error: BaseException, *, on_cpu: bool) -> str:
+    """What ran out, as the beginning of a sentence: "The GPU's memory"."""
+    return "This computer's memory" if on_cpu or _is_of_host(error) else "The GPU's memory"
+
+
+def out_of_memory_error(
+    name: str, phase: Phase, *, details: str, strict: bool = False
+) -> OutOfVramError:
+    """The error as users should read it, once nothing is left to try.
+
+    Args:
+        name: What ran out; see `memory_name`.
+        phase: In which.
+        details: What the library said.
+        strict: Whether fewer images and smaller sizes were not allowed to be tried.
+    """
     if phase is Phase.LOAD:
         remedy = "close other programs, or choose a smaller model"
+    elif strict and phase in (Phase.DENOISE, Phase.DECODE):
+        remedy = (
+            "strict mode forbids fewer images and smaller sizes, so close other programs, "
+            "choose a smaller size, or switch strict mode off"
+        )
     else:
         remedy = "choose a smaller size or fewer images, or close other programs"
     return OutOfVramError(
-        f"{where} {_DOING[phase]}: {remedy}, then generate again.", details=str(error)
+        f"{name} ran out {_DOING[phase]}: {remedy}, then generate again.", details=details
     )
+
+
+def ran_out_sentence(name: str, phase: Phase) -> str:
+    """One sentence that says what happened: "The GPU's memory ran out while denoising."."""
+    return f"{name} ran out {_DOING[phase]}."
+
+
+def _is_of_host(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        too_little = getattr(error, "winerror", None) == _WINDOWS_NO_PAGE_FILE
+        return error.errno == errno.ENOMEM or too_little
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(part in text for part in _CPU_TEXTS)

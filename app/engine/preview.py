@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from app.core.events import Preview
-from app.engine.latents import spatial_latents
+from app.engine.compute_device import ComputeDevice
+from app.engine.latents import to_spatial
 from app.engine.loader import LoadedModel
 
 _FIT_SIZE_PX = 256
@@ -17,19 +18,27 @@ _RIDGE = 1e-3
 """Keeps colours calm where the patches leave a channel undetermined."""
 
 
-def fit_preview_matrix(model: LoadedModel) -> torch.Tensor:
+def fit_preview_matrix(model: LoadedModel, device: ComputeDevice) -> torch.Tensor:
     """The map from latent channels to RGB, (channels + 1, 3) fp32 on the CPU; last row: offset.
+
+    The autoencoder's weights are on the device.
 
     Fitted once per model by least squares: a picture of soft coloured patches is encoded, and each
     latent is matched with the mean colour of the pixels it stands for.
     """
     autoencoder = model.pipeline.vae
-    picture = _patches(_FIT_SIZE_PX)
+    with device.on_host():
+        picture = _patches(_FIT_SIZE_PX)
     with torch.no_grad():
-        encoded = autoencoder.encode(picture.to(model.device, autoencoder.dtype))
-        latents = encoded.latent_dist.mode().float().cpu()  # (1, c, h, w)
-    # Where networks are offloaded in turn, the text encoder is next and wants the room.
-    model.pipeline.maybe_free_model_hooks()
+        pixels = device.to_device(picture.to(autoencoder.dtype))
+        mode = autoencoder.encode(pixels).latent_dist.mode()
+        encoded = device.to_host(mode)
+    with device.on_host():
+        return _fitted(picture, encoded.float())
+
+
+def _fitted(picture: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """The least-squares map from latents (1, c, h, w) to a picture (1, 3, h * 8, w * 8)."""
     scale = _FIT_SIZE_PX // latents.shape[-1]
     colours = torch.nn.functional.avg_pool2d(picture, scale)
     inputs = _with_offset(latents[0].flatten(1).T).double()  # (h * w, c + 1)
@@ -40,23 +49,17 @@ def fit_preview_matrix(model: LoadedModel) -> torch.Tensor:
     return linalg.solve(gram + ridge, inputs.T @ targets).float()
 
 
-def preview_of(
-    model: LoadedModel, packed: torch.Tensor, *, width_px: int, height_px: int
-) -> Preview:
+def preview_of(model: LoadedModel, grid: torch.Tensor) -> Preview:
     """The picture of one image's latents, one pixel for each 8x8.
 
     Args:
         model: With its `preview_matrix`.
-        packed: Latents (tokens, channels * 4) fp32, as the pipeline denoises them, normalized.
-        width_px: Of the image.
-        height_px: Of the image.
+        grid: (channels * 4, height / 16, width / 16) on the CPU, normalized, as they are denoised.
     """
     matrix = model.preview_matrix
     if matrix is None:
         raise ValueError("the model has no preview matrix")
-    latents = spatial_latents(
-        model.pipeline, packed.float().cpu()[None], width_px=width_px, height_px=height_px
-    )
+    latents = to_spatial(model.pipeline, grid.float()[None])
     channels, height, width = latents.shape[1:]
     colours = _with_offset(latents[0].reshape(channels, -1).T) @ matrix  # (h * w, 3)
     pixels = ((colours.nan_to_num() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)

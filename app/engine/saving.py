@@ -4,11 +4,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from PIL import Image
+
 from app.core.errors import AppError, ErrorInfo
 from app.core.events import EngineMemory, ImageDone
 from app.core.jobs import Job
 from app.core.metadata import ImageRecord
 from app.core.naming import NameFields
+from app.core.plan import GenerationPlan
+from app.core.run_report import PhaseReport, TakenRung
 from app.engine.model_folder import ModelInfo
 from app.engine.output import encode_png, write_png
 from app.engine.save_guard import SaveGuard
@@ -25,6 +29,9 @@ class ImageSaver:
         seconds: Per phase before saving.
         memory: After the last phase before saving.
         guard: Around each file.
+        plan: They were made by.
+        rungs: Taken during the run.
+        phases: Planned and measured, before saving.
     """
 
     job: Job
@@ -33,15 +40,19 @@ class ImageSaver:
     seconds: dict[str, float]
     memory: EngineMemory
     guard: SaveGuard
+    plan: GenerationPlan
+    rungs: tuple[TakenRung, ...] = ()
+    phases: tuple[PhaseReport, ...] = ()
 
     def save(self, rgb: bytes, index: int) -> ImageDone:
         """Write image `index`; what cannot be written is handed back as a whole PNG file."""
         request = self.job.request
         created = datetime.now().astimezone()
+        width_px, height_px = self._size()
         png = encode_png(
-            rgb,
-            width_px=request.width_px,
-            height_px=request.height_px,
+            self._scaled(rgb),
+            width_px=width_px,
+            height_px=height_px,
             record=self._record(index, created) if self.job.output.metadata else None,
         )
         naming = NameFields(
@@ -50,8 +61,8 @@ class ImageSaver:
             index=index + self.job.output.first_index,
             model=self._model_name(),
             prompt=request.prompt,
-            width_px=request.width_px,
-            height_px=request.height_px,
+            width_px=width_px,
+            height_px=height_px,
             steps=request.steps,
             job_id=self.job.id,
         )
@@ -73,6 +84,20 @@ class ImageSaver:
             png=None if problem is None else png,
         )
 
+    def _size(self) -> tuple[int, int]:
+        """Of the files."""
+        if self.job.policy.upscale_back:
+            return self.job.request.width_px, self.job.request.height_px
+        return self.plan.width_px, self.plan.height_px
+
+    def _scaled(self, rgb: bytes) -> bytes:
+        """The pixels at the files' size: the same, unless they were made smaller than asked for."""
+        made = (self.plan.width_px, self.plan.height_px)
+        if self._size() == made:
+            return rgb
+        picture = Image.frombytes("RGB", made, rgb)
+        return picture.resize(self._size(), Image.Resampling.LANCZOS).tobytes()
+
     def _model_name(self) -> str:
         return self.info.name or self.info.folder.name
 
@@ -90,4 +115,11 @@ class ImageSaver:
             peak_device_bytes=self.memory.device_peak_bytes,
             peak_host_bytes=self.memory.host_peak_rss_bytes,
             created=created.isoformat(timespec="seconds"),
+            made_width_px=self.plan.width_px,
+            made_height_px=self.plan.height_px,
+            resampled=self._size() != (self.plan.width_px, self.plan.height_px),
+            verdict=self.plan.verdict.value,
+            changes=self.plan.changes,
+            rungs=self.rungs,
+            phases=self.phases,
         )

@@ -15,13 +15,15 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import FileIO
+from pathlib import Path
 
 from app import __version__
 from app.core.errors import AppError, ProtocolError
 from app.core.events import EngineReady
-from app.core.jobs import Job
+from app.core.paths import app_paths
 from app.engine.cancel import CancelFlag
 from app.engine.channel import ChannelLogHandler, EventChannel, take_over_stdio
+from app.engine.host_memory import choose_allocator_settings
 from app.engine.libraries import diffusers_class, go_offline, quieten
 from app.engine.protocol import (
     PROTOCOL_VERSION,
@@ -38,6 +40,8 @@ from app.engine.save_guard import SaveGuard
 
 log = logging.getLogger(__name__)
 
+SIMULATED = "simulated"
+"""What `EngineReady` calls a device that is none of torch's."""
 SAVE_PATIENCE_S = 0.7
 """Within the second the process has to end in when its stdin closes."""
 
@@ -89,7 +93,7 @@ class Worker:
         self._commands = commands
         self._events = events
         self._guard = SaveGuard()
-        self._jobs: queue.SimpleQueue[tuple[Job, JobSignals] | Calibrate | None] = (
+        self._jobs: queue.SimpleQueue[tuple[RunJob, JobSignals] | Calibrate | None] = (
             queue.SimpleQueue()
         )
         self._signals: dict[str, JobSignals] = {}
@@ -106,34 +110,38 @@ class Worker:
             ImportError: A library is missing or broken.
             OSError: Or one that it loads in turn.
         """
+        choose_allocator_settings(os.environ)
         # Here and not above: they take a second and more, in which the app knows we live.
         import torch
 
         from app.engine.calibrate import calibrate
-        from app.engine.devices import device_name, pick_device
+        from app.engine.device_choice import open_device
         from app.engine.job_run import JobRunner
 
-        device = pick_device(device_choice)
+        device = open_device(device_choice)
         quieten()
         self._events.send(
             EngineReady(
                 pid=os.getpid(),
-                device=str(device),
-                device_name=device_name(device),
+                device=SIMULATED if device.simulated else str(device.torch_device),
+                device_name=device.name,
                 torch_version=str(torch.__version__),
                 diffusers_version=importlib.metadata.version("diffusers"),
             )
         )
         # Brings all that loading a model needs, while the user still types.
         diffusers_class("Flux2KleinPipeline")
-        runner = JobRunner(device=device, send=self._events.send, guard=self._guard)
+        runner = JobRunner(
+            device=device, send=self._events.send, guard=self._guard, paths=app_paths()
+        )
         while (entry := self._jobs.get()) is not None:
             if isinstance(entry, Calibrate):
-                self._events.send(calibrate(device, entry))
+                self._events.send(calibrate(device.torch_device, entry))
                 continue
-            job, signals = entry
-            runner.run(job, signals.cancel, signals.relief)
-            self._signals.pop(job.id, None)
+            command, signals = entry
+            folder = Path(command.keep_folder) if command.keep_folder else None
+            runner.run(command.job, signals.cancel, signals.relief, keep_folder=folder)
+            self._signals.pop(command.job.id, None)
 
     def _read(self) -> None:
         try:
@@ -151,7 +159,7 @@ class Worker:
         match command:
             case RunJob(job=job):
                 signals = self._signals[job.id] = JobSignals()
-                self._jobs.put((job, signals))
+                self._jobs.put((command, signals))
             case CancelJob(job_id=job_id):
                 signals = self._signals.get(job_id)
                 if signals is not None:
@@ -164,7 +172,8 @@ class Worker:
                 self._jobs.put(command)
             case Shutdown():
                 for signals in tuple(self._signals.values()):
-                    signals.cancel.set()
+                    # Who wants a job to end for good cancels it; this one is run again some day.
+                    signals.cancel.set(goes_on=True)
                 self._jobs.put(None)
             case _:
                 raise ProtocolError(

@@ -1,5 +1,6 @@
 """The small parts of the engine process."""
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 from app.core.atomic import PARTIAL_PREFIX, PARTIAL_SUFFIX
 from app.core.errors import SetupError
 from app.core.jobs import Phase
+from app.engine.compute_device import CpuDevice
 from app.engine.devices import pick_device, run_dtype
 from app.engine.embedding_cache import EmbeddingCache
 from app.engine.engine_memory import MemoryMeter
 from app.engine.model_folder import inspect_model_folder
-from app.engine.out_of_memory import is_out_of_memory, out_of_memory_error
+from app.engine.out_of_memory import is_out_of_memory, memory_name, out_of_memory_error
 from app.engine.prompt_cut import prompt_cut_message
 from app.engine.save_guard import SaveGuard
 from tests.tiny_models import make_tiny_model
@@ -77,7 +79,7 @@ def test_cpu_runs_weights_as_stored() -> None:
 
 
 def test_meter_sees_a_peak_that_is_over() -> None:
-    meter = MemoryMeter(CPU)
+    meter = MemoryMeter(CpuDevice())
     meter.start_job()
     before = meter.measure()
     block = bytearray(b"x") * (96 * MIB)
@@ -99,6 +101,20 @@ def test_meter_sees_a_peak_that_is_over() -> None:
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."), True),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to ..."), True),
+        (torch.AcceleratorError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("HIP out of memory. Tried to allocate 1.00 GiB"), True),
+        (
+            RuntimeError(
+                "level_zero backend failed with error: UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY"
+            ),
+            True,
+        ),
+        (RuntimeError("std::bad_alloc"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("not enough memory"), False),
     ],
@@ -114,12 +130,23 @@ def test_a_real_cpu_allocation_that_fails_is_recognised() -> None:
 
 
 def test_out_of_memory_names_phase_and_remedy() -> None:
-    error = out_of_memory_error(RuntimeError("full"), Phase.DENOISE, torch.device("cuda", 0))
+    name = memory_name(RuntimeError("full"), on_cpu=False)
+    error = out_of_memory_error(name, Phase.DENOISE, details="full")
     assert error.code == "engine.out_of_memory"
     assert error.message.startswith("The GPU's memory ran out while denoising: choose a smaller")
-    error = out_of_memory_error(MemoryError(), Phase.LOAD, CPU)
+    assert error.details == "full"
+    name = memory_name(MemoryError(), on_cpu=False)
+    error = out_of_memory_error(name, Phase.LOAD, details="")
     assert error.message.startswith("This computer's memory ran out while the model was loaded")
     assert "smaller model" in error.message
+    assert memory_name(RuntimeError("full"), on_cpu=True) == "This computer's memory"
+
+
+def test_out_of_memory_says_when_strict_mode_stood_in_the_way() -> None:
+    error = out_of_memory_error("The GPU's memory", Phase.DECODE, details="", strict=True)
+    assert "strict mode" in error.message
+    error = out_of_memory_error("The GPU's memory", Phase.ENCODE, details="", strict=True)
+    assert "strict mode" not in error.message
 
 
 def test_guard_waits_for_the_file_that_is_being_written(tmp_path: Path) -> None:

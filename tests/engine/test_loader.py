@@ -26,7 +26,7 @@ def load(folder: Path, check: Callable[[], None] = lambda: None) -> LoadedModel:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_weights_run_as_they_are_stored(tmp_path: Path, dtype: torch.dtype) -> None:
     model = load(make_tiny_model("klein", tmp_path, dtype=dtype))
-    for network in networks(model.pipeline):
+    for network in networks(model.pipeline).values():
         assert {parameter.dtype for parameter in network.parameters()} == {dtype}
         assert not network.training
 

@@ -1,5 +1,6 @@
 """The engine's pictures are those of diffusers' own pipelines, bit for bit."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ from PIL import Image
 from app.core.request import MAX_SEED, GenerationRequest
 from app.engine import pipeline
 from app.engine.cancel import CancelFlag, CancelPoints, CancelRequestedError
+from app.engine.compute_device import CpuDevice
 from app.engine.loader import LoadedModel, load_model, model_key
 from app.engine.model_folder import inspect_model_folder
 from app.engine.preview import fit_preview_matrix
+from app.engine.run.decode import decode
+from app.engine.run.denoise import DenoiseTask, Step, denoise
 from tests.reference_pipeline import reference_pipeline
 from tests.tiny_models import Kind, make_tiny_model
 
 KINDS: tuple[Kind, ...] = ("klein", "klein-base", "dev")
 CPU = torch.device("cpu")
+DEVICE = CpuDevice()
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +56,25 @@ def request(**values: Any) -> GenerationRequest:
     return GenerationRequest(**{**defaults, **values})
 
 
+def task_of(model: LoadedModel, request: GenerationRequest) -> DenoiseTask:
+    return DenoiseTask(
+        request=request,
+        embeddings=pipeline.encode(model, pipeline.prompts_to_encode(model, request), DEVICE),
+        latents=pipeline.noise(model, request, range(request.images)),
+    )
+
+
+def steps_of(model: LoadedModel, task: DenoiseTask, *, previews: bool = False) -> list[Step]:
+    steps: list[Step] = []
+    denoise(model, task, DEVICE, previews=previews, on_step=steps.append)
+    return steps
+
+
 def generate(model: LoadedModel, request: GenerationRequest) -> list[np.ndarray]:
-    pipeline.encode(model, pipeline.prompts_to_encode(model, request))
-    latents = pipeline.denoise(model, request, previews=True, on_step=lambda _step: None)
+    latents = steps_of(model, task_of(model, request), previews=True)[-1].latents
     return [
         np.frombuffer(image.rgb, np.uint8).reshape(request.height_px, request.width_px, 3)
-        for image in pipeline.decode(model, latents)
+        for image in decode(model, latents, DEVICE)
         if image.rgb is not None
     ]
 
@@ -87,7 +105,7 @@ def test_images_are_those_of_diffusers_bit_for_bit(
     models: Any, kind: Kind, images: int, size: tuple[int, int], dtype: torch.dtype
 ) -> None:
     model = models(kind, dtype)
-    model.preview_matrix = fit_preview_matrix(model)
+    model.preview_matrix = fit_preview_matrix(model, DEVICE)
     width, height = size
     wanted = request(images=images, width_px=width, height_px=height)
 
@@ -171,36 +189,52 @@ def test_text_encoder_rests_when_a_prompt_comes_again(kind: Kind, tmp_path: Path
 @pytest.mark.parametrize("kind", KINDS)
 def test_previews_come_with_each_step_and_do_not_change_the_image(models: Any, kind: Kind) -> None:
     model = models(kind)
-    model.preview_matrix = fit_preview_matrix(model)
-    wanted = request(steps=4)
-    pipeline.encode(model, pipeline.prompts_to_encode(model, wanted))
-    steps: list[pipeline.Step] = []
-    with_previews = pipeline.denoise(model, wanted, previews=True, on_step=steps.append)
-    without = pipeline.denoise(model, wanted, previews=False, on_step=steps.append)
+    model.preview_matrix = fit_preview_matrix(model, DEVICE)
+    task = task_of(model, request(steps=4))
+    with_previews = steps_of(model, task, previews=True)
+    without = steps_of(model, task)
 
-    assert torch.equal(with_previews, without)
-    assert [step.number for step in steps] == [1, 2, 3, 4, 1, 2, 3, 4]
-    assert all(step.total == 4 and step.seconds > 0 for step in steps)
-    assert all(step.preview is None for step in steps[4:])
-    for step in steps[:4]:
+    assert torch.equal(with_previews[-1].latents, without[-1].latents)
+    assert [step.number for step in with_previews] == [1, 2, 3, 4]
+    assert all(step.total == 4 and step.seconds > 0 for step in with_previews)
+    assert all(step.preview is None for step in without)
+    for step in with_previews:
         assert step.preview is not None
         assert (step.preview.width_px, step.preview.height_px) == (96 // 8, 160 // 8)
         assert len(step.preview.rgb) == 96 // 8 * (160 // 8) * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_going_on_from_any_step_gives_the_same_bits(
+    models: Any, kind: Kind, dtype: torch.dtype
+) -> None:
+    model = models(kind, dtype)
+    model.preview_matrix = fit_preview_matrix(model, DEVICE)
+    task = task_of(model, request(steps=7, images=2))
+    whole = steps_of(model, task, previews=True)
+    for done in range(1, 7):
+        later = replace(task, latents=whole[done - 1].latents, step=done)
+        rest = steps_of(model, later, previews=True)
+        assert [step.number for step in rest] == list(range(done + 1, 8))
+        for mine, step in zip(rest, whole[done:], strict=True):
+            assert torch.equal(mine.latents, step.latents)
+            assert mine.preview == step.preview
+    assert steps_of(model, replace(task, latents=whole[-1].latents, step=7)) == []
 
 
 def test_a_flag_stops_denoising_inside_a_step(models: Any, tmp_path: Path) -> None:
     model = load(make_tiny_model("klein", tmp_path))
     points = CancelPoints()
     points.watch(model.pipeline.transformer)
-    pipeline.encode(model, [request().prompt])
-    steps: list[pipeline.Step] = []
+    steps: list[Step] = []
 
-    def stop_after_first(step: pipeline.Step) -> None:
+    def stop_after_first(step: Step) -> None:
         steps.append(step)
         points.flag.set()
 
     with pytest.raises(CancelRequestedError):
-        pipeline.denoise(model, request(), previews=False, on_step=stop_after_first)
+        denoise(model, task_of(model, request()), DEVICE, previews=False, on_step=stop_after_first)
     assert len(steps) == 1
 
     points.flag = CancelFlag()
@@ -209,9 +243,9 @@ def test_a_flag_stops_denoising_inside_a_step(models: Any, tmp_path: Path) -> No
 
 def test_an_image_with_a_number_that_is_not_finite_is_none(models: Any) -> None:
     model = models("klein")
-    latents = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(2, 32, 4, 4, generator=torch.Generator().manual_seed(0))
     latents[1, 0, 0, 0] = float("nan")
-    good, bad = pipeline.decode(model, latents)
+    good, bad = decode(model, latents, DEVICE)
     assert good.rgb is not None
     assert bad.rgb is None
 
@@ -221,5 +255,5 @@ def test_a_blank_image_is_none(tmp_path: Path) -> None:
     with torch.no_grad():
         model.pipeline.vae.decoder.conv_out.weight.zero_()
         model.pipeline.vae.decoder.conv_out.bias.zero_()
-    (image,) = pipeline.decode(model, torch.randn(1, 8, 8, 8))
+    (image,) = decode(model, torch.randn(1, 32, 4, 4), DEVICE)
     assert image.rgb is None

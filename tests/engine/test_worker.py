@@ -27,6 +27,7 @@ from app.core.events import (
     Notice,
     PhaseFinished,
     PhaseStarted,
+    PlanMade,
     StepDone,
 )
 from app.core.jobs import Phase
@@ -96,6 +97,9 @@ def test_a_job_is_told_from_start_to_end(
     expected: list[Any] = []
     for phase in Phase:
         expected.append((PhaseStarted, phase))
+        if phase is Phase.LOAD:
+            # Before it for a model that was measured before.
+            expected.append((PlanMade, None))
         if phase is Phase.DENOISE:
             expected += [(StepDone, 1), (StepDone, 2)]
         if phase is Phase.SAVE:
@@ -110,7 +114,8 @@ def test_a_job_is_told_from_start_to_end(
     ]
     assert told == [*expected, (JobFinished, None)]
     assert all(message.job_id == "job" for message in messages if hasattr(message, "job_id"))
-    assert all(started.note == "" for started in of_kind(messages, PhaseStarted))
+    notes = [started.note for started in of_kind(messages, PhaseStarted)]
+    assert notes == ["measuring the model", "", "", "", ""]
     for step in of_kind(messages, StepDone):
         assert step.steps == 2
         assert step.seconds > 0
@@ -157,7 +162,8 @@ def test_another_model_takes_the_place_of_the_first(
     engine: EngineProcess, klein: Path, klein_base: Path, tmp_path: Path
 ) -> None:
     engine.run(make_job(klein, tmp_path), *ENDS)
-    for model, note in ((klein_base, ""), (klein_base, "already loaded"), (klein, "")):
+    new = "measuring the model"
+    for model, note in ((klein_base, new), (klein_base, "already loaded"), (klein, "")):
         messages = engine.run(make_job(model, tmp_path, guidance=3.0), *ENDS)
         assert of_kind(messages, PhaseStarted)[0].note == note
         assert isinstance(messages[-1], JobFinished)

@@ -1,0 +1,57 @@
+"""Settings of the allocators, and giving back what they keep.
+
+Allocators keep what is freed for the next time. Over a long session with changing sizes that
+splinters: the device is full of pieces none of which is large enough.
+"""
+
+import ctypes
+import functools
+import sys
+from collections.abc import Callable, MutableMapping
+
+ALLOCATOR_VARIABLE = "PYTORCH_ALLOC_CONF"
+_OLDER_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+RELEASE_SHARE = 0.1
+"""Of the device's memory: what is kept beyond this, and not used, is given back after a job."""
+
+
+def choose_allocator_settings(
+    environment: MutableMapping[str, str], *, platform: str = sys.platform
+) -> None:
+    """Have torch's allocator grow its segments instead of adding others; before torch is imported.
+
+    Only on Linux: the driver's part of this does not exist on Windows. What the user has chosen
+    stays. Not tried on a real GPU.
+    """
+    chosen = any(name in environment for name in (ALLOCATOR_VARIABLE, *_OLDER_VARIABLES))
+    if platform == "linux" and not chosen:
+        environment[ALLOCATOR_VARIABLE] = "expandable_segments:True"
+
+
+def should_release(*, reserved_bytes: int, allocated_bytes: int, total_bytes: int) -> bool:
+    """Whether giving memory back after a job helps anybody: the next job would take it again.
+
+    Args:
+        reserved_bytes: Held by the allocator.
+        allocated_bytes: Of that, in use.
+        total_bytes: Of the device.
+    """
+    return reserved_bytes - allocated_bytes > RELEASE_SHARE * total_bytes
+
+
+def give_back_host_memory() -> None:
+    """Have the C library return the pages of freed memory, where it can be told to."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """The malloc_trim of glibc; None elsewhere, where memory is returned without it."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return None

@@ -1,0 +1,128 @@
+"""A plan that changes during its run: the same accounts as the planner's for another choice."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from app.core.plan import ComponentPlan, GenerationPlan, Placement, Verdict
+from app.engine.planning.decode_ways import DecodeWay
+from app.engine.planning.kept import Kept, resident, ways_to_come
+from app.engine.planning.phase_needs import PhaseNeeds
+from app.engine.planning.problem import (
+    AUTOENCODER,
+    COMPONENTS,
+    TEXT_ENCODER,
+    TRANSFORMER,
+    PlanProblem,
+)
+from app.engine.planning.ram import cpu_decode_ram_bytes
+from app.engine.planning.way import Way, streams
+
+
+def refigured(problem: PlanProblem, plan: GenerationPlan) -> GenerationPlan:
+    """A plan whose choices were changed, with figures that belong to them.
+
+    Args:
+        problem: The plan was made for.
+        plan: With other placements, parts, decode or size than its figures are of.
+    """
+    kept = {name: _kept(problem, plan.component(name)) for name in COMPONENTS}
+    staying = frozenset(name for name in COMPONENTS if kept[name].placement is Placement.RESIDENT)
+    needs = PhaseNeeds(
+        problem, width_px=plan.width_px, height_px=plan.height_px, images=plan.images
+    )
+    decode = _decode_way(problem, plan, needs)
+    way = Way(
+        width_px=plan.width_px,
+        height_px=plan.height_px,
+        images=plan.images,
+        batch=plan.batch,
+        kept=kept,
+        decode=decode,
+        encoding=needs.encode(staying, kept[TEXT_ENCODER]),
+        denoising=needs.denoise(staying, kept[TRANSFORMER], plan.batch),
+        decoding=needs.decode(staying, decode),
+        ram_bytes=needs.ram_bytes + decode.ram_bytes,
+    )
+    phases = way.phases(problem)
+    peak_bytes = max(phase.peak_vram_bytes for phase in phases)
+    return replace(
+        plan,
+        verdict=_verdict(problem, plan, streamed=streams(way)),
+        components=way.components(problem),
+        phases=phases,
+        ram_peak_bytes=peak_bytes if problem.on_cpu else way.ram_bytes,
+    )
+
+
+def placed(
+    plan: GenerationPlan, names: Iterable[str], placement: Placement, blocks: tuple[int, ...] = ()
+) -> GenerationPlan:
+    """The plan with components placed otherwise; its figures are as before."""
+    chosen = frozenset(names)
+    components = tuple(
+        replace(one, placement=placement, streamed_blocks=blocks) if one.name in chosen else one
+        for one in plan.components
+    )
+    return replace(plan, components=components)
+
+
+def more_streamed(problem: PlanProblem, component: ComponentPlan) -> tuple[Kept, ...]:
+    """Ways to keep a component that need less of the device than its own, the next one first."""
+    ways = ways_to_come(problem, component.name)
+    return tuple(
+        way
+        for way in ways
+        if way.placement is Placement.STREAMED and way.device_bytes < component.device_bytes
+    )
+
+
+def _kept(problem: PlanProblem, component: ComponentPlan) -> Kept:
+    weights = problem.weights[component.name]
+    if component.placement is Placement.RESIDENT:
+        return resident(weights)
+    if component.placement is Placement.STREAMED:
+        for way in ways_to_come(problem, component.name):
+            if way.streamed_blocks == component.streamed_blocks:
+                return way
+    return Kept(Placement.TURNS, weights, weights)
+
+
+def _decode_way(problem: PlanProblem, plan: GenerationPlan, needs: PhaseNeeds) -> DecodeWay:
+    for way in needs.decodes(plan.decode_batch):
+        if (way.batch, way.tile_px, way.on_cpu) == _decode_choice(plan):
+            return way
+    width_px, height_px, tile_px = plan.width_px, plan.height_px, plan.tile_px
+    slowest = needs.decodes(plan.decode_batch)[-1]
+    forecast_bytes = ram_bytes = 0
+    if plan.decode_on_cpu:
+        ram_bytes = cpu_decode_ram_bytes(
+            problem, width_px=width_px, height_px=height_px, tile_px=tile_px
+        )
+    else:
+        forecast_bytes = problem.coefficients.decode_working_bytes(
+            images=plan.decode_batch,
+            width_px=width_px,
+            height_px=height_px,
+            tile_px=tile_px,
+            precision=problem.precisions[AUTOENCODER],
+        )
+    return DecodeWay(
+        batch=plan.decode_batch,
+        tile_px=tile_px,
+        on_cpu=plan.decode_on_cpu,
+        forecast_bytes=forecast_bytes,
+        ram_bytes=ram_bytes,
+        seconds=slowest.seconds,
+    )
+
+
+def _decode_choice(plan: GenerationPlan) -> tuple[int, int | None, bool]:
+    return (plan.decode_batch, plan.tile_px, plan.decode_on_cpu)
+
+
+def _verdict(problem: PlanProblem, plan: GenerationPlan, *, streamed: bool) -> Verdict:
+    request = problem.request
+    asked = (request.width_px, request.height_px, request.images)
+    if (plan.width_px, plan.height_px, plan.images) != asked:
+        return Verdict.SMALLER
+    return Verdict.STREAMS if streamed else Verdict.FITS

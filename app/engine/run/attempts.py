@@ -1,0 +1,216 @@
+"""Trying again with less: what fails for lack of memory is repeated after the next rung."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from app.core.events import Notice
+from app.core.jobs import Job, Phase
+from app.core.plan import GenerationPlan
+from app.engine.out_of_memory import (
+    is_out_of_memory,
+    memory_name,
+    out_of_memory_error,
+    ran_out_sentence,
+)
+from app.engine.recovery import Failure, changing_plan, keeping_plan, relieved_plan
+from app.engine.relief import Relief, ReliefRequests
+from app.engine.run.model_shelf import ModelShelf
+from app.engine.run.plan_in_force import PlanInForce
+from app.engine.run.profiles import room_bytes
+
+log = logging.getLogger(__name__)
+
+MAX_REPEATS = 3
+"""How often the same is tried without any change, once nothing is left that keeps the picture."""
+FELL_FURTHER_BYTES = 64 << 20
+FELL_FURTHER_SHARE = 1 / 200
+"""Memory that others took since the last downshift, for a second one in the same phase."""
+Result = TypeVar("Result")
+
+
+class PlanChangedError(Exception):
+    """Another plan is in force: what runs is to be left and begun anew; an outcome, no failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[Result]):
+    value: Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RanOut:
+    """What is left of an out-of-memory error: text, which holds no tensors."""
+
+    name: str
+    details: str
+
+
+class Attempts:
+    """Carries out the parts of one run under its plan, with recovery and relief.
+
+    Attributes:
+        force: The plan; None before it is made, when only the repetition is left.
+        step: Denoising steps that are done in the present part, for what is told.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        shelf: ModelShelf,
+        *,
+        send: Callable[[Any], None],
+        relief: ReliefRequests,
+    ) -> None:
+        """Begin without a plan.
+
+        Args:
+            job: That is run.
+            shelf: Holds the model.
+            send: Takes events.
+            relief: What is asked of the run meanwhile.
+        """
+        self.force: PlanInForce | None = None
+        self.step = 0
+        self._job = job
+        self._shelf = shelf
+        self._send = send
+        self._relief = relief
+        self._tries = 0
+        self._repeats = 0
+        self._room_when_relieved: dict[int, int] = {}
+        self._phase_number = 0
+
+    def begin_phase(self) -> None:
+        """Another phase begins: relief may be asked for anew."""
+        self._phase_number += 1
+        self.note_progress()
+
+    def note_progress(self) -> None:
+        """Something was finished: a failure from here on is the first of its place."""
+        self._tries = self._repeats = 0
+
+    def run(self, phase: Phase, action: Callable[[], Result], *, rungs: bool = True) -> Result:
+        """Do something until it succeeds, each time under a plan that needs less.
+
+        Args:
+            phase: It belongs to.
+            action: May be called again after it failed at any point, and then looks at the plan
+                again.
+            rungs: Whether another plan can help; else what fails is only repeated.
+
+        Raises:
+            OutOfVramError: Nothing is left to try.
+        """
+        while True:
+            outcome = self._try(action)
+            if isinstance(outcome, _Done):
+                return outcome.value
+            # Here, not in a handler: a live exception keeps its frames, and they hold tensors.
+            self._recover(phase, outcome, rungs=rungs)
+
+    def look(self, phases_left: tuple[Phase, ...]) -> bool:
+        """See whether less memory is wanted, and take rungs for it.
+
+        Returns:
+            Whether another plan is in force now.
+        """
+        asked = self._relief.take()
+        force = self.force
+        if asked is None or force is None:
+            return False
+        wanted_bytes = asked.device_bytes
+        if force.problem.on_cpu:
+            wanted_bytes = max(wanted_bytes, asked.host_bytes)
+        elif asked.host_bytes:
+            self._shelf.release()
+        if not wanted_bytes or not self._may_relieve():
+            return False
+        plan = relieved_plan(force.problem, force.plan, phases_left, wanted_bytes)
+        if plan is None:
+            log.info("nothing more gives way without changing the picture: %s", asked.reason)
+            return False
+        self._take_relief(force, plan, phases_left[0], asked)
+        return True
+
+    def place(self) -> None:
+        """Have the weights where the plan in force wants them."""
+        force = self.force
+        if force is None or force.placed:
+            return
+        self._shelf.place(force.plan)
+        if force.rungs:
+            # What left the device is to be free for others, not kept by the allocator.
+            self._shelf.device.release_cached()
+        force.placed = True
+
+    def _try(self, action: Callable[[], Result]) -> _Done[Result] | _RanOut:
+        try:
+            return _Done(action())
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            on_cpu = self._shelf.device.kind == "cpu"
+            return _RanOut(name=memory_name(error, on_cpu=on_cpu), details=str(error))
+
+    def _recover(self, phase: Phase, ran_out: _RanOut, *, rungs: bool) -> None:
+        reason = ran_out_sentence(ran_out.name, phase)
+        log.info("%s (%s)", reason, ran_out.details)
+        self._shelf.evict()
+        self._tries += 1
+        force = self.force
+        if force is not None:
+            force.placed = False
+            force.touched.add(phase)
+        if force is None or not rungs:
+            self._repeat(phase, ran_out, reason)
+            return
+        failure = Failure(
+            phase=phase,
+            room_bytes=self._room(force),
+            tries=self._tries,
+            images_done=force.images.finished_first(),
+        )
+        plan = keeping_plan(force.problem, force.plan, failure)
+        if plan is None and self._repeats < MAX_REPEATS:
+            self._repeat(phase, ran_out, reason)
+            return
+        plan = plan or changing_plan(force.problem, force.plan, failure)
+        if plan is None:
+            raise self._given_up(phase, ran_out)
+        force.change(plan, phase=phase, step=self.step, reason=reason, foreseen=False)
+
+    def _repeat(self, phase: Phase, ran_out: _RanOut, reason: str) -> None:
+        if self._repeats >= MAX_REPEATS:
+            raise self._given_up(phase, ran_out)
+        self._repeats += 1
+        message = f"{reason} What failed is tried again with what is free now."
+        self._send(Notice(job_id=self._job.id, code="memory.repeated", message=message))
+
+    def _given_up(self, phase: Phase, ran_out: _RanOut) -> Exception:
+        return out_of_memory_error(
+            ran_out.name, phase, details=ran_out.details, strict=self._job.policy.strict
+        )
+
+    def _may_relieve(self) -> bool:
+        """Once in a phase, and again when there is clearly less than at that time."""
+        force = self.force
+        if force is None:
+            return False
+        before = self._room_when_relieved.get(self._phase_number)
+        if before is None:
+            return True
+        fell_bytes = before - self._room(force)
+        total_bytes = force.problem.device.total_bytes
+        # Devices of tests are small: a share of them, where that is less.
+        return fell_bytes >= min(FELL_FURTHER_BYTES, int(total_bytes * FELL_FURTHER_SHARE))
+
+    def _take_relief(
+        self, force: PlanInForce, plan: GenerationPlan, phase: Phase, asked: Relief
+    ) -> None:
+        self._room_when_relieved[self._phase_number] = self._room(force)
+        force.change(plan, phase=phase, step=self.step, reason=asked.reason, foreseen=True)
+
+    def _room(self, force: PlanInForce) -> int:
+        return room_bytes(self._shelf.device, force.problem.device.calibration)

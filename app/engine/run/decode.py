@@ -1,0 +1,75 @@
+"""Decoding: from latents to pixels, whole or in tiles, on the device or on the CPU."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from app.core.plan import GenerationPlan
+from app.engine.compute_device import ComputeDevice
+from app.engine.latents import to_spatial
+from app.engine.loader import LoadedModel
+from app.engine.tiling import decode_latents
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedImage:
+    """One image: tightly packed RGB rows, or None when what came out is no picture."""
+
+    rgb: bytes | None
+
+
+def decode(
+    model: LoadedModel, grid: torch.Tensor, device: ComputeDevice, *, tile_px: int | None = None
+) -> list[DecodedImage]:
+    """The images of latents; the autoencoder's weights are on the device.
+
+    Args:
+        model: Whose autoencoder decodes.
+        grid: Latents on the CPU.
+        device: To compute on.
+        tile_px: Side of tiles in image pixels; None decodes whole.
+    """
+    autoencoder = model.pipeline.vae
+    with torch.no_grad():
+        latents = to_spatial(model.pipeline, device.to_device(grid)).to(autoencoder.dtype)
+        pixels = decode_latents(autoencoder, latents, tile_px=tile_px, device=device)
+        with device.on_host():
+            return [_to_image(model.pipeline, image) for image in pixels]
+
+
+def decode_on_cpu(
+    model: LoadedModel, grid: torch.Tensor, *, tile_px: int | None = None
+) -> list[DecodedImage]:
+    """The same by the CPU, with the autoencoder's weights in RAM, in full precision.
+
+    Processors are slow in half precision, and round more than a GPU does.
+    """
+    autoencoder = model.pipeline.vae
+    if autoencoder.dtype != torch.float32:
+        autoencoder = copy.deepcopy(autoencoder).float()
+    with torch.no_grad():
+        latents = to_spatial(model.pipeline, grid).to(autoencoder.dtype)
+        pixels = decode_latents(autoencoder, latents, tile_px=tile_px)
+        return [_to_image(model.pipeline, image) for image in pixels]
+
+
+def decode_as_planned(
+    model: LoadedModel, grid: torch.Tensor, device: ComputeDevice, plan: GenerationPlan
+) -> list[DecodedImage]:
+    """The images of latents as a plan says."""
+    if plan.decode_on_cpu:
+        with device.on_host():
+            return decode_on_cpu(model, grid, tile_px=plan.tile_px)
+    return decode(model, grid, device, tile_px=plan.tile_px)
+
+
+def _to_image(pipeline: Any, pixels: torch.Tensor) -> DecodedImage:  # noqa: ANN401
+    """An image of decoded pixels (3, height, width), from about -1 to 1."""
+    # Numbers that are not finite would become arbitrary colours, not a visible mistake.
+    if not bool(torch.isfinite(pixels).all()):
+        return DecodedImage(rgb=None)
+    picture = pipeline.image_processor.postprocess(pixels[None], output_type="pil")[0]
+    blank = all(low == high for low, high in picture.getextrema())
+    return DecodedImage(rgb=None if blank else picture.tobytes())

@@ -1,0 +1,105 @@
+"""The model that is loaded, kept from job to job, and where its weights are."""
+
+import gc
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from app.core.plan import GenerationPlan, Placement
+from app.engine.cancel import CancelPoints
+from app.engine.compute_device import ComputeDevice
+from app.engine.host_memory import give_back_host_memory
+from app.engine.loader import LoadedModel, ModelKey, load_model, model_key, networks
+from app.engine.model_folder import ModelInfo
+from app.engine.placement import Placer
+from app.engine.preview import fit_preview_matrix
+
+
+class ModelShelf:
+    """Holds at most one model; all its weights are in RAM, some of them lent to the device.
+
+    Attributes:
+        device: The weights are lent to.
+        model: That is loaded, or None.
+    """
+
+    def __init__(self, device: ComputeDevice, cancel: CancelPoints) -> None:
+        self.device = device
+        self.model: LoadedModel | None = None
+        self._cancel = cancel
+        self._placer: Placer | None = None
+        self._key: ModelKey | None = None
+
+    @property
+    def placer(self) -> Placer:
+        """Moves the weights of the loaded model.
+
+        Raises:
+            RuntimeError: No model is loaded.
+        """
+        if self._placer is None:
+            raise RuntimeError("no model is loaded")
+        return self._placer
+
+    def find(self, folder: Path) -> LoadedModel | None:
+        """The loaded model if it is that of a folder, and the folder's files are the same."""
+        self._key = model_key(folder)
+        return self.model if self.model is not None and self.model.key == self._key else None
+
+    def load(
+        self, info: ModelInfo, dtypes: Mapping[str, torch.dtype], check: Callable[[], None]
+    ) -> LoadedModel:
+        """Read a model, in the place of the one that is here, and place nothing yet.
+
+        Args:
+            info: About its folder, which `find` was asked for before.
+            dtypes: Of the weights, by folder.
+            check: Called between components; may raise to stop.
+        """
+        # First, so that two models are never in memory at once.
+        self.drop()
+        key = self._key or model_key(info.folder)
+        model = load_model(info, key, self.device.torch_device, check, dtypes=dtypes)
+        parts = networks(model.pipeline)
+        for network in parts.values():
+            self._cancel.watch(network)
+        self._placer = Placer(parts, self.device)
+        self.model = model
+        return model
+
+    def place(self, plan: GenerationPlan) -> None:
+        """Have the weights placed as a plan says.
+
+        Raises:
+            torch.OutOfMemoryError: The device has no room for what is to stay on it.
+        """
+        self.placer.replace(plan.components)
+
+    def fit_previews(self, model: LoadedModel) -> None:
+        """Have the model ready for previews."""
+        with self.placer.phase("autoencoder"):
+            model.preview_matrix = fit_preview_matrix(model, self.device)
+
+    def stays(self, plan: GenerationPlan) -> bool:
+        """Whether a plan keeps any weights on the device for good."""
+        return any(one.placement is Placement.RESIDENT for one in plan.components)
+
+    def evict(self) -> None:
+        """Take all weights from the device and give back what nobody uses."""
+        if self._placer is not None:
+            self._placer.evict()
+        self.release()
+
+    def release(self) -> None:
+        """Give memory back that nobody uses."""
+        gc.collect()
+        self.device.release_cached()
+        give_back_host_memory()
+
+    def drop(self) -> None:
+        """Have no model."""
+        if self._placer is not None:
+            self._placer.evict()
+        self.model = self._placer = None
+        self.release()

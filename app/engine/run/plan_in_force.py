@@ -1,0 +1,133 @@
+"""The plan of a run, and how it changes while it is carried out."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from app.core.errors import OutOfVramError
+from app.core.events import Downshifted, ImagesDeferred, PlanMade
+from app.core.jobs import Job, Phase
+from app.core.plan import GenerationPlan, Rung, Verdict
+from app.core.profile import DeviceProfile, HostProfile
+from app.core.run_report import TakenRung
+from app.engine.coefficients import ModelCoefficients
+from app.engine.planner import plan_generation
+from app.engine.planning.problem import PlanProblem, pose
+from app.engine.run.images import RunImages
+from app.engine.shift_words import changes_between
+
+log = logging.getLogger(__name__)
+
+DOES_NOT_FIT = "engine.does_not_fit"
+
+
+class PlanInForce:
+    """What is carried out now.
+
+    Attributes:
+        problem: The plan was made for.
+        plan: In force.
+        images: Of the run.
+        rungs: Taken since the run began, in order.
+        touched: Phases in which a rung was taken, so that they did not run as planned.
+        placed: Whether the weights are where the plan wants them.
+    """
+
+    def __init__(
+        self, job: Job, problem: PlanProblem, plan: GenerationPlan, send: Callable[[Any], None]
+    ) -> None:
+        """Take a plan and tell of it.
+
+        Raises:
+            OutOfVramError: The plan says that the request does not fit.
+        """
+        self.problem = problem
+        self.plan = plan
+        self.rungs: list[TakenRung] = []
+        self.touched: set[Phase] = set()
+        self.placed = False
+        self._job = job
+        self._send = send
+        send(PlanMade(job_id=job.id, plan=plan))
+        if plan.verdict is Verdict.DOES_NOT_FIT:
+            raise OutOfVramError(" ".join(plan.reasons), code=DOES_NOT_FIT)
+        self.images = RunImages(plan.images, saved=job.saved)
+        if plan.images_later:
+            reason = next(
+                (one.reason for one in plan.changes if one.rung is Rung.FEWER), plan.reasons[0]
+            )
+            self._defer(plan.images_later, reason)
+
+    def change(
+        self, plan: GenerationPlan, *, phase: Phase, step: int, reason: str, foreseen: bool
+    ) -> None:
+        """Put another plan in force and tell of each rung between the two."""
+        before = self.plan
+        changes = changes_between(before, plan, reason)
+        self.plan = replace(plan, changes=(*before.changes, *changes))
+        self.placed = False
+        self.touched.add(phase)
+        for change in changes:
+            log.info("%s: %s instead of %s", reason, change.after, change.before)
+            taken = TakenRung(
+                phase=phase,
+                step=step,
+                rung=change.rung,
+                before=change.before,
+                after=change.after,
+                reason=reason,
+                foreseen=foreseen,
+            )
+            self.rungs.append(taken)
+            self._send(
+                Downshifted(
+                    job_id=self._job.id,
+                    phase=phase,
+                    step=step,
+                    rung=change.rung,
+                    before=change.before,
+                    after=change.after,
+                    reason=reason,
+                    foreseen=foreseen,
+                )
+            )
+        self._send(PlanMade(job_id=self._job.id, plan=self.plan))
+        if plan.images < before.images:
+            self.images.drop_from(plan.images)
+            self._defer(before.images - plan.images, reason)
+        if (plan.width_px, plan.height_px) != (before.width_px, before.height_px):
+            self.images.restart()
+
+    def _defer(self, images: int, reason: str) -> None:
+        self._send(
+            ImagesDeferred(
+                job_id=self._job.id, first_index=self.plan.images, images=images, reason=reason
+            )
+        )
+
+
+def planned(
+    job: Job,
+    device: DeviceProfile,
+    host: HostProfile,
+    coefficients: ModelCoefficients,
+    *,
+    loaded: bool,
+) -> tuple[PlanProblem, GenerationPlan]:
+    """The problem that a job is on a machine as it is now, and the planner's answer.
+
+    Args:
+        job: To plan.
+        device: With what is free on it now.
+        host: The computer around it.
+        coefficients: Of the job's model.
+        loaded: Whether the model is in RAM already.
+    """
+    problem = pose(
+        job.request, device, host, job.policy, coefficients, limits=job.limits, loaded=loaded
+    )
+    plan = plan_generation(
+        job.request, device, host, job.policy, coefficients, job.limits, loaded=loaded
+    )
+    return problem, plan

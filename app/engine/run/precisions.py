@@ -1,0 +1,56 @@
+"""From a plan's precisions to the types that weights are loaded in."""
+
+import torch
+
+from app.core.errors import EngineError
+from app.core.plan import GenerationPlan
+from app.core.policy import MemoryPolicy, Precision
+from app.engine.compute_device import ComputeDevice
+from app.engine.devices import run_dtype
+from app.engine.planning.problem import AUTOENCODER, TEXT_ENCODER, TRANSFORMER
+
+_FOLDERS = {TEXT_ENCODER: "text_encoder", TRANSFORMER: "transformer", AUTOENCODER: "vae"}
+_HALVES = (torch.bfloat16, torch.float16)
+
+
+def dtypes_of(
+    plan: GenerationPlan, policy: MemoryPolicy, stored: dict[str, str], device: ComputeDevice
+) -> dict[str, torch.dtype]:
+    """The type of each network's weights, by folder.
+
+    Args:
+        plan: To carry out.
+        policy: Where it says nothing, the CPU runs each network as it is stored.
+        stored: Name of the type by folder; see `app.engine.model_folder.stored_dtypes`.
+        device: To run on.
+
+    Raises:
+        EngineError: A precision cannot be run.
+    """
+    wanted = {
+        TEXT_ENCODER: policy.precisions.text_encoder,
+        TRANSFORMER: policy.precisions.transformer,
+        AUTOENCODER: policy.precisions.autoencoder,
+    }
+    found: dict[str, torch.dtype] = {}
+    for name, folder in _FOLDERS.items():
+        own: torch.dtype = getattr(torch, stored[folder])
+        if wanted[name] is Precision.AUTO and device.kind == "cpu":
+            found[folder] = own
+        else:
+            found[folder] = _dtype(plan.component(name).precision, own, device)
+    return found
+
+
+def _dtype(precision: Precision, stored: torch.dtype, device: ComputeDevice) -> torch.dtype:
+    if precision is Precision.FP32:
+        return torch.float32
+    if precision is Precision.BF16:
+        if device.kind == "cpu" and stored in _HALVES:
+            return stored
+        return run_dtype(device.torch_device, torch.bfloat16)
+    raise EngineError(
+        f"Weights cannot be run in {precision.value} yet: choose “auto”, bf16 or fp32 "
+        "as the precision.",
+        code="engine.precision",
+    )

@@ -1,0 +1,95 @@
+"""The load phase: what the model needs, the plan, and the weights."""
+
+import logging
+from pathlib import Path
+
+from app.core.errors import EngineError, OutOfVramError
+from app.core.jobs import Phase
+from app.engine.coefficients import ModelCoefficients, coefficients_for
+from app.engine.forecast.model_forecast import forecast_model
+from app.engine.loader import LoadedModel
+from app.engine.model_folder import ModelInfo, inspect_model_folder, stored_dtypes
+from app.engine.run.attempts import Attempts
+from app.engine.run.context import RunContext
+from app.engine.run.phases import PhaseLog
+from app.engine.run.plan_in_force import PlanInForce, planned
+from app.engine.run.precisions import dtypes_of
+from app.engine.run.profiles import profiles_of
+
+log = logging.getLogger(__name__)
+
+LOADED_NOTE = "already loaded"
+MEASURED_NOTE = "measuring the model"
+"""A model that is run for the first time and is none of the known ones takes some seconds more."""
+
+
+def prepare(context: RunContext, phases: PhaseLog, attempts: Attempts) -> LoadedModel:
+    """Plan the run and have the model ready; the plan is then `attempts.force`.
+
+    Raises:
+        ModelError: The folder's model cannot be used.
+        OutOfVramError: The request does not fit, or memory ran out for good.
+    """
+    folder = Path(context.job.model_folder)
+    info = inspect_model_folder(folder)
+    kept = context.shelf.find(folder)
+    coefficients = coefficients_for(info, context.forecast_cache)
+    note = LOADED_NOTE if kept is not None else ""
+    if coefficients is None:
+        note = MEASURED_NOTE
+    else:
+        attempts.force = _plan(context, coefficients, loaded=kept is not None)
+    with phases.during(Phase.LOAD, note=note, idle=bool(note)):
+        attempts.begin_phase()
+        if attempts.force is None:
+            coefficients = _measured(info, context.forecast_cache)
+            attempts.force = _plan(context, coefficients, loaded=kept is not None)
+        return _load(context, attempts, info, kept)
+
+
+def _plan(context: RunContext, coefficients: ModelCoefficients, *, loaded: bool) -> PlanInForce:
+    device, host = profiles_of(context.device, context.store)
+    problem, plan = planned(context.job, device, host, coefficients, loaded=loaded)
+    return PlanInForce(context.job, problem, plan, context.send)
+
+
+def _measured(info: ModelInfo, cache: Path) -> ModelCoefficients:
+    try:
+        return forecast_model(info, cache)
+    except (OSError, ValueError) as error:
+        raise EngineError(
+            f"What the model in {info.folder} needs cannot be found out: "
+            "check that its configs are unchanged.",
+            code="engine.forecast",
+            details=f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def _load(
+    context: RunContext, attempts: Attempts, info: ModelInfo, kept: LoadedModel | None
+) -> LoadedModel:
+    force, shelf = attempts.force, context.shelf
+    if force is None:
+        raise RuntimeError("there is no plan to load for")
+    dtypes = dtypes_of(force.plan, context.job.policy, stored_dtypes(info.folder), context.device)
+    model = kept
+    if model is None or model.dtypes != dtypes:
+        model = attempts.run(
+            Phase.LOAD, lambda: shelf.load(info, dtypes, context.cancel.check), rungs=False
+        )
+    attempts.run(Phase.LOAD, attempts.place)
+    if context.job.previews and model.preview_matrix is None:
+        _fit_previews(context, attempts, model)
+    return model
+
+
+def _fit_previews(context: RunContext, attempts: Attempts, model: LoadedModel) -> None:
+    def fit() -> None:
+        attempts.place()
+        with context.device.watch(Phase.LOAD):
+            context.shelf.fit_previews(model)
+
+    try:
+        attempts.run(Phase.LOAD, fit, rungs=False)
+    except OutOfVramError as error:
+        log.info("there is no memory for previews: %s", error)

@@ -1,0 +1,117 @@
+"""Coefficients of tiny models without a dry run, which takes longer than all tests of a run.
+
+Weights are counted from the files, to the byte. Working memory and time are rough: tests of what
+depends on them use the demo, whose coefficients ship.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import safe_open
+
+from app.core.policy import Precision
+from app.engine.coefficients import ModelCoefficients
+from app.engine.model_folder import ModelInfo, stored_dtypes
+
+_FOLDERS = {"text_encoder": "text_encoder", "transformer": "transformer", "autoencoder": "vae"}
+_BLOCK = re.compile(r"(single_transformer_blocks|transformer_blocks|layers)\.(\d+)\.")
+_BYTES = {Precision.FP32: 4, Precision.BF16: 2}
+
+
+class QuickCoefficients:
+    """What the planner asks of coefficients, for a model of some hundred thousand parameters."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        self.name = info.name or info.folder.name
+        self.label = info.label
+        self.guidance = info.guidance.value
+        self.distilled = info.distilled
+        self.default_steps = info.default_steps
+        stored = stored_dtypes(info.folder)["transformer"]
+        self.stored_precision = Precision.FP32 if stored == "float32" else Precision.BF16
+        self._counts = {name: _counts(info.folder / one) for name, one in _FOLDERS.items()}
+
+    def weights_bytes(self, component: str, precision: Precision) -> int:
+        outside, blocks = self._counts[component]
+        return _BYTES[precision] * (outside + sum(blocks))
+
+    def block_bytes(self, component: str, precision: Precision) -> tuple[int, ...]:
+        if component == "autoencoder":
+            return ()
+        return tuple(_BYTES[precision] * count for count in self._counts[component][1])
+
+    def encode_working_bytes(self, *, prompts: int, precision: Precision) -> int:
+        return prompts * 512 * 512 * _BYTES[precision]
+
+    def denoise_working_bytes(
+        self, *, images: int, width_px: int, height_px: int, precision: Precision, **_: Any
+    ) -> int:
+        tokens = 512 + width_px * height_px // 256
+        return images * tokens * 1000 * _BYTES[precision]
+
+    def decode_working_bytes(
+        self,
+        *,
+        images: int,
+        width_px: int,
+        height_px: int,
+        tile_px: int | None,
+        precision: Precision,
+    ) -> int:
+        side = max(width_px, height_px)
+        side = side if tile_px is None else min(side, tile_px)
+        return (images * side * side * 40 + images * width_px * height_px * 3) * _BYTES[precision]
+
+    def encode_flops(self, *, prompts: int) -> int:
+        return prompts * 10**8
+
+    def denoise_step_flops(
+        self, *, images: int, width_px: int, height_px: int, passes: int = 1, **_: Any
+    ) -> int:
+        return images * passes * width_px * height_px * 10**4
+
+    def decode_flops(self, *, images: int, width_px: int, height_px: int) -> int:
+        return images * width_px * height_px * 10**4
+
+
+def quick_coefficients(info: ModelInfo) -> ModelCoefficients:
+    return cast("ModelCoefficients", QuickCoefficients(info))
+
+
+def use_quick_forecasts(replace: Callable[[object, str, object], None] = setattr) -> None:
+    """Have this process measure no model; `replace` may be that of monkeypatch."""
+    from app.engine.run import preparing
+
+    known = preparing.coefficients_for
+    measured: dict[Path, ModelCoefficients] = {}
+
+    def find(info: ModelInfo, cache: Path) -> ModelCoefficients | None:
+        return known(info, cache) or measured.get(info.folder)
+
+    def measure(info: ModelInfo, _cache: Path) -> ModelCoefficients:
+        return measured.setdefault(info.folder, quick_coefficients(info))
+
+    replace(preparing, "coefficients_for", find)
+    replace(preparing, "forecast_model", measure)
+
+
+def _counts(folder: Path) -> tuple[int, tuple[int, ...]]:
+    """Parameters outside the blocks, and of each block in the order they run."""
+    outside = 0
+    blocks: dict[tuple[bool, int], int] = defaultdict(int)
+    for file in sorted(folder.glob("*.safetensors")):
+        opened: Any = safe_open(file, framework="pt")
+        with opened as weights:
+            for name in weights.keys():  # noqa: SIM118 - no dict
+                count = 1
+                for length in weights.get_slice(name).get_shape():
+                    count *= length
+                match = None if "vision" in name else _BLOCK.search(name)
+                if match is None:
+                    outside += count
+                else:
+                    blocks[match[1].startswith("single"), int(match[2])] += count
+    return outside, tuple(blocks[key] for key in sorted(blocks))
