@@ -355,7 +355,7 @@ def test_without_json_paths_are_on_stdout_and_the_rest_on_stderr(
         "Denoising  2/2  10.0 it/s",
         "Decoding",
         "Saving",
-        "2 images in 1.00 s, 400 MiB of memory at most",
+        "2 images in 1.00 s, 400 MB of memory at most",
     ]
 
 

@@ -90,7 +90,7 @@ def test_what_is_foreseen_is_asked_of_the_engine_within_the_step_it_is_seen_in(
     assert asked.job_id == "job"
     assert asked.device_bytes > 0
     assert asked.host_bytes == 0
-    assert "Another program took 2.5 GiB" in asked.reason
+    assert "Another program took 2.5 GB" in asked.reason
 
 
 def test_a_run_with_enough_memory_is_left_alone(stage: Stage) -> None:
@@ -142,7 +142,7 @@ def test_plans_and_rungs_reach_the_window_as_they_are_and_the_log_in_words(
             rung=Rung.TILE,
             before="whole",
             after="tiles of 512 px",
-            reason="Another program took 2.1 GiB.",
+            reason="Another program took 2.1 GB.",
             foreseen=True,
         ),
     ]

@@ -26,18 +26,18 @@ def decimal(text: str) -> float:
 
 
 def gibibytes(text: str) -> float:
-    """An amount of memory in GiB, which may be 0."""
+    """An amount of memory in GB of 2**30 bytes, which may be 0."""
     value = decimal(text)
     if not math.isfinite(value) or not 0 <= value <= MAX_GIB:
-        raise argparse.ArgumentTypeError(f"“{text[:40]}” is not from 0 to {MAX_GIB:g} GiB")
+        raise argparse.ArgumentTypeError(f"“{text[:40]}” is not from 0 to {MAX_GIB:g} GB")
     return value
 
 
 def memory_size(text: str) -> float:
-    """How much memory there is, in GiB."""
+    """How much memory there is, in GB of 2**30 bytes."""
     value = gibibytes(text)
     if value <= 0:
-        raise argparse.ArgumentTypeError(f"“{text[:40]}” GiB are no memory: give more than 0")
+        raise argparse.ArgumentTypeError(f"“{text[:40]}” GB are no memory: give more than 0")
     return value
 
 

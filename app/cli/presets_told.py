@@ -14,7 +14,7 @@ def entry_as_line(entry: PresetEntry, *, in_use: bool) -> str:
 
 def meant_for(preset: Preset) -> str:
     """What a preset is for, in words."""
-    # As on the box, like the presets' names: "12 GB", not the 12.0 GiB it is.
+    # As on the box, like the presets' names: "12 GB", not "12.0 GB".
     size = None if preset.vram_bytes is None else f"{preset.vram_bytes / GIB:.3g} GB"
     if preset.gpu_name is not None:
         what = preset.gpu_name if size is None else f"{preset.gpu_name}, {size}"

@@ -1,4 +1,8 @@
-"""Sizes and times as numbers in base units, and the one place that turns them into text."""
+"""Sizes and times as numbers in base units, and the one place that turns them into text.
+
+In every text for people a GB is 2**30 bytes, a MB 2**20 and a KB 2**10: as on a graphics card's
+box, in Windows and in what drivers say. JSON has bytes.
+"""
 
 KIB = 1024
 MIB = 1024**2
@@ -6,16 +10,30 @@ GIB = 1024**3
 
 
 def format_bytes(size_bytes: int) -> str:
-    """A size for people, in binary units: "512 B", "3.4 MiB", "11.8 GiB"."""
+    """A size for people, in binary units: "512 B", "3.4 MB", "11.8 GB"."""
     if abs(size_bytes) < KIB:
         return f"{size_bytes} B"
-    unit, name = KIB, "KiB"
-    for larger, larger_name in ((MIB, "MiB"), (GIB, "GiB")):
-        # After rounding: a byte short of 1 MiB is "1.0 MiB", not "1024 KiB".
+    unit, name = KIB, "KB"
+    for larger, larger_name in ((MIB, "MB"), (GIB, "GB")):
+        # After rounding: a byte short of 1 MB is "1.0 MB", not "1024 KB".
         if round(abs(size_bytes) / unit) >= 1024:
             unit, name = larger, larger_name
     value = size_bytes / unit
     return f"{value:.0f} {name}" if round(abs(value), 1) >= 100 else f"{value:.1f} {name}"
+
+
+def format_need(needed_bytes: int, budget_bytes: int) -> tuple[str, str]:
+    """What is needed and what there is, in GB without the unit: ("9.1", "11.2").
+
+    Both to the nearest tenth, so that they compare as they are. What is too much by less is told
+    with a second decimal, or a refusal would read as if it fitted.
+    """
+    needed, budget = needed_bytes / GIB, budget_bytes / GIB
+    texts = (f"{needed:.1f}", f"{budget:.1f}")
+    if needed_bytes <= budget_bytes or texts[0] != texts[1]:
+        return texts
+    hundredths = round(budget * 100)
+    return (f"{max(hundredths + 1, round(needed * 100)) / 100:.2f}", f"{hundredths / 100:.2f}")
 
 
 def format_seconds(seconds: float) -> str:

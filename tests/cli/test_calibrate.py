@@ -93,10 +93,10 @@ def test_a_gpu_is_kept_under_its_drivers_name(
     out = capsys.readouterr().out
     for line in (
         "compute             42.5 TFLOPS in bfloat16\n",
-        "copy, pinned        23.3 GiB/s\n",
-        "copy, pageable      7.5 GiB/s\n",
-        "disk                2.8 GiB/s\n",
-        "context             300 MiB\n",
+        "copy, pinned        23.3 GB/s\n",
+        "copy, pageable      7.5 GB/s\n",
+        "disk                2.8 GB/s\n",
+        "context             300 MB\n",
     ):
         assert line in out
     assert kept("Fake GPU", "NVIDIA 580.65") == GPU

@@ -115,7 +115,7 @@ GPU = DeviceSnapshot(index=1, name="Card", total_bytes=12 * GIB, used_bytes=3 * 
 @pytest.mark.parametrize(
     ("snapshot", "state", "words"),
     [
-        (GPU, CheckState.OK, "Card, 12.0 GiB, 9.0 GiB free, fake driver 1.2"),
+        (GPU, CheckState.OK, "Card, 12.0 GB, 9.0 GB free, fake driver 1.2"),
         (None, CheckState.PROBLEM, "fake driver 1.2"),
     ],
 )
@@ -160,7 +160,7 @@ def test_little_ram_is_worth_a_note(
     monkeypatch.setattr("psutil.swap_memory", lambda: FakeMemory(2 * GIB))
     check = one(machine_checks.check_memory())
     assert check.state is state
-    assert "2.0 GiB of swap, 1.0 GiB used" in check.found
+    assert "2.0 GB of swap, 1.0 GB used" in check.found
 
 
 def test_settings_that_cannot_be_used_are_told(expect_log: Callable[..., None]) -> None:
@@ -259,7 +259,7 @@ def torch_says(**changes: object) -> str:
         (
             torch_says(cuda="12.8", devices=[["cuda:0", "Card", 12 * GIB]]),
             CheckState.OK,
-            "built for CUDA 12.8), 4 threads: cuda:0 Card with 12.0 GiB",
+            "built for CUDA 12.8), 4 threads: cuda:0 Card with 12.0 GB",
         ),
         (torch_says(hip="6.4"), CheckState.PROBLEM, "ROCm 6.4), 4 threads, but it sees no GPU"),
         ("raise ImportError('libcudart is gone')", CheckState.PROBLEM, "libcudart is gone"),

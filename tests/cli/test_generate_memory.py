@@ -36,7 +36,7 @@ from tests.fakes.model_folder import SMALL, make_folder
 
 PATIENCE_S = 60.0
 """Only reached when a test fails."""
-REASON = "Another program took 2.1 GiB of the GPU's memory."
+REASON = "Another program took 2.1 GB of the GPU's memory."
 
 Run = Callable[[OnRun], int]
 

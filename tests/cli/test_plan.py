@@ -222,7 +222,7 @@ def test_people_get_a_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *arguments]) == 0
     told = capsys.readouterr().out
     assert "FLUX.2 klein 4B, 2 images of 1024 x 1024 px, 4 steps\n" in told
-    assert "8 GB GPU (8.0 GiB, described), 7.5 GiB may be used\n" in told
+    assert "8 GB GPU (8.0 GB, described), 7.5 GB may be used\n" in told
     assert "\nFits with streaming: needs " in told
     assert "\ndenoise " in told
     assert "What gives way:\n" in told
@@ -241,7 +241,7 @@ def test_people_are_told_that_nothing_fits(capsys: pytest.CaptureFixture[str]) -
     ("arguments", "sentence"),
     [
         (["--vram-gib", "nan"], "“nan”"),
-        (["--vram-gib", "0"], "“0” GiB"),
+        (["--vram-gib", "0"], "“0” GB"),
         (["--vram-gib", "-8"], "“-8”"),
         (["--vram-gib", "1e300"], "“1e300”"),
         (["--ram-gib", "inf"], "“inf”"),

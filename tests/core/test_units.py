@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from app.core.units import GIB, KIB, MIB, format_bytes, format_rate, format_seconds
+from app.core.units import GIB, KIB, MIB, format_bytes, format_need, format_rate, format_seconds
 
 
 @pytest.mark.parametrize(
@@ -9,18 +11,40 @@ from app.core.units import GIB, KIB, MIB, format_bytes, format_rate, format_seco
         (0, "0 B"),
         (1023, "1023 B"),
         (-5, "-5 B"),
-        (KIB, "1.0 KiB"),
-        (100 * KIB, "100 KiB"),
-        (3 * MIB + 400 * KIB, "3.4 MiB"),
-        (1023 * KIB + 1023, "1.0 MiB"),
-        (1024 * MIB - 1, "1.0 GiB"),
-        (12 * GIB, "12.0 GiB"),
-        (-2 * GIB, "-2.0 GiB"),
-        (2048 * GIB, "2048 GiB"),
+        (KIB, "1.0 KB"),
+        (100 * KIB, "100 KB"),
+        (3 * MIB + 400 * KIB, "3.4 MB"),
+        (1023 * KIB + 1023, "1.0 MB"),
+        (1024 * MIB - 1, "1.0 GB"),
+        (12 * GIB, "12.0 GB"),
+        (-2 * GIB, "-2.0 GB"),
+        (2048 * GIB, "2048 GB"),
     ],
 )
 def test_format_bytes(size_bytes: int, text: str):
     assert format_bytes(size_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("needed_gb", "budget_gb", "texts"),
+    [
+        (9.14, 11.26, ("9.1", "11.3")),
+        (9.98, 10.02, ("10.0", "10.0")),
+        (10.04, 10.0, ("10.04", "10.00")),
+        (10.004, 10.004 - 2**-30, ("10.01", "10.00")),
+        (10.06, 10.0, ("10.1", "10.0")),
+        (0.0, 0.0, ("0.0", "0.0")),
+    ],
+)
+def test_format_need(needed_gb: float, budget_gb: float, texts: tuple[str, str]):
+    assert format_need(round(needed_gb * GIB), round(budget_gb * GIB)) == texts
+
+
+@given(st.integers(0, 100 * GIB), st.integers(-(2**27), 2**27))
+def test_what_is_needed_reads_as_it_compares(budget_bytes: int, more_bytes: int):
+    needed_bytes = max(0, budget_bytes + more_bytes)
+    needed, budget = map(float, format_need(needed_bytes, budget_bytes))
+    assert (needed <= budget) == (needed_bytes <= budget_bytes)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The planner: the gentlest way that fits, and its own account of it."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -236,6 +237,26 @@ def test_everything_stays_where_it_fits() -> None:
     assert not found.changes
     assert all(part.placement is Placement.RESIDENT for part in found.components)
     assert found.reasons[0].startswith("Fits: needs ")
+
+
+def test_what_just_fits_does_not_read_as_if_it_did_not() -> None:
+    least = needed(plan(asking(), card(32)))
+    for spare_bytes in (0, 20 * MIB):
+        device = card(32, free_bytes=least + spare_bytes)
+        found = plan(asking(), device, policy=MemoryPolicy(headroom_bytes=0))
+        assert (found.verdict, found.changes) == (Verdict.FITS, ())
+        peak, budget = re.findall(r"[\d.]+", found.reasons[0].removesuffix("."))
+        assert float(peak) <= float(budget)
+
+
+def test_what_hardly_does_not_fit_reads_so() -> None:
+    least = needed(plan(asking(), card(32)))
+    device = card(32, free_bytes=least - MIB)
+    found = plan(asking(), device, policy=MemoryPolicy(headroom_bytes=0))
+    (change,) = found.changes
+    peak, budget = re.findall(r"\d+\.\d+", change.reason)
+    assert float(peak) > float(budget)
+    assert f"{peak} GB are needed; {budget} GB may be used." in change.reason
 
 
 def test_turns_come_before_streaming() -> None:

@@ -152,7 +152,7 @@ def test_other_programs_take_and_give_back():
         kib(60)
         simulated.note_step(2)
         assert simulated.free_bytes() == 4 * KIB
-        with pytest.raises(torch.OutOfMemoryError, match=r"other programs have 60\.0 KiB"):
+        with pytest.raises(torch.OutOfMemoryError, match=r"other programs have 60\.0 KB"):
             kib(60)
     with simulated.watch(Phase.DECODE):
         assert simulated.free_bytes() == 64 * KIB
@@ -244,7 +244,7 @@ def test_story_of_a_file(tmp_path: Path):
         json.dumps(
             {
                 "capacity_bytes": 8 << 30,
-                "name": "A card of 8 GiB",
+                "name": "A card of 8 GB",
                 "tflops": 60,
                 "others": [{"at": {"phase": "denoise", "step": 12}, "bytes": 6_000_000_000}],
                 "failures": [{"at": {"phase": "decode"}, "kind": "host", "times": 2}],
@@ -255,7 +255,7 @@ def test_story_of_a_file(tmp_path: Path):
     simulated = open_device(f"sim:{path}")
     assert isinstance(simulated, SimulatedDevice)
     assert simulated.simulated
-    assert (simulated.name, simulated.kind) == ("A card of 8 GiB", "cuda")
+    assert (simulated.name, simulated.kind) == ("A card of 8 GB", "cuda")
     assert simulated.free_bytes() == 8 << 30
     assert simulated.host_profile() == HostProfile(
         total_bytes=16 << 30, available_bytes=8 << 30, swap_free_bytes=0

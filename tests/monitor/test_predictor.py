@@ -37,7 +37,7 @@ from tests.fakes.memory_story import (
 
 DENOISE_BEGINS_S = 3.0
 FREE_GIB = 12.0 - 1.0 - 8.0
-"""While denoising, beside another program's 1 GiB."""
+"""While denoising, beside another program's 1 GB."""
 
 
 def test_a_run_by_its_plan_is_left_alone() -> None:
@@ -68,8 +68,8 @@ def test_a_game_that_starts_while_denoising_is_seen_to_leave_too_little_for_the_
     assert story.collision_s is not None
     assert story.collision_s >= story.phase_began_s[Phase.DECODE]
     assert len(story.told) == 1
-    assert "Another program took 2.5 GiB" in told.prediction.sentence
-    assert "decoding would be 1.5 GiB short" in told.prediction.sentence
+    assert "Another program took 2.5 GB" in told.prediction.sentence
+    assert "decoding would be 1.5 GB short" in told.prediction.sentence
 
 
 def test_what_leaves_enough_is_not_told() -> None:
@@ -192,7 +192,7 @@ def test_after_a_relief_only_a_real_fall_is_told_in_the_same_phase() -> None:
 
     story = MemoryStory(plan, others, steps=5, replanned=lambda _: smaller).play()
     told = [one.phase for one in story.told]
-    assert told == [Phase.DENOISE, Phase.DECODE], "0.2 GiB wait for the next phase"
+    assert told == [Phase.DENOISE, Phase.DECODE], "0.2 GB wait for the next phase"
 
 
 @pytest.mark.parametrize("per_process", [True, False])
@@ -222,7 +222,7 @@ def test_a_forecast_that_is_too_high_is_left_alone() -> None:
 
 
 def test_a_leak_in_another_program_over_a_long_run_is_told_in_time() -> None:
-    # 6 MiB/s is too slow to be told from noise within ten seconds.
+    # 6 MB/s is too slow to be told from noise within ten seconds.
     others = growing(gib_per_s=6 / 1024, from_s=5.0)
     plan = make_plan(steps=300, step_s=2.0)
     story = MemoryStory(plan, others, steps=300, step_s=2.0, interval_s=0.5).play()

@@ -41,8 +41,8 @@ def test_report_has_versions_hardware_settings_and_log(user: str):
     )
     for part in (
         f"Headroom {__version__}",
-        "RAM 32.0 GiB, 20.0 GiB available",
-        "GPU RTX, 8.0 GiB, 1.0 GiB used",
+        "RAM 32.0 GB, 20.0 GB available",
+        "GPU RTX, 8.0 GB, 1.0 GB used",
         "Engine: cuda:0 (RTX), torch 2.9",
         "theme='system'",
         "saved ~/x.png",

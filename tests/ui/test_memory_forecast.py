@@ -213,7 +213,7 @@ def test_the_pointer_and_the_keys_reach_what_is_ahead(bench: Bench, qtbot: QtBot
     graph.set_hover((box.left_px + 5) / bench.picture().plot_width_px)
     assert graph.readout.isVisible()
     assert graph.readout.text.startswith("Denoise · planned, 24 s")
-    assert "8.3 GiB ± 307 MiB" in graph.readout.text
+    assert "8.3 GB ± 307 MB" in graph.readout.text
     graph.setFocus()
     qtbot.keyClick(graph, Qt.Key.Key_End)
     assert bench.picture().hover_x_px == pytest.approx(ahead.left_px + ahead.width_px)

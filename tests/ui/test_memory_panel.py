@@ -143,7 +143,7 @@ def test_names_and_values_stand_at_the_curves_where_there_is_room(bench: Bench):
     bench.show()
     bench.feed(5, ours_gib=6.0)
     labels = [(label.value, label.text) for label in bench.picture(Lane.DEVICE).labels]
-    assert labels[0] == ("", "12.0 GiB total")
+    assert labels[0] == ("", "12.0 GB total")
     assert labels[2] == ("6.00", "Headroom")
     assert labels[1][1] == "Others"
     bench.panel.resize(NARROW)
@@ -161,7 +161,7 @@ def test_phases_are_marked_with_their_names_and_the_peak_with_its_value(bench: B
     xs = [x for x, _ in picture.marks]
     assert xs == sorted(xs)
     assert picture.peak is not None
-    assert picture.peak_text == "Peak 8.0 GiB"
+    assert picture.peak_text == "Peak 8.0 GB"
     assert picture.peak[1] == pytest.approx(picture.curves.projection.y_px(8 * GIB))
 
 
@@ -290,10 +290,10 @@ def test_the_pointer_shows_time_phase_and_values_of_its_moment(bench: Bench):
     title, *rows = readout.text.splitlines()
     assert title.endswith("s ago · Denoise")
     assert float(title.split()[0]) == pytest.approx(15.0, abs=0.3)
-    assert "GPU memory: Headroom 6.0 GiB" in rows
-    assert "RAM: Headroom 1.5 GiB" in rows
+    assert "GPU memory: Headroom 6.0 GB" in rows
+    assert "RAM: Headroom 1.5 GB" in rows
     move_to(bench, 0.25)
-    assert "GPU memory: Headroom 2.0 GiB" in readout.text
+    assert "GPU memory: Headroom 2.0 GB" in readout.text
     assert "Denoise" not in readout.text
 
 
@@ -321,9 +321,9 @@ def test_arrow_keys_move_the_crosshair_and_escape_takes_it_away(bench: Bench):
     bench.feed(2, ours_gib=6.0)
     bench.graph.setFocus()
     bench.qtbot.keyClick(bench.graph, Qt.Key.Key_End)
-    assert "Headroom 6.0 GiB" in bench.graph.readout.text
+    assert "Headroom 6.0 GB" in bench.graph.readout.text
     bench.qtbot.keyClick(bench.graph, Qt.Key.Key_Home)
-    assert "Headroom 2.0 GiB" in bench.graph.readout.text
+    assert "Headroom 2.0 GB" in bench.graph.readout.text
     bench.qtbot.keyClick(bench.graph, Qt.Key.Key_Right)
     assert bench.picture(Lane.DEVICE).hover_x_px == pytest.approx(
         bench.picture(Lane.DEVICE).plot_width_px / 60
@@ -339,7 +339,7 @@ def test_tab_puts_the_crosshair_at_now_and_it_goes_with_the_focus(bench: Bench):
         bench.panel.activateWindow()
     bench.button("memory_recent").setFocus()
     bench.graph.setFocus(Qt.FocusReason.TabFocusReason)
-    assert "Headroom 6.0 GiB" in bench.graph.readout.text
+    assert "Headroom 6.0 GB" in bench.graph.readout.text
     assert bench.graph.readout.isVisible()
     bench.button("memory_run").setFocus(Qt.FocusReason.TabFocusReason)
     assert not bench.graph.readout.isVisible()
@@ -419,11 +419,11 @@ def test_the_graph_in_words_is_there_for_screen_readers_and_changes_slowly(bench
     bench.feed(6, ours_gib=6.0)
     words = bench.graph.accessibleDescription()
     assert "GPU memory: " in words
-    assert "of 12.0 GiB in use, 6.0 GiB of it by Headroom" in words
+    assert "of 12.0 GB in use, 6.0 GB of it by Headroom" in words
     bench.feed(2, ours_gib=9.0)
     assert bench.graph.accessibleDescription() == words
     bench.feed(5, ours_gib=9.0)
-    assert "9.0 GiB of it by Headroom" in bench.graph.accessibleDescription()
+    assert "9.0 GB of it by Headroom" in bench.graph.accessibleDescription()
 
 
 def test_every_control_has_a_name(bench: Bench):

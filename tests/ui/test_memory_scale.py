@@ -11,7 +11,7 @@ from app.core.units import GIB, MIB
 from app.ui.widgets.graph_projection import Projection, as_points, polygon, row_at
 from app.ui.widgets.graph_scale import (
     format_elapsed,
-    format_gib,
+    format_gb,
     lane_top_bytes,
     memory_ticks,
     recent_ticks,
@@ -24,11 +24,11 @@ from app.ui.widgets.graph_scale import (
 @pytest.mark.parametrize(
     ("top_bytes", "most", "texts"),
     [
-        (12 * GIB, 4, ["0", "4", "8", "12 GiB"]),
-        (24 * GIB, 4, ["0", "8", "16", "24 GiB"]),
-        (12 * GIB, 2, ["0", "8 GiB"]),
-        (2 * GIB, 4, ["0", "0.5", "1", "1.5", "2 GiB"]),
-        (512 * MIB, 4, ["0", "128", "256", "384", "512 MiB"]),
+        (12 * GIB, 4, ["0", "4", "8", "12 GB"]),
+        (24 * GIB, 4, ["0", "8", "16", "24 GB"]),
+        (12 * GIB, 2, ["0", "8 GB"]),
+        (2 * GIB, 4, ["0", "0.5", "1", "1.5", "2 GB"]),
+        (512 * MIB, 4, ["0", "128", "256", "384", "512 MB"]),
     ],
 )
 def test_memory_ticks_are_sizes_memory_comes_in(top_bytes: float, most: int, texts: list[str]):
@@ -41,7 +41,7 @@ def test_memory_ticks_fit_and_end_with_a_unit(top_bytes: int, most: int):
     assert 2 <= len(ticks) <= most + 1
     assert ticks[0][0] == 0
     assert all(value <= top_bytes * (1 + 1e-6) for value, _ in ticks)
-    assert ticks[-1][1].endswith("iB")
+    assert ticks[-1][1].endswith("B")
 
 
 def test_much_used_ram_is_shown_up_to_its_total():
@@ -102,8 +102,8 @@ def test_moments_on_the_axis(seconds: float, text: str):
 
 
 def test_figures_are_gib_with_two_decimals_or_a_dash():
-    assert format_gib(1.5 * GIB) == "1.50"
-    assert format_gib(None) == "–"
+    assert format_gb(1.5 * GIB) == "1.50"
+    assert format_gb(None) == "–"
 
 
 @given(st.lists(st.floats(min_value=0, max_value=100), max_size=6))

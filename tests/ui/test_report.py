@@ -35,14 +35,14 @@ def click(qtbot: QtBot, dialog: ReportDialog, name: str) -> None:
 
 
 def test_each_phase_has_planned_measured_and_error(dialog: ReportDialog):
-    assert cells(dialog, 2) == ["Denoise", "8.3 GiB", "8.5 GiB", "+3 %", "24 s", "26 s", "+10 %"]
+    assert cells(dialog, 2) == ["Denoise", "8.3 GB", "8.5 GB", "+3 %", "24 s", "26 s", "+10 %"]
     assert cells(dialog, 1)[-1] == "−5 %"
     assert cells(dialog, 4)[2:] == ["–", "–", "0.50 s", "–", "–"]
 
 
 def test_the_summary_tells_peak_and_time(dialog: ReportDialog):
     said = find(dialog, QLabel, "report_summary").text()
-    assert "8.3 GiB planned at the peak, 8.5 GiB measured" in said
+    assert "8.3 GB planned at the peak, 8.5 GB measured" in said
     assert "34 s planned, 37 s taken" in said
 
 

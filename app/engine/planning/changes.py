@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from app.core.jobs import Phase
 from app.core.plan import Placement, PlanChange, Rung
 from app.core.policy import MemoryMode
+from app.core.units import format_need
 from app.engine.planning.decode_ways import DecodeWay
 from app.engine.planning.figures import and_list, gigabytes, size_text
 from app.engine.planning.ladder import Ladder
@@ -158,10 +159,8 @@ def _smaller(problem: PlanProblem, way: Way) -> Iterator[PlanChange]:
 def _why(problem: PlanProblem, needed: int, condition: str) -> str:
     if needed <= problem.budget_bytes and problem.policy.mode is MemoryMode.MINIMAL:
         return "The memory mode “minimal” leaves the device to others."
-    return (
-        f"{condition}, {gigabytes(needed, up=True)} GB are needed; "
-        f"{gigabytes(problem.budget_bytes)} GB may be used."
-    )
+    needed_text, budget = format_need(needed, problem.budget_bytes)
+    return f"{condition}, {needed_text} GB are needed; {budget} GB may be used."
 
 
 def _decode_words(way: DecodeWay) -> str:

@@ -3,8 +3,7 @@
 import math
 from collections.abc import Sequence
 
-GB_BYTES = 1 << 30
-"""As cards and RAM are sold: a card of 12 GB has 12 times 2**30 bytes."""
+from app.core.units import GIB
 
 
 def gigabytes(size_bytes: int, *, up: bool = False) -> str:
@@ -12,10 +11,10 @@ def gigabytes(size_bytes: int, *, up: bool = False) -> str:
 
     Args:
         size_bytes: The size.
-        up: Round up, for what is needed beside what there is.
+        up: Round up instead of to the nearest, so that nobody frees too little.
     """
-    tenths = size_bytes * 10 / GB_BYTES
-    return f"{(math.ceil(tenths) if up else math.floor(tenths)) / 10:.1f}"
+    tenths = size_bytes * 10 / GIB
+    return f"{(math.ceil(tenths) if up else round(tenths)) / 10:.1f}"
 
 
 def size_text(width_px: int, height_px: int) -> str:

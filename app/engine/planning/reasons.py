@@ -2,6 +2,7 @@
 
 from app.core.plan import GenerationPlan, Verdict
 from app.core.policy import MemoryMode
+from app.core.units import format_need
 from app.engine.planning.figures import gigabytes, size_text
 from app.engine.planning.memory import needed_of
 from app.engine.planning.problem import COMPONENTS, PlanProblem
@@ -15,9 +16,9 @@ def reasons_of(problem: PlanProblem, plan: GenerationPlan) -> tuple[str, ...]:
     if not problem.on_cpu:
         swapped = swapped_bytes(problem, plan.ram_peak_bytes)
         if swapped:
+            needed, free = format_need(plan.ram_peak_bytes, problem.ram_calm_bytes)
             sentences.append(
-                f"RAM is short: {gigabytes(plan.ram_peak_bytes, up=True)} GB are needed and "
-                f"{gigabytes(problem.ram_calm_bytes)} GB are free, so "
+                f"RAM is short: {needed} GB are needed and {free} GB are free, so "
                 f"{gigabytes(swapped, up=True)} GB go to the page file or swap, which is slow."
             )
     sentences.append(_certainty(plan))
@@ -57,8 +58,9 @@ def refusal(
 
 
 def _verdict(problem: PlanProblem, plan: GenerationPlan) -> str:
-    needed = max(needed_of(phase) for phase in plan.phases)
-    figures = f"needs {gigabytes(needed, up=True)} of {gigabytes(plan.budget_bytes)} GB"
+    highest = max(needed_of(phase) for phase in plan.phases)
+    needed, budget = format_need(highest, plan.budget_bytes)
+    figures = f"needs {needed} of {budget} GB"
     match plan.verdict:
         case Verdict.STREAMS:
             return f"Fits with streaming: {figures}, and takes longer than with all weights there."
@@ -90,14 +92,16 @@ def _missing(problem: PlanProblem, least: Way) -> str:
     ram = least.ram_bytes - problem.ram_budget_bytes
     needed = max(needed_of(phase) for phase in least.phases(problem))
     if ram > needed - problem.budget_bytes:
+        ram_needed, ram_budget = format_need(least.ram_bytes, problem.ram_budget_bytes)
         return (
-            f"Does not fit: {gigabytes(least.ram_bytes, up=True)} GB of RAM are needed{what}, "
-            f"{gigabytes(problem.ram_budget_bytes)} GB may be used with the page file or swap; "
+            f"Does not fit: {ram_needed} GB of RAM are needed{what}, "
+            f"{ram_budget} GB may be used with the page file or swap; "
             f"{gigabytes(ram, up=True)} GB are missing."
         )
     memory = "RAM" if problem.on_cpu else "GPU memory"
+    needed_text, budget = format_need(needed, problem.budget_bytes)
     return (
-        f"Does not fit: {gigabytes(needed, up=True)} GB of {memory} are needed{what}, "
-        f"{gigabytes(problem.budget_bytes)} GB may be used; "
+        f"Does not fit: {needed_text} GB of {memory} are needed{what}, "
+        f"{budget} GB may be used; "
         f"{gigabytes(max(0, needed - problem.budget_bytes), up=True)} GB are missing."
     )

@@ -1,14 +1,11 @@
-"""A plan in words: the chip, its explanation, and what is said of a model.
-
-Sizes are in GB of 1024 MB here, as cards are sold and as the planner's reasons have them.
-"""
+"""A plan in words: the chip, its explanation, and what is said of a model."""
 
 import math
 
 from PySide6.QtCore import QCoreApplication
 
 from app.core.plan import GenerationPlan, PhasePlan, Rung, Verdict
-from app.core.units import GIB, MIB, format_seconds
+from app.core.units import GIB, MIB, format_need, format_seconds
 from app.ui.models.plan_inputs import Cost
 
 _SMALL_BYTES = 52 * MIB
@@ -63,13 +60,8 @@ def needed_bytes(plan: GenerationPlan) -> int:
 
 def peak_words(plan: GenerationPlan) -> str:
     """What is needed of what may be used: "9.1 of 11.2 GB"."""
-    needed, budget = needed_bytes(plan), plan.budget_bytes
-    peak = math.ceil(needed * 10 / GIB)
-    room = math.floor(budget * 10 / GIB)
-    if needed <= budget:
-        # Rounding must not make what just fits read as if it did not.
-        peak = min(peak, room)
-    return _tr("{peak} of {budget}").format(peak=f"{peak / 10:.1f}", budget=f"{room / 10:.1f} GB")
+    peak, budget = format_need(needed_bytes(plan), plan.budget_bytes)
+    return _tr("{peak} of {budget}").format(peak=peak, budget=f"{budget} GB")
 
 
 def about(seconds: float) -> str:
@@ -132,7 +124,7 @@ def model_words(plan: GenerationPlan, *, on_cpu: bool) -> str:
 
 
 def gb(size_bytes: int) -> str:
-    """A size as cards are sold: "1.6 GB", and "120 MB" below a tenth."""
+    """A size: "1.6 GB", and "120 MB" below a tenth."""
     if size_bytes < GIB // 10:
         return _tr("{size} MB").format(size=round(size_bytes / MIB))
     return _tr("{size} GB").format(size=f"{size_bytes / GIB:.1f}")

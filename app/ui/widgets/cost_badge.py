@@ -8,7 +8,7 @@ from app.ui.models.plan_words import cost_text
 
 
 class CostBadge(QLabel):
-    """Shows "+1.6 GiB, +4 s"; hidden where nothing is to be said."""
+    """Shows "+1.6 GB, +4 s"; hidden where nothing is to be said."""
 
     def __init__(self, name: str, *, explained: str, parent: QWidget | None = None) -> None:
         """Show nothing yet.

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from app.core.units import format_bytes
 from app.ui import theme
 from app.ui.models.memory_frame import LaneFigures, MemoryFigures, SeriesFigures
-from app.ui.widgets.graph_scale import format_gib
+from app.ui.widgets.graph_scale import format_gb
 from app.ui.widgets.series_style import Role, lane_name, paint_swatch, series_name, series_style
 from app.ui.widgets.text_cache import TextCache
 
@@ -23,7 +23,7 @@ NAME_PX = 128
 
 
 class FigureTable(QWidget):
-    """Shows MemoryFigures; in GiB, so that the points stand below each other."""
+    """Shows MemoryFigures; in GB, so that the points stand below each other."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -100,7 +100,7 @@ class FigureTable(QWidget):
         self._plain, self._strong = TextCache(plain), TextCache(strong)
 
     def _paint_head(self, painter: QPainter, muted: QColor) -> None:
-        name = self.tr("GiB, {span}").format(span=self.span_text())
+        name = self.tr("GB, {span}").format(span=self.span_text())
         self._paint_name(painter, self._plain, 0, name, muted)
         for index, text in enumerate((self.tr("Now"), self.tr("Peak"), self.tr("Average"))):
             right = self.width() - (2 - index) * COLUMN_PX
@@ -172,4 +172,4 @@ def _series(lane: LaneFigures) -> tuple[tuple[Role, SeriesFigures], ...]:
 
 
 def _cells(series: SeriesFigures) -> tuple[str, str, str]:
-    return (format_gib(series.now), format_gib(series.peak), format_gib(series.average))
+    return (format_gb(series.now), format_gb(series.peak), format_gb(series.average))

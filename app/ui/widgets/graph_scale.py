@@ -37,14 +37,14 @@ Tick = tuple[float, str]
 
 
 def memory_step_bytes(top_bytes: float, *, most: int) -> float:
-    """A distance between ticks that memory comes in: 1, 2, 4, 8, ... of GiB, MiB or bytes."""
+    """A distance between ticks that memory comes in: 1, 2, 4, 8, ... of GB, MB or bytes."""
     return 2.0 ** math.ceil(math.log2(max(1.0, top_bytes / max(1, most))) - 1e-9)
 
 
 def memory_ticks(top_bytes: float, *, most: int) -> tuple[Tick, ...]:
     """Ticks from 0 to at most `top_bytes`; the last one carries the unit."""
     step = memory_step_bytes(top_bytes, most=most)
-    unit, name = (GIB, "GiB") if top_bytes >= GIB else (MIB, "MiB")
+    unit, name = (GIB, "GB") if top_bytes >= GIB else (MIB, "MB")
     count = math.floor(top_bytes / step + 1e-9)
     ticks = [(index * step, f"{index * step / unit:g}") for index in range(count + 1)]
     value, text = ticks[-1]
@@ -127,6 +127,6 @@ def spread(places: Sequence[float], *, gap: float, low: float, high: float) -> t
     return tuple(moved)
 
 
-def format_gib(size_bytes: float | None) -> str:
-    """A figure in GiB without its unit, two decimals; a dash for what nobody tells."""
+def format_gb(size_bytes: float | None) -> str:
+    """A figure in GB without its unit, two decimals; a dash for what nobody tells."""
     return "–" if size_bytes is None else f"{size_bytes / GIB:.2f}"

@@ -23,7 +23,7 @@ class CalmSlider(QSlider):
 
 
 class HeadroomSlider(QWidget):
-    """A slider in quarters of a GiB, with its value beside it.
+    """A slider in quarters of a GB, with its value beside it.
 
     Signals:
         headroom_chosen(object): Bytes (int), while it is pulled as well.

@@ -19,7 +19,7 @@ from app.ui.widgets.graph_scale import (
     RECENT_S,
     Tick,
     format_ahead,
-    format_gib,
+    format_gb,
     lane_top_bytes,
     memory_ticks,
     recent_ticks,
@@ -272,13 +272,13 @@ class LanePlot:
             *self._budget_label(forecast, scale),
             LaneLabel(
                 y_px=float(ys_used[-1]),
-                value=format_gib(used - (ours if known else 0.0)),
+                value=format_gb(used - (ours if known else 0.0)),
                 text=_translated("Others"),
                 colour=self.canvas.others_style.line,
             ),
             LaneLabel(
                 y_px=float(ys_ours[-1]),
-                value=format_gib(ours if known else None),
+                value=format_gb(ours if known else None),
                 text=series_name(Role.OURS),
                 colour=self.canvas.ours_style.line,
             ),
@@ -288,7 +288,7 @@ class LanePlot:
         y = _budget_y(forecast, scale)
         if forecast is None or y is None:
             return ()
-        value, text = format_gib(forecast.budget_bytes), _translated("Limit")
+        value, text = format_gb(forecast.budget_bytes), _translated("Limit")
         return (LaneLabel(y_px=y, value=value, text=text, colour=self.canvas.limit_colour),)
 
     def _peak_text(self, lane: LaneFrame) -> str:
@@ -333,7 +333,7 @@ def make_layout() -> Any:  # noqa: ANN401 - pyqtgraph comes without types
 def gutter_px(frame: MemoryFrame, font: QFont) -> float:
     """Room for what stands right of the curves: the same in all lanes, whose times must align."""
     metrics = QFontMetricsF(font)
-    texts = [f"{format_gib(lane.total_bytes)} {series_name(Role.OURS)}" for lane in frame.lanes]
+    texts = [f"{format_gb(lane.total_bytes)} {series_name(Role.OURS)}" for lane in frame.lanes]
     texts += [_total_text(lane, out_of_sight=True) for lane in frame.lanes]
     return max(metrics.horizontalAdvance(text) for text in texts) + 16
 
