@@ -140,36 +140,36 @@ class Ladder:
     def _fitting(self, staying: Names, *, may_split: bool) -> Iterator[Way]:
         """The fastest fitting way for each size of the parts."""
         needs = self.needs
-        encode = self._first_kept(
-            Phase.ENCODE, TEXT_ENCODER, staying, lambda kept: needs.encode(staying, kept)
+        text_encoder = self._first_kept(
+            TEXT_ENCODER, staying, lambda kept: needs.fits_encode(staying, kept)
         )
-        if encode is None:
+        if text_encoder is None:
             return
+        encode = (text_encoder, needs.encode(staying, text_encoder))
         for batch in self._batches(may_split=may_split):
-            denoise = self._first_kept(
-                Phase.DENOISE,
+            transformer = self._first_kept(
                 TRANSFORMER,
                 staying,
-                lambda kept, batch=batch: needs.denoise(staying, kept, batch),
+                lambda kept, batch=batch: needs.fits_denoise(staying, kept, batch),
             )
-            decode = self._first_decode(staying, batch)
-            if denoise is None or decode is None:
+            if transformer is None:
                 continue
+            decode = self._first_decode(staying, batch)
+            if decode is None:
+                continue
+            denoise = (transformer, needs.denoise(staying, transformer, batch))
             yield self._way(staying, encode=encode, denoise=denoise, decode=decode, batch=batch)
-            if denoise[0].placement is not Placement.STREAMED:
+            if transformer.placement is not Placement.STREAMED:
                 return  # Smaller parts can gain nothing any more.
 
-    def _first_kept(
-        self, phase: Phase, name: str, staying: Names, need_of: Callable[[Kept], PhaseNeed]
-    ) -> Chosen[Kept] | None:
+    def _first_kept(self, name: str, staying: Names, fits: Callable[[Kept], bool]) -> Kept | None:
         """The first way to keep a component that fits: they come fastest first."""
         ways = (
             (resident(self._problem.weights[name]),)
             if name in staying
             else ways_to_come(self._problem, name)
         )
-        found = first_in_order(ways, lambda kept: self.needs.fits(phase, need_of(kept)))
-        return None if found is None else (found, need_of(found))
+        return first_in_order(ways, fits)
 
     def _first_decode(self, staying: Names, batch: int) -> Chosen[DecodeWay] | None:
         for way in self.needs.decodes(batch):

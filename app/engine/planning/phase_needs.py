@@ -41,10 +41,12 @@ class PhaseNeeds:
         self._decode_at_once = functools.cache(self._decodes_at_once)
         self._decode_one_by_one = functools.cache(self._decodes_one_by_one)
         self._encode_forecast = functools.cache(self._forecast_encode)
+        self._encode_compute_s = functools.cache(self._compute_encode)
+        self._references_of = functools.cache(self._references)
 
     def fits(self, phase: Phase, need: PhaseNeed) -> bool:
         """Whether the device has what is needed, and what it may need by chance."""
-        return self.total_bytes(phase, need) <= self._problem.budget_bytes
+        return self._fit(phase, need.weights_bytes, need.forecast_bytes)
 
     def total_bytes(self, phase: Phase, need: PhaseNeed) -> int:
         """What is needed of the device, with overhead and uncertainty."""
@@ -58,18 +60,15 @@ class PhaseNeeds:
             kept: How the text encoder is kept.
         """
         problem = self._problem
-        flops = problem.coefficients.encode_flops(prompts=problem.prompts)
-        seconds = compute_seconds(problem, Phase.ENCODE, flops)
+        seconds = self._encode_compute_s()
         seconds += weights_seconds(problem, Phase.ENCODE, kept, traversals=problem.prompts)
-        weights = kept.device_bytes + self._others(staying, TEXT_ENCODER)
-        text = PhaseNeed(weights, self._encode_forecast(), seconds)
-        if not problem.references:
-            return text
-        references = self._references(staying)
-        larger = max(text, references, key=lambda need: need.weights_bytes + need.forecast_bytes)
-        return PhaseNeed(
-            larger.weights_bytes, larger.forecast_bytes, text.seconds + references.seconds
-        )
+        if problem.references:
+            seconds += self._references_of(staying).seconds
+        return PhaseNeed(*self._encode_bytes(staying, kept), seconds)
+
+    def fits_encode(self, staying: Names, kept: Kept) -> bool:
+        """Whether there is room for `encode`; quicker than to look at its time as well."""
+        return self._fit(Phase.ENCODE, *self._encode_bytes(staying, kept))
 
     def denoise(self, staying: Names, kept: Kept, batch: int) -> PhaseNeed:
         """All steps, for one part of the batch after the other.
@@ -84,8 +83,11 @@ class PhaseNeeds:
         traversals = problem.request.steps * problem.passes * parts
         seconds = self._denoise_compute_s(batch) + part_seconds(problem, parts)
         seconds += weights_seconds(problem, Phase.DENOISE, kept, traversals=traversals)
-        weights = kept.device_bytes + self._others(staying, TRANSFORMER)
-        return PhaseNeed(weights, self._denoise_forecast(batch), seconds)
+        return PhaseNeed(*self._denoise_bytes(staying, kept, batch), seconds)
+
+    def fits_denoise(self, staying: Names, kept: Kept, batch: int) -> bool:
+        """Whether there is room for `denoise`; quicker than to look at its time as well."""
+        return self._fit(Phase.DENOISE, *self._denoise_bytes(staying, kept, batch))
 
     def decode(self, staying: Names, way: DecodeWay) -> PhaseNeed:
         """The autoencoder for all images.
@@ -114,6 +116,22 @@ class PhaseNeeds:
         stays = AUTOENCODER in staying
         return Kept(Placement.RESIDENT if stays else Placement.TURNS, weights, weights)
 
+    def _fit(self, phase: Phase, weights: int, forecast: int) -> bool:
+        return needed_bytes(self._problem, phase, weights, forecast) <= self._problem.budget_bytes
+
+    def _encode_bytes(self, staying: Names, kept: Kept) -> tuple[int, int]:
+        """Weights and working memory; of the reference images where they need more."""
+        text = (kept.device_bytes + self._others(staying, TEXT_ENCODER), self._encode_forecast())
+        if not self._problem.references:
+            return text
+        references = self._references_of(staying)
+        return max(text, (references.weights_bytes, references.forecast_bytes), key=sum)
+
+    def _denoise_bytes(self, staying: Names, kept: Kept, batch: int) -> tuple[int, int]:
+        """Weights and working memory."""
+        weights = kept.device_bytes + self._others(staying, TRANSFORMER)
+        return weights, self._denoise_forecast(batch)
+
     def _others(self, staying: Names, name: str) -> int:
         return sum(self._problem.weights[other] for other in staying if other != name)
 
@@ -136,6 +154,10 @@ class PhaseNeeds:
         return self._problem.coefficients.encode_working_bytes(
             prompts=self._problem.prompts, precision=self._problem.precisions[TEXT_ENCODER]
         )
+
+    def _compute_encode(self) -> float:
+        flops = self._problem.coefficients.encode_flops(prompts=self._problem.prompts)
+        return compute_seconds(self._problem, Phase.ENCODE, flops)
 
     def _forecast_denoise(self, batch: int) -> int:
         width_px, height_px = self._size

@@ -1,6 +1,7 @@
 """What a plan is made from, in one hand: the form, the machine and the choices about memory."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -89,9 +90,17 @@ class Cost:
     seconds: float
 
 
-def cost(inputs: PlanInputs, other: PlanInputs, make: MakePlan) -> Cost:
-    """What `inputs` needs more than `other`."""
-    one, base = inputs.with_room().plan(make), other.with_room().plan(make)
-    return Cost(
-        bytes=one.peak_vram_bytes - base.peak_vram_bytes, seconds=one.seconds - base.seconds
-    )
+def costs(
+    inputs: PlanInputs, others: Iterable[PlanInputs | None], make: MakePlan
+) -> tuple[Cost | None, ...]:
+    """What `inputs` needs more than each of the others; None for what there is not."""
+    # Planned once for all of them, and not at all for none: it is done at each keystroke.
+    roomy = functools.cache(lambda: inputs.with_room().plan(make))
+
+    def cost_of(other: PlanInputs) -> Cost:
+        one, base = roomy(), other.with_room().plan(make)
+        return Cost(
+            bytes=one.peak_vram_bytes - base.peak_vram_bytes, seconds=one.seconds - base.seconds
+        )
+
+    return tuple(None if other is None else cost_of(other) for other in others)

@@ -23,7 +23,7 @@ from app.ui.models.background import Background
 from app.ui.models.catalog_model import CatalogModel, ModelChoice
 from app.ui.models.form import ModelDefaults
 from app.ui.models.memory_frame import Lane
-from app.ui.models.plan_inputs import Cost, MakePlan, PlanInputs, ProfilesOf, cost
+from app.ui.models.plan_inputs import Cost, MakePlan, PlanInputs, ProfilesOf, costs
 from app.ui.models.policy_model import PolicyModel
 from app.ui.models.request_model import RequestModel
 from app.ui.models.throttle import Throttle
@@ -209,11 +209,16 @@ class PlanModel(QObject):
         inputs = self._inputs(choice, request)
         if inputs is None:
             return PlanState(why=self._unknown(choice))
+        if inputs == self._state.inputs:
+            # Most keystrokes are in the prompt, on which no plan depends.
+            return self._state
+        base = _of_base(inputs, choice.defaults)
+        size_cost, images_cost = costs(inputs, base, self._make)
         return PlanState(
             plan=inputs.plan(self._make),
             inputs=inputs,
-            size_cost=self._size_cost(inputs, choice.defaults),
-            images_cost=self._images_cost(inputs),
+            size_cost=size_cost,
+            images_cost=images_cost,
         )
 
     def _unknown(self, choice: ModelChoice) -> str:
@@ -264,16 +269,6 @@ class PlanModel(QObject):
             self._asked -= unknown
             self._touch()
 
-    def _size_cost(self, inputs: PlanInputs, defaults: ModelDefaults) -> Cost | None:
-        size = {"width_px": defaults.width_px, "height_px": defaults.height_px}
-        standard = inputs.asking(**size)
-        return None if standard == inputs else cost(inputs, standard, self._make)
-
-    def _images_cost(self, inputs: PlanInputs) -> Cost | None:
-        if inputs.request.images == 1:
-            return None
-        return cost(inputs, inputs.asking(images=1), self._make)
-
     def _own_request(self, choice: ModelChoice, values: ModelDefaults) -> GenerationRequest:
         return GenerationRequest(
             prompt=PROMPT,
@@ -292,6 +287,15 @@ class PlanModel(QObject):
             return sample
         ours = max(device.engine_bytes or 0, min(reserved, device.used_bytes))
         return replace(sample, device=replace(device, engine_bytes=ours))
+
+
+def _of_base(
+    inputs: PlanInputs, defaults: ModelDefaults
+) -> tuple[PlanInputs | None, PlanInputs | None]:
+    """The same in the model's own size, and for one image; None where they are that."""
+    standard = inputs.asking(width_px=defaults.width_px, height_px=defaults.height_px)
+    one = inputs.asking(images=1)
+    return (None if standard == inputs else standard, None if one == inputs else one)
 
 
 def _moved(before: Sample, now: Sample) -> bool:
