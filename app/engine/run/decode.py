@@ -1,6 +1,5 @@
 """Decoding: from latents to pixels, whole or in tiles, on the device or on the CPU."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 
 from app.core.plan import GenerationPlan
 from app.engine.compute_device import ComputeDevice
+from app.engine.full_precision import full_precision_copy
 from app.engine.latents import to_spatial
 from app.engine.loader import LoadedModel
 from app.engine.tiling import decode_latents
@@ -48,7 +48,7 @@ def decode_on_cpu(
     """
     autoencoder = model.pipeline.vae
     if autoencoder.dtype != torch.float32:
-        autoencoder = copy.deepcopy(autoencoder).float()
+        autoencoder = full_precision_copy(autoencoder)
     with torch.no_grad():
         latents = to_spatial(model.pipeline, grid).to(autoencoder.dtype)
         pixels = decode_latents(autoencoder, latents, tile_px=tile_px)
