@@ -1,6 +1,7 @@
 """Telling that memory ran out, which the libraries say in many ways, and what to do then."""
 
 import errno
+from collections.abc import Iterator
 
 import torch
 
@@ -38,16 +39,17 @@ _WINDOWS_NO_PAGE_FILE = 1455
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that memory ran out, of the device or of the computer."""
-    if isinstance(error, torch.OutOfMemoryError) or _is_of_host(error):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(part in text for part in _DEVICE_TEXTS)
+    """Whether an exception means that memory ran out, of the device or of the computer.
+
+    Also one that was raised because of another: libraries tell what they could not do then.
+    """
+    return any(_is_of_host(one) or _is_of_device(one) for one in _chain(error))
 
 
 def memory_name(error: BaseException, *, on_cpu: bool) -> str:
     """What ran out, as the beginning of a sentence: "The GPU's memory"."""
-    return "This computer's memory" if on_cpu or _is_of_host(error) else "The GPU's memory"
+    of_host = on_cpu or any(_is_of_host(one) for one in _chain(error))
+    return "This computer's memory" if of_host else "The GPU's memory"
 
 
 def out_of_memory_error(
@@ -78,6 +80,22 @@ def out_of_memory_error(
 def ran_out_sentence(name: str, phase: Phase) -> str:
     """One sentence that says what happened: "The GPU's memory ran out while denoising."."""
     return f"{name} ran out {_DOING[phase]}."
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those it came from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_of_device(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(part in text for part in _DEVICE_TEXTS)
 
 
 def _is_of_host(error: BaseException) -> bool:

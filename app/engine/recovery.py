@@ -51,7 +51,7 @@ def keeping_plan(
 ) -> GenerationPlan | None:
     """The gentlest plan that still makes the pictures asked for, or None when there is no other."""
     keeping = _keeping(problem, plan, failure.phase)
-    return _first_fitting(keeping, failure.phase, _target(plan, failure))
+    return _next_fitting(keeping, failure.phase, _target(plan, failure))
 
 
 def changing_plan(
@@ -69,7 +69,7 @@ def changing_plan(
     if failure.phase not in (Phase.DENOISE, Phase.DECODE):
         return None  # The size makes no difference there.
     smaller = _smaller(problem, plan)
-    return _first_fitting(smaller, failure.phase, _target(plan, failure))
+    return _next_fitting(smaller, failure.phase, _target(plan, failure))
 
 
 def relieved_plan(
@@ -116,6 +116,20 @@ def _first_fitting(
         if least is None or needed < needed_of(least.phase(phase)):
             least = plan
     return least
+
+
+def _next_fitting(
+    plans: Iterable[GenerationPlan], phase: Phase, target_bytes: int
+) -> GenerationPlan | None:
+    """The first that needs no more than the target, else one half-way down: it may be too strict.
+
+    After a failure that the figures do not explain they are no reason to give up everything.
+    """
+    found = list(plans)
+    for plan in found:
+        if needed_of(plan.phase(phase)) <= target_bytes:
+            return plan
+    return found[(len(found) - 1) // 2] if found else None
 
 
 def _keeping(problem: PlanProblem, plan: GenerationPlan, phase: Phase) -> Iterator[GenerationPlan]:

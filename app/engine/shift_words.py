@@ -1,6 +1,7 @@
 """What changed between two plans of one run, in words for people."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from app.core.plan import GenerationPlan, Placement, PlanChange, Rung
 from app.engine.planning.changes import COMPONENT_WORDS
@@ -55,8 +56,10 @@ def _streams(before: GenerationPlan, after: GenerationPlan) -> Iterator[Words]:
 
 
 def _decode(before: GenerationPlan, after: GenerationPlan) -> Iterator[Words]:
+    # A part that is smaller is decoded in smaller parts by that alone.
+    alone = replace(before, decode_batch=min(before.decode_batch, after.batch))
     was, now = decode_words(before), decode_words(after)
-    if was != now:
+    if decode_words(alone) != now:
         yield Rung.TILE, f"decode {was}", f"decode {now}"
 
 

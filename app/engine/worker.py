@@ -6,6 +6,7 @@ app has been told that this process lives.
 
 import argparse
 import faulthandler
+import gc
 import importlib.metadata
 import logging
 import os
@@ -131,6 +132,8 @@ class Worker:
         )
         # Brings all that loading a model needs, while the user still types.
         diffusers_class("Flux2KleinPipeline")
+        # The libraries stay for good: to look for garbage among them would take a second each time.
+        gc.freeze()
         runner = JobRunner(
             device=device, send=self._events.send, guard=self._guard, paths=app_paths()
         )

@@ -123,6 +123,17 @@ def test_running_out_of_memory_is_told_apart(error: Exception, expected: bool) -
     assert is_out_of_memory(error) is expected
 
 
+def test_running_out_of_memory_is_seen_behind_what_a_library_makes_of_it() -> None:
+    try:
+        try:
+            raise RuntimeError("CUDA error: out of memory")
+        except RuntimeError as error:
+            raise ValueError("Unable to create tensor") from error
+    except ValueError as error:
+        assert is_out_of_memory(error)
+        assert memory_name(error, on_cpu=False) == "The GPU's memory"
+
+
 def test_a_real_cpu_allocation_that_fails_is_recognised() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)

@@ -22,7 +22,7 @@ from app.engine.run.profiles import room_bytes
 
 log = logging.getLogger(__name__)
 
-MAX_REPEATS = 3
+MAX_REPEATS = 5
 """How often the same is tried without any change, once nothing is left that keeps the picture."""
 FELL_FURTHER_BYTES = 64 << 20
 FELL_FURTHER_SHARE = 1 / 200

@@ -101,5 +101,5 @@ class ModelShelf:
         """Have no model."""
         if self._placer is not None:
             self._placer.evict()
-        self.model = self._placer = None
-        self.release()
+            self.model = self._placer = None
+            self.release()

@@ -185,6 +185,8 @@ class Run:
         store(part, step.latents, step.number)
         self._attempts.step = step.number
         self._attempts.note_progress()
+        # First, so that a step that was told is not lost.
+        self._kept.note_step(self._images, self._digest(model))
         self._send(
             StepDone(
                 job_id=self._job.id,
@@ -196,7 +198,6 @@ class Run:
             )
         )
         self._context.cancel.check()
-        self._kept.note_step(self._images, self._digest(model))
         if step.number < step.total and self._attempts.look(TO_COME[1:]):
             raise PlanChangedError
 
