@@ -37,6 +37,7 @@ from app.ui.models.engine_model import EngineModel
 from app.ui.models.form import SessionFile
 from app.ui.models.jobs_model import JobsModel
 from app.ui.models.layout_file import LayoutFile
+from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.planning import Planning, PlanningFiles
 from app.ui.models.request_model import RequestModel
 from app.ui.models.results_model import ResultsModel
@@ -115,16 +116,27 @@ class Application(QObject):
             files=PlanningFiles.of(paths),
             parent=self,
         )
+        calibration = CalibrationStore(paths.calibration_file)
         self._store = QueueStore(paths.queue_file)
         self._engine_thread = EngineThread(
             start_engine=start_engine or self._start_engine,
             store=self._store,
-            calibration=CalibrationStore(paths.calibration_file),
+            calibration=calibration,
             runs_folder=paths.runs_folder,
             parent=self,
         )
         self._engine = EngineModel(self._engine_thread, self)
         self._results = ResultsModel(self._engine, self._background, self)
+        self._measuring = MeasuringModel(
+            self._engine,
+            self._engine_thread,
+            self._catalog,
+            self._planning.machine,
+            self._background,
+            store=calibration,
+            scratch=paths.cache,
+            parent=self,
+        )
         self.models = WindowModels(
             form=self._form,
             catalog=self._catalog,
@@ -139,6 +151,7 @@ class Application(QObject):
                 self,
             ),
             planning=self._planning,
+            measuring=self._measuring,
             engine=self._engine,
             status=StatusModel(self._engine, self._results, self),
             jobs=JobsModel(self._engine, self),
@@ -260,6 +273,7 @@ class Application(QObject):
         )
         thread.driver_changed.connect(self._planning.machine.set_driver)
         thread.sampled.connect(self._planning.on_sample)
+        thread.sampled.connect(self._measuring.on_sample)
         monitor.engine_changed.connect(thread.set_engine)
         monitor.run_started.connect(thread.begin_run)
         monitor.run_ended.connect(thread.end_run)

@@ -8,7 +8,7 @@ from app.core.errors import OutputError
 from app.core.machine_speeds import MachineSpeeds
 from app.core.paths import app_paths
 from app.core.settings import SettingsStore
-from app.core.units import format_bytes, format_seconds
+from app.core.units import format_bandwidth, format_bytes, format_flops, format_seconds
 from app.engine.calibration_run import measure_with_engine
 from app.engine.catalog import Catalog
 from app.engine.client import StartEngine, engine_starter
@@ -89,7 +89,7 @@ def _as_json(speeds: MachineSpeeds) -> dict[str, object]:
 def _as_text(speeds: MachineSpeeds, problem: str) -> str:
     rows = [
         ("device", f"{speeds.device_name}, torch {speeds.torch_version}"),
-        ("compute", f"{_flops(speeds.compute_flops)} in {speeds.precision}"),
+        ("compute", f"{format_flops(speeds.compute_flops)} in {speeds.precision}"),
         ("copy, pinned", _rate(speeds.pinned_bytes_per_s)),
         ("copy, pageable", _rate(speeds.pageable_bytes_per_s)),
         ("disk", _rate(speeds.read_bytes_per_s)),
@@ -102,9 +102,5 @@ def _as_text(speeds: MachineSpeeds, problem: str) -> str:
     )
 
 
-def _flops(flops: float) -> str:
-    return f"{flops / 1e12:.1f} TFLOPS" if flops >= 1e12 else f"{flops / 1e9:.1f} GFLOPS"
-
-
 def _rate(bytes_per_s: float | None) -> str:
-    return "" if bytes_per_s is None else f"{format_bytes(round(bytes_per_s))}/s"
+    return "" if bytes_per_s is None else format_bandwidth(bytes_per_s)

@@ -21,6 +21,7 @@ from app.core.events import ConductorEvent, Notice
 from app.core.jobs import Job
 from app.core.queue_store import QueueStore
 from app.engine.client import EngineMessage, StartEngine
+from app.engine.protocol import Calibrate
 from app.engine.slot import EngineSlot
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,10 @@ class Conductor:
     def renew_engine(self) -> None:
         """Replace the engine process, after the running job: it is started with other settings."""
         self._inbox.put(self._work.renew_engine)
+
+    def calibrate(self, command: Calibrate) -> None:
+        """Measure the machine, when no run is going on; `CalibrationDone` tells how that went."""
+        self._inbox.put(partial(self._wishes.calibrate, command))
 
     def note_sample(self, sample: Sample) -> None:
         """Look at the running job's memory; called ten times a second by the monitor."""

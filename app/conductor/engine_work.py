@@ -9,12 +9,15 @@ from app.conductor.kept_queue import KeptQueue
 from app.conductor.memory_guard import MemoryGuard
 from app.core.atomic import sweep_partials
 from app.core.errors import ErrorInfo
-from app.core.events import ConductorEvent, EngineState, EngineStateChanged
+from app.core.events import CalibrationDone, ConductorEvent, EngineState, EngineStateChanged
 from app.core.job_queue import JobQueue
 from app.core.jobs import Job, JobState
+from app.engine.protocol import Calibrate
 from app.engine.slot import EngineSlot
 
 log = logging.getLogger(__name__)
+CALIBRATION_CODE = "engine.calibration"
+BUSY_CODE = "engine.busy"
 _Value = TypeVar("_Value")
 
 
@@ -53,6 +56,7 @@ class EngineWork:
         self._emit = emit
         self._on_job_over = on_job_over
         self._renew_when_idle = False
+        self._calibration: Calibrate | None = None
 
     @property
     def jobs(self) -> JobQueue:
@@ -81,6 +85,8 @@ class EngineWork:
         engine = self.slot.session
         if engine is None or not engine.ready or self.closing:
             return
+        if self._calibration is not None and engine.job_id is None and not engine.calibrating:
+            engine.calibrate(self._calibration)
         job = self.jobs.running
         pid = engine.client.pid
         if job is None:
@@ -88,6 +94,33 @@ class EngineWork:
         elif engine.job_id is None:
             self.tell(EngineStateChanged(state=EngineState.BUSY, pid=pid))
             engine.give(job)
+
+    def calibrate(self, command: Calibrate) -> None:
+        """Have an idle engine measure the machine; one is started if there is none."""
+        if self.jobs.running is not None:
+            self._calibration = command
+            self.end_calibration(
+                "The machine is measured while no run is going on: try again after this one.",
+                code=BUSY_CODE,
+            )
+        elif self._calibration is None:
+            self._calibration = command
+            if self.slot.session is None:
+                self.begin_engine(EngineState.STARTING)
+            else:
+                self.settle()
+
+    def end_calibration(self, sentence: str, *, code: str = CALIBRATION_CODE) -> None:
+        """Nothing will be measured, if anything was to be."""
+        if self._calibration is not None:
+            self.note_calibration(CalibrationDone(error=ErrorInfo(code=code, message=sentence)))
+
+    def note_calibration(self, event: CalibrationDone) -> None:
+        """The machine is measured, or will not be."""
+        self._calibration = None
+        if self.slot.session is not None:
+            self.slot.session.calibrating = False
+        self.tell(event)
 
     def go_on(self) -> None:
         """Take up the work after an error in the loop: nothing waits for an event that was lost."""
@@ -152,6 +185,7 @@ class EngineWork:
     def kill_engine(self) -> None:
         """End the process now, and remove what it may have left half-written."""
         self.slot.kill()
+        self.end_calibration("The engine was ended before it had measured the machine.")
         if self.jobs.running is not None:
             self.sweep(self.jobs.running)
 

@@ -81,7 +81,7 @@ class EngineMessages:
             work.tell(message)
             work.settle()
         elif isinstance(message, CalibrationDone):
-            work.tell(message)
+            work.note_calibration(message)
         elif message.job_id == engine.job_id:
             self._on_job_event(engine, message)
 
@@ -94,6 +94,7 @@ class EngineMessages:
         sentence = death_sentence(ended, phase)
         job = work.jobs.running
         log.info("%s; its last words: %s", sentence, ended.log_tail[-2000:])
+        work.end_calibration(f"The machine could not be measured: {sentence}.")
         if job is None:
             reason = f"{sentence}; a new one is started with the next job."
             work.tell(EngineStateChanged(state=EngineState.STOPPED, reason=reason))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from app.conductor.engine_work import EngineWork
 from app.core.events import EngineState, EngineStateChanged, JobCancelled
 from app.core.jobs import Job, JobState
+from app.engine.protocol import Calibrate
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,11 @@ class Wishes:
         """Start the engine process before there is a job for it."""
         if self._work.slot.session is None and not self._work.closing:
             self._work.begin_engine(EngineState.STARTING)
+
+    def calibrate(self, command: Calibrate) -> None:
+        """Measure the machine, when no run is going on."""
+        if not self._work.closing:
+            self._work.calibrate(command)
 
     def shut_down(self) -> None:
         """End the engine; the running job is kept for the next start."""

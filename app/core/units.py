@@ -57,3 +57,13 @@ def format_rate(seconds_per_step: float) -> str:
     if seconds_per_step < 1:
         return f"{1 / seconds_per_step:.1f} it/s"
     return f"{seconds_per_step:.1f} s/it"
+
+
+def format_bandwidth(bytes_per_s: float) -> str:
+    """How fast something is copied: "11.8 GB/s"."""
+    return f"{format_bytes(round(bytes_per_s))}/s"
+
+
+def format_flops(flops: float) -> str:
+    """Floating-point operations per second: "41.3 TFLOPS", "98.0 GFLOPS"."""
+    return f"{flops / 1e12:.1f} TFLOPS" if flops >= 1e12 else f"{flops / 1e9:.1f} GFLOPS"

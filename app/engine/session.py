@@ -10,7 +10,7 @@ from app.core.events import EngineEvent, EngineLog, PhaseFinished, PhaseStarted
 from app.core.jobs import Job, Phase
 from app.core.paths import app_paths
 from app.engine.client import EngineClient, EngineEnded
-from app.engine.protocol import CancelJob, RelieveJob, RunJob
+from app.engine.protocol import Calibrate, CancelJob, RelieveJob, RunJob
 
 HELLO_DEADLINE_S = 120.0
 """From the start of the process to its first message: Python alone, from a slow disk."""
@@ -39,6 +39,7 @@ class EngineSession:
         job_id: Of the job it was given, or None.
         phase: The last one begun in this job, or None.
         cancel_sent: Whether it was asked to cancel that job.
+        calibrating: Whether it was asked to measure the machine, and has not answered yet.
         deadline_s: On the conductor's clock, when its start has taken too long; None once ready.
     """
 
@@ -48,6 +49,7 @@ class EngineSession:
         self.job_id: str | None = None
         self.phase: Phase | None = None
         self.cancel_sent = False
+        self.calibrating = False
         self.deadline_s: float | None = now_s + HELLO_DEADLINE_S
         self._loading = False
         self._last_words = ""
@@ -80,6 +82,11 @@ class EngineSession:
         self.cancel_sent = False
         self._loading = True
         self.client.send(RunJob(job=job, keep_folder=str(app_paths().runs_folder)))
+
+    def calibrate(self, command: Calibrate) -> None:
+        """Ask it to measure the machine; a job that it is given meanwhile comes after that."""
+        self.calibrating = True
+        self.client.send(command)
 
     def note(self, event: EngineEvent) -> None:
         """Keep track of the phase."""

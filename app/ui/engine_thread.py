@@ -12,6 +12,7 @@ from app.core.jobs import Job
 from app.core.queue_store import QueueStore
 from app.engine.client import StartEngine
 from app.engine.kept_runs import forget_run
+from app.engine.protocol import Calibrate
 
 JOIN_MS = 15_000
 """Longest stop: the engine is asked, terminated and killed, each with its own patience."""
@@ -85,6 +86,10 @@ class EngineThread(QThread):
     def clear_ended(self) -> None:
         """Forget all jobs that have ended."""
         self._conductor.clear_ended()
+
+    def calibrate(self, command: Calibrate) -> None:
+        """Measure the machine, when no run is going on."""
+        self._conductor.calibrate(command)
 
     def warm_up(self) -> None:
         """Start the engine process before there is a job for it."""

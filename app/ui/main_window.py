@@ -73,6 +73,7 @@ class MainWindow(QMainWindow):
             settings=models.settings,
             catalog=models.catalog,
             plans=models.planning.plans,
+            measuring=models.measuring,
             ring=models.ring,
             actions=self._all_actions,
         )
@@ -202,6 +203,7 @@ class MainWindow(QMainWindow):
             (acts.generate_next, lambda: (take_over_typed(), models.studio.generate_next())),
             (acts.cancel, models.engine.cancel_current),
             (acts.models, dialogs.show_models),
+            (acts.measure, dialogs.show_measure),
             (acts.log, dialogs.show_log),
             (acts.copy_diagnostics, self._copy_diagnostics),
             (acts.shortcuts, dialogs.show_shortcuts),

@@ -1,6 +1,7 @@
 """A JobControl that does nothing but remember what it was asked."""
 
 from app.core.jobs import Job
+from app.engine.protocol import Calibrate
 
 
 class FakeJobControl:
@@ -32,3 +33,6 @@ class FakeJobControl:
 
     def clear_ended(self) -> None:
         self.calls.append(("clear_ended",))
+
+    def calibrate(self, command: Calibrate) -> None:
+        self.calls.append(("calibrate", command))

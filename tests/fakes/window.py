@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.core.calibration_store import CalibrationStore
 from app.core.log import LogRing
 from app.core.settings import SettingsStore
 from app.engine.catalog import KNOWN_MODELS, CatalogEntry
@@ -15,6 +16,7 @@ from app.ui.models.engine_model import EngineModel
 from app.ui.models.form import SessionFile
 from app.ui.models.jobs_model import JobsModel
 from app.ui.models.layout_file import LayoutFile
+from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.planning import Planning, PlanningFiles
 from app.ui.models.request_model import RequestModel
 from app.ui.models.results_model import ResultsModel
@@ -135,6 +137,16 @@ class WindowParts:
             ),
             coefficients_of=by_name,
         )
+        self.calibration = CalibrationStore(home / "data" / "calibration.json")
+        self.measuring = MeasuringModel(
+            self.engine,
+            self.control,
+            self.catalog,
+            self.planning.machine,
+            self.background,
+            store=self.calibration,
+            scratch=home / "cache",
+        )
         self.studio = Studio(
             self.form, self.catalog, self.settings, self.engine, self.planning.policy
         )
@@ -152,6 +164,7 @@ class WindowParts:
             tokens=self.tokens,
             studio=self.studio,
             planning=self.planning,
+            measuring=self.measuring,
             engine=self.engine,
             status=self.status,
             jobs=self.jobs,

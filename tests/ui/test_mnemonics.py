@@ -124,7 +124,7 @@ def test_letters_of_each_context_menu_are_unique(window: MainWindow):
         assert clashes(texts_of_actions(actions)) == [], name
 
 
-@pytest.mark.parametrize("name", ["settings", "models", "log", "about", "shortcuts"])
+@pytest.mark.parametrize("name", ["settings", "models", "log", "about", "shortcuts", "measure"])
 def test_letters_of_each_dialog_are_unique(window: MainWindow, name: str):
     child(window, QAction, f"action_{name}").trigger()
     [dialog] = [one for one in window.findChildren(QDialog) if one.isVisible()]

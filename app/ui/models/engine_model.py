@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from PySide6.QtCore import QObject, QTimer, Signal, Slot
 
 from app.core.events import (
+    CalibrationDone,
     EngineReady,
     EngineState,
     EngineStateChanged,
@@ -82,6 +83,7 @@ class EngineModel(QObject):
         queue_changed: QueueChanged.
         progress_changed: RunProgress, or None when no job runs.
         job_submitted: Job, made by this window.
+        calibrated: CalibrationDone.
     """
 
     phase_started = Signal(object)
@@ -97,6 +99,7 @@ class EngineModel(QObject):
     queue_changed = Signal(object)
     progress_changed = Signal(object)
     job_submitted = Signal(object)
+    calibrated = Signal(object)
 
     def __init__(
         self,
@@ -295,6 +298,8 @@ class EngineModel(QObject):
                 self._on_queue_changed(event)
             case JobFinished() | JobFailed() | JobCancelled():
                 self._on_job_ended(event)
+            case CalibrationDone():
+                self.calibrated.emit(event)
             case EngineReady():
                 self._ready = event
                 self.engine_ready.emit(event)

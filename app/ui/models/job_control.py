@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from app.core.jobs import Job
+from app.engine.protocol import Calibrate
 
 
 class JobControl(Protocol):
@@ -30,4 +31,8 @@ class JobControl(Protocol):
 
     def clear_ended(self) -> None:
         """Take finished, cancelled and failed jobs off the list."""
+        ...
+
+    def calibrate(self, command: Calibrate) -> None:
+        """Measure the machine while no job runs; told by `CalibrationDone`."""
         ...

@@ -3,10 +3,12 @@
 from PySide6.QtCore import QObject, Signal, Slot
 
 from app.core.calibration_store import CalibrationStore
-from app.core.device import Sample
+from app.core.device import DeviceSnapshot, Sample
 from app.core.events import EngineReady
+from app.core.machine_speeds import MachineSpeeds
+from app.core.measured_run import CalibrationKey
 from app.core.profile import DeviceProfile, HostProfile
-from app.engine.machine import device_profile, host_profile, installed_torch
+from app.engine.machine import calibration_key, device_profile, host_profile, installed_torch
 from app.ui.models.settings_model import SettingsModel
 
 CPU = "cpu"
@@ -51,6 +53,20 @@ class MachineProfiles(QObject):
             return True
         # The engine knows better than the driver: its torch may have no support for the GPU.
         return self._chosen == "auto" and self._engine_device == CPU
+
+    def key_of(self, speeds: MachineSpeeds, device: DeviceSnapshot | None) -> CalibrationKey:
+        """What measured speeds are kept under, so that plans find them.
+
+        Args:
+            speeds: As the engine told them.
+            device: The GPU as its driver tells it, if there is one.
+        """
+        name = speeds.device_name if device is None or speeds.device == CPU else device.name
+        return calibration_key(name, driver=self._driver, torch_version=speeds.torch_version)
+
+    def tell_measured(self) -> None:
+        """Something was measured and kept: plans are made anew."""
+        self.changed.emit()
 
     @Slot(str)
     def set_driver(self, driver: str) -> None:

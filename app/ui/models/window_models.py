@@ -8,6 +8,7 @@ from app.ui.models.catalog_model import CatalogModel
 from app.ui.models.engine_model import EngineModel
 from app.ui.models.jobs_model import JobsModel
 from app.ui.models.layout_file import LayoutFile
+from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.planning import Planning
 from app.ui.models.request_model import RequestModel
 from app.ui.models.results_model import ResultsModel
@@ -31,6 +32,7 @@ class WindowModels:
     tokens: TokenModel
     studio: Studio
     planning: Planning
+    measuring: MeasuringModel
     engine: EngineModel
     status: StatusModel
     jobs: JobsModel

@@ -55,7 +55,7 @@ def fill_menu_bar(
     jobs.addSeparator()
     jobs.addActions([queue.pause, queue.clear_ended])
     tools = _menu(bar, "tools", bar.tr("&Tools"))
-    tools.addActions([actions.models, actions.log])
+    tools.addActions([actions.models, actions.measure, actions.log])
     help_menu = _menu(bar, "help", bar.tr("&Help"))
     help_menu.addActions([actions.shortcuts, actions.copy_diagnostics])
     help_menu.addSeparator()

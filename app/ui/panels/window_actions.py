@@ -93,6 +93,12 @@ class WindowActions(QObject):
 
     def _build_help(self) -> None:
         self.models = self._made("models", self.tr("&Models…"), "Ctrl+M", icon="model")
+        self.measure = self._made(
+            "measure",
+            self.tr("Measure this m&achine…"),
+            icon="verdict-fits",
+            tip=self.tr("A few seconds of work, and plans tell times that are true here"),
+        )
         self.log = self._made("log", self.tr("&Log"), "Ctrl+Shift+L", icon="log")
         self.copy_diagnostics = self._made(
             "copy_diagnostics",

@@ -10,10 +10,12 @@ from PySide6.QtWidgets import QDialog, QFileDialog, QWidget
 from app.core.errors import ErrorInfo
 from app.core.log import LogRing
 from app.ui.models.catalog_model import CatalogModel
+from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.plan_model import PlanModel
 from app.ui.models.settings_model import SettingsModel
 from app.ui.panels.about_dialog import AboutDialog
 from app.ui.panels.log_view import LogView
+from app.ui.panels.measure_dialog import MeasureDialog
 from app.ui.panels.models_dialog import ModelsDialog
 from app.ui.panels.settings_dialog import SettingsDialog
 from app.ui.panels.shortcuts_dialog import ShortcutsDialog
@@ -30,6 +32,7 @@ class WindowDialogs:
         settings: SettingsModel,
         catalog: CatalogModel,
         plans: PlanModel,
+        measuring: MeasuringModel,
         ring: LogRing,
         actions: Callable[[], Iterable[QAction]],
     ) -> None:
@@ -38,6 +41,7 @@ class WindowDialogs:
         self._settings = settings
         self._catalog = catalog
         self._plans = plans
+        self._measuring = measuring
         self._ring = ring
         self._actions = actions
         self._open: dict[object, QDialog] = {}
@@ -49,6 +53,10 @@ class WindowDialogs:
     def show_models(self) -> None:
         """Which models there are."""
         self._show("models", lambda: ModelsDialog(self._catalog, self._parent, plans=self._plans))
+
+    def show_measure(self) -> None:
+        """How fast the machine is."""
+        self._show("measure", lambda: MeasureDialog(self._measuring, self._parent))
 
     def show_log(self) -> None:
         """What was logged."""
