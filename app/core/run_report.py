@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from app.core.jobs import Phase
 from app.core.measured_run import MeasuredPhase, MeasuredRun
-from app.core.plan import GenerationPlan, PhasePlan, Rung
+from app.core.plan import GenerationPlan, PhasePlan, PlanChange, Rung
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,28 @@ class RunReport:
     rungs: tuple[TakenRung, ...] = ()
     measured: MeasuredRun = field(default_factory=lambda: MeasuredRun(phases={}))
     resumed_at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureReport:
+    """What is left of a run's report in a picture's file.
+
+    Attributes:
+        verdict: Of the plan, such as "fits".
+        changes: Rungs of the plan, those of the run included.
+        phases: Planned and measured, in order, of those before saving.
+        rungs: That were taken during the run, in order.
+        resumed_at: As in `RunReport`; pictures do not tell it.
+    """
+
+    verdict: str
+    changes: tuple[PlanChange, ...]
+    phases: tuple[PhaseReport, ...]
+    rungs: tuple[TakenRung, ...] = ()
+    resumed_at: int = 0
+
+
+AnyReport = RunReport | PictureReport
 
 
 def phase_report(

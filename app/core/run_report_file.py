@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from app.core.atomic import write_atomic
-from app.core.run_report import PhaseReport, RunReport
+from app.core.run_report import AnyReport, PhaseReport
 
 SCHEMA_VERSION = 1
 CSV_SUFFIX = ".csv"
@@ -23,14 +23,14 @@ _COLUMNS: tuple[str, ...] = (
 )
 
 
-def report_json(report: RunReport) -> str:
+def report_json(report: AnyReport) -> str:
     """Everything, with the errors worked out."""
     values: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **msgspec.to_builtins(report)}
     values["phases"] = [_values(phase) for phase in report.phases]
     return msgspec.json.format(msgspec.json.encode(values), indent=2).decode() + "\n"
 
 
-def report_csv(report: RunReport) -> str:
+def report_csv(report: AnyReport) -> str:
     """One line a phase; what was not measured is empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
@@ -39,7 +39,7 @@ def report_csv(report: RunReport) -> str:
     return text.getvalue()
 
 
-def write_report(report: RunReport, path: Path) -> None:
+def write_report(report: AnyReport, path: Path) -> None:
     """Write a report: a table where the name says so, else JSON.
 
     Raises:

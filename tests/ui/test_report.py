@@ -1,6 +1,9 @@
 """The report after a run: reached from the picture, read, copied, saved."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PySide6.QtCore import Qt
@@ -9,6 +12,10 @@ from PySide6.QtWidgets import QLabel, QPushButton, QTableWidget
 from pytestqt.qtbot import QtBot
 
 from app.core.events import JobFinished
+from app.core.metadata import ImageRecord
+from app.core.plan import Verdict
+from app.core.request import GenerationRequest
+from app.engine.output import encode_png
 from app.ui.panels.report_dialog import ReportDialog
 from tests.fakes.reports import report
 from tests.ui.find import find
@@ -101,4 +108,59 @@ def test_a_pictures_report_is_reached_from_the_picture(qtbot: QtBot, tmp_path: P
     opened = find(studio.panel, ReportDialog, "report_dialog")
     assert opened.isVisible()
     opened.close()
+    studio.close()
+
+
+def picture_with_report(path: Path, **changes: Any) -> Path:
+    """A PNG as the engine writes it."""
+    made = report()
+    record = ImageRecord(
+        request=GenerationRequest(prompt="a fox"),
+        verdict=Verdict.FITS.value,
+        phases=made.phases[:-1],
+        rungs=made.rungs,
+    )
+    png = encode_png(bytes(3), width_px=1, height_px=1, record=replace(record, **changes))
+    path.write_bytes(png)
+    return path
+
+
+def opened(studio: PictureStudio) -> ReportDialog:
+    studio.panel.commands.report.trigger()
+    return find(studio.panel, ReportDialog, "report_dialog")
+
+
+def test_a_picture_that_is_opened_brings_its_report(qtbot: QtBot, tmp_path: Path, monkeypatch):
+    studio = PictureStudio(qtbot, tmp_path)
+    action = studio.panel.commands.report
+    assert not action.isEnabled()
+    with qtbot.waitSignal(studio.panel.use_settings):
+        studio.panel.load_settings_from(picture_with_report(tmp_path / "fox.png"))
+    assert action.isEnabled()
+    dialog = opened(studio)
+    assert dialog.windowTitle() == "Report of fox.png"
+    assert cells(dialog, 2) == ["Denoise", "8.3 GB", "8.5 GB", "+3 %", "24 s", "26 s", "+10 %"]
+    assert find(dialog, QTableWidget, "report_table").rowCount() == 4
+    assert "decode in 512 px tiles" in find(dialog, QLabel, "report_rungs").text()
+    target = tmp_path / "report.json"
+    monkeypatch.setattr(ReportDialog, "ask_file", classmethod(lambda *_: target))
+    click(qtbot, dialog, "report_save")
+    saved = json.loads(target.read_bytes())
+    assert saved["verdict"] == "fits"
+    assert [phase["phase"] for phase in saved["phases"]] == ["load", "encode", "denoise", "decode"]
+    dialog.close()
+    studio.close()
+
+
+def test_the_report_is_of_the_picture_opened_or_chosen_last(qtbot: QtBot, tmp_path: Path):
+    studio = PictureStudio(qtbot, tmp_path)
+    action = studio.panel.commands.report
+    studio.panel.load_settings_from(picture_with_report(tmp_path / "fox.png"))
+    studio.run("a")
+    assert not action.isEnabled(), "of the new picture nobody told"
+    studio.panel.load_settings_from(picture_with_report(tmp_path / "fox.png"))
+    assert action.isEnabled()
+    older = picture_with_report(tmp_path / "older.png", phases=(), rungs=())
+    studio.panel.load_settings_from(older)
+    assert not action.isEnabled()
     studio.close()

@@ -14,6 +14,7 @@ from app.core.atomic import write_atomic
 from app.core.errors import OutputError
 from app.core.png import read_record
 from app.core.request import GenerationRequest
+from app.core.run_report import PictureReport
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,19 @@ def settings_of(path: Path) -> GenerationRequest | None:
     """The request that makes exactly this picture; None when the file does not tell one."""
     record = read_record(path)
     return None if record is None else replace(record.request, seed=record.seed, images=1)
+
+
+def report_in(path: Path) -> PictureReport | None:
+    """What was planned and measured when the picture was made; None when its file does not say."""
+    record = read_record(path)
+    if record is None or not record.phases:
+        return None
+    return PictureReport(
+        verdict=record.verdict,
+        changes=record.changes,
+        phases=record.phases,
+        rungs=record.rungs,
+    )
 
 
 def move_to_trash(path: Path) -> Path | None:

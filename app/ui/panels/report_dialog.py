@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.core.run_report import PhaseReport, RunReport
+from app.core.run_report import AnyReport, PhaseReport
 from app.core.run_report_file import report_csv, write_report
 from app.core.units import format_bytes, format_seconds
 from app.ui import theme
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class ReportDialog(QDialog):
     """A table of the phases, what gave way, and buttons to take it along."""
 
-    def __init__(self, report: RunReport, name: str, parent: QWidget | None = None) -> None:
+    def __init__(self, report: AnyReport, name: str, parent: QWidget | None = None) -> None:
         """Show a report.
 
         Args:
@@ -146,7 +146,8 @@ class ReportDialog(QDialog):
         took = sum(phase.measured_seconds or 0.0 for phase in report.phases)
         parts.append(
             self.tr("Time: {planned} planned, {took} taken.").format(
-                planned=format_seconds(report.plan.seconds), took=format_seconds(took)
+                planned=format_seconds(sum(phase.planned_seconds for phase in report.phases)),
+                took=format_seconds(took),
             )
         )
         if report.resumed_at:

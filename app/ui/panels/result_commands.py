@@ -6,7 +6,8 @@ from PySide6.QtCore import QObject, QStandardPaths, Qt, Signal, Slot
 from PySide6.QtGui import QDrag, QGuiApplication, QPixmap
 from PySide6.QtWidgets import QWidget
 
-from app.ui.models.picture_files import settings_of
+from app.core.run_report import AnyReport
+from app.ui.models.picture_files import report_in, settings_of
 from app.ui.models.results_model import Result, ResultsModel
 from app.ui.panels.picture_actions import PictureActions
 from app.ui.panels.report_dialog import ReportDialog
@@ -41,6 +42,7 @@ class ResultCommands(QObject):
         self._view = view
         self._window = parent
         self._result: Result | None = None
+        self._opened: tuple[str, AnyReport] | None = None
         actions.connect_all(
             {
                 actions.copy_image: self.copy_image,
@@ -63,7 +65,7 @@ class ResultCommands(QObject):
 
     def set_result(self, result: Result | None) -> None:
         """From now on the commands are about this result."""
-        self._result = result
+        self._result, self._opened = result, None
         acts = self._actions
         for action in acts.on_picture:
             action.setEnabled(result is not None)
@@ -71,7 +73,7 @@ class ResultCommands(QObject):
             acts.show_in_folder.setEnabled(result.is_saved)
             acts.copy_prompt.setEnabled(result.request is not None)
             acts.use_settings.setEnabled(result.request is not None)
-            acts.report.setEnabled(self._results.report_of(result) is not None)
+        acts.report.setEnabled(self._report() is not None)
         acts.undo_trash.setEnabled(self._results.can_undo_trash)
 
     @Slot()
@@ -114,21 +116,31 @@ class ResultCommands(QObject):
 
     @Slot()
     def show_report(self) -> None:
-        """What was planned and measured when it was made."""
-        result = self._result
-        report = None if result is None else self._results.report_of(result)
-        if result is not None and report is not None:
-            dialog = ReportDialog(report, result.name, self._window)
+        """What was planned and measured when it was made, or the file that was opened last."""
+        found = self._report()
+        if found is not None:
+            name, report = found
+            dialog = ReportDialog(report, name, self._window)
             dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
             dialog.open()
 
     @Slot()
     def _on_report_added(self) -> None:
-        self.set_result(self._result)
+        self._actions.report.setEnabled(self._report() is not None)
+
+    def _report(self) -> tuple[str, AnyReport] | None:
+        """The picture's name and its report: of the file opened last, else of the result."""
+        if self._opened is not None or self._result is None:
+            return self._opened
+        report = self._results.report_of(self._result)
+        return None if report is None else (self._result.name, report)
 
     @Slot(object)
     def use_file(self, path: Path) -> None:
-        """The settings in a picture's file into the form."""
+        """The settings in a picture's file into the form; its report can be looked at."""
+        report = report_in(path)
+        self._opened = None if report is None else (path.name, report)
+        self._actions.report.setEnabled(self._report() is not None)
         request = settings_of(path)
         if request is not None:
             self.use_settings.emit(request)
