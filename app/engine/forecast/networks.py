@@ -1,5 +1,6 @@
 """A model's networks, built by the libraries' own classes on tensors without data."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,34 +15,75 @@ Untyped = Any
 """A network or a pipeline of diffusers or transformers, or a class of them."""
 DTYPES = {Precision.BF16: torch.bfloat16, Precision.FP32: torch.float32}
 _SHALLOW_BLOCKS = 2
+_WEIGHT_DEVIATION = 0.02
 
 
-def build_transformer(spec: ModelSpec, dtype: torch.dtype, *, shallow: bool = False) -> Untyped:
-    """The transformer.
+class Networks:
+    """The networks of one model on one device, in one precision; each is built when asked for.
 
-    Args:
-        spec: Of the model.
-        dtype: Of the weights.
-        shallow: With two blocks of each kind instead of all: the same peak, in less time.
+    Attributes:
+        device: "meta" for networks without data; elsewhere they have random weights.
+        dtype: Of weights and inputs.
     """
-    config = dict(spec.configs["transformer"])
-    if shallow:
-        for name in ("num_layers", "num_single_layers"):
-            config[name] = min(_SHALLOW_BLOCKS, config[name])
-    return _build(diffusers_class("Flux2Transformer2DModel"), config, dtype)
 
+    def __init__(
+        self, spec: ModelSpec, device: str, dtype: torch.dtype, *, shallow: bool = False
+    ) -> None:
+        """Build nothing yet.
 
-def build_autoencoder(spec: ModelSpec, dtype: torch.dtype) -> Untyped:
-    """The autoencoder."""
-    return _build(diffusers_class("AutoencoderKLFlux2"), spec.configs["autoencoder"], dtype)
+        Args:
+            spec: Of the model.
+            device: A device of torch.
+            dtype: Of weights and inputs.
+            shallow: Whether the transformer has two blocks of each kind instead of all.
+        """
+        self.device = device
+        self.dtype = dtype
+        self._spec = spec
+        self._shallow = shallow
 
+    @functools.cached_property
+    def text_encoder(self) -> Untyped:
+        """Whole, as the pipeline loads it."""
+        network_class: Untyped = transformers_class(self._spec.layout.text_encoder_class)
+        values = dict(self._spec.configs["text_encoder"])
+        config = network_class.config_class.from_dict(values)
+        with torch.device("meta"):
+            network = network_class._from_config(config, dtype=self.dtype)
+        network = self._filled(network)
+        # What has one weight on "meta" has two after it left.
+        network.tie_weights()
+        return network
 
-def build_text_encoder(spec: ModelSpec, dtype: torch.dtype) -> Untyped:
-    """The text encoder, whole, as the pipeline loads it."""
-    network_class: Untyped = transformers_class(spec.layout.text_encoder_class)
-    config = network_class.config_class.from_dict(dict(spec.configs["text_encoder"]))
-    with torch.device("meta"):
-        return network_class._from_config(config, dtype=dtype).eval()
+    @functools.cached_property
+    def transformer(self) -> Untyped:
+        """With all blocks, or two of each kind."""
+        config = dict(self._spec.configs["transformer"])
+        if self._shallow:
+            for name in ("num_layers", "num_single_layers"):
+                config[name] = min(_SHALLOW_BLOCKS, config[name])
+        return self._of_diffusers("Flux2Transformer2DModel", config)
+
+    @functools.cached_property
+    def autoencoder(self) -> Untyped:
+        """Encoder and decoder."""
+        return self._of_diffusers("AutoencoderKLFlux2", self._spec.configs["autoencoder"])
+
+    def _of_diffusers(self, class_name: str, config: Mapping[str, Any]) -> Untyped:
+        values = {name: value for name, value in config.items() if not name.startswith("_")}
+        with torch.device("meta"):
+            network = diffusers_class(class_name).from_config(values)
+        # Not the network's own `to`, which warns about casting.
+        return self._filled(torch.nn.Module.to(network, self.dtype))
+
+    def _filled(self, network: Untyped) -> Untyped:
+        """The same on the device, with weights that keep numbers small."""
+        if self.device != "meta":
+            network = network.to_empty(device=self.device)
+            for tensor in tensors_of(network):
+                if tensor.is_floating_point():
+                    tensor.data.normal_(0.0, _WEIGHT_DEVIATION)
+        return network.eval()
 
 
 def tensors_of(network: Untyped) -> list[torch.Tensor]:
@@ -69,14 +111,6 @@ def count_parameters(component: str, network: Untyped) -> NetworkCoefficients:
     return NetworkCoefficients(
         outside=total - inside, blocks=blocks, largest_matrix=max(matrices, default=0)
     )
-
-
-def _build(network_class: Untyped, config: Mapping[str, Any], dtype: torch.dtype) -> Untyped:
-    values = {name: value for name, value in config.items() if not name.startswith("_")}
-    with torch.device("meta"):
-        network = network_class.from_config(values)
-    # Not the network's own `to`, which warns about casting.
-    return torch.nn.Module.to(network, dtype).eval()
 
 
 def _blocks(component: str, network: Untyped) -> Iterator[torch.nn.Module]:

@@ -85,7 +85,7 @@ def _text_encoder(spec: ModelSpec) -> TextEncoderPart:
     runs = {precision: DryRun(spec, precision) for precision in DTYPES}
     measured = {precision: run.encode() for precision, run in runs.items()}
     return TextEncoderPart(
-        network=count_parameters("text_encoder", runs[Precision.BF16].text_encoder),
+        network=count_parameters("text_encoder", runs[Precision.BF16].networks.text_encoder),
         encode={p: _constant(found.working_bytes) for p, found in measured.items()},
         flop=_constant(measured[Precision.BF16].flops),
     )
@@ -95,7 +95,7 @@ def _transformer(spec: ModelSpec) -> TransformerPart:
     runs = {precision: DryRun(spec, precision, shallow=True) for precision in DTYPES}
     whole = DryRun(spec, Precision.BF16)
     return TransformerPart(
-        network=count_parameters("transformer", whole.transformer),
+        network=count_parameters("transformer", whole.networks.transformer),
         denoise={
             case: {p: _denoise_lines(run, case) for p, run in runs.items()}
             for case in points.DENOISE
@@ -109,7 +109,7 @@ def _autoencoder(spec: ModelSpec) -> AutoencoderPart:
     decoded = {precision: _decoded(run) for precision, run in runs.items()}
     encoded = {precision: _encoded(run) for precision, run in runs.items()}
     return AutoencoderPart(
-        network=count_parameters("autoencoder", runs[Precision.BF16].autoencoder),
+        network=count_parameters("autoencoder", runs[Precision.BF16].networks.autoencoder),
         decode={
             p: fit_peak(points.DECODE_TERMS, found, points.decode_domain())
             for p, found in decoded.items()
