@@ -1,11 +1,11 @@
 """Decoding in tiles whose size is given in image pixels.
 
 diffusers' own tiling begins above 1024 px for this autoencoder and takes tiles of 1024 px, so it
-cannot help where memory is shortest. Here tiles overlap and are blended. What a tile cannot see, the
-normalization over the whole picture and the attention across it, keeps a tiled picture from being
-the same bit for bit; `bench/tiled_decode.py` measures by how much. With the demo's autoencoder a
-wave leaves weaker seams than a line, and dropping the tiles' edges gains nothing on top of it; half
-the overlap would do, but the released autoencoders see further.
+cannot help where memory is shortest. Here tiles overlap and are blended. What a tile cannot see,
+the normalization over the whole picture and the attention across it, keeps a tiled picture from
+being the same bit for bit; `bench/tiled_decode.py` measures by how much. With the demo's
+autoencoder a wave leaves weaker seams than a line, and dropping the tiles' edges gains nothing on
+top of it; half the overlap would do, but the released autoencoders see further.
 """
 
 import contextlib
