@@ -190,4 +190,6 @@ class Conductor:
         self._inbox.put(partial(self._messages.handle, number, message))
 
     def _on_sample(self, sample: Sample) -> None:
-        self._work.guard.look(sample, self._work.slot.session)
+        notice = self._work.guard.look(sample, self._work.slot.session)
+        if notice is not None:
+            self._work.tell(notice)

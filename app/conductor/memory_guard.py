@@ -3,10 +3,14 @@
 import logging
 
 from app.core.device import DeviceSnapshot, Sample
+from app.core.events import Notice
 from app.engine.session import EngineSession
+from app.monitor.alerts import foreseen_sentence
 from app.monitor.predictor import MemoryPredictor
 
 log = logging.getLogger(__name__)
+
+FORESEEN_CODE = "memory.foreseen"
 
 
 class MemoryGuard:
@@ -24,15 +28,22 @@ class MemoryGuard:
         """Take an event, in the order of all events."""
         self._predictor.note(event)
 
-    def look(self, sample: Sample, engine: EngineSession | None) -> None:
-        """Take a sample; ask the engine for less when memory is about to run out."""
+    def look(self, sample: Sample, engine: EngineSession | None) -> Notice | None:
+        """Take a sample; ask the engine for less when memory is about to run out.
+
+        Returns:
+            What to tell the user, when something was asked.
+        """
         self.device = sample.device or self.device
         prediction = self._predictor.look(sample)
         if prediction is None or engine is None or engine.job_id != prediction.job_id:
-            return
+            return None
         log.info("%s", prediction.sentence)
         engine.relieve(
             device_bytes=prediction.device_bytes,
             host_bytes=prediction.host_bytes,
             reason=prediction.sentence,
+        )
+        return Notice(
+            job_id=prediction.job_id, code=FORESEEN_CODE, message=foreseen_sentence(prediction)
         )

@@ -4,6 +4,7 @@ from app.core.events import Downshifted, ImagesDeferred, RunResumed
 from app.core.jobs import Phase
 from app.core.plan import GenerationPlan, Rung
 from app.core.units import format_bytes, format_seconds
+from app.monitor.prediction import Prediction
 from app.monitor.shortage import Cause, Shortage
 
 _DOING = {
@@ -42,6 +43,12 @@ def shortage_sentence(shortage: Shortage) -> str:
         when = format_seconds(max(1.0, shortage.in_s)) if shortage.in_s < 10 else _rough(shortage)
         return f"{seen}, and it goes on: {doing} would run out of memory in about {when}."
     return f"{seen}: {doing} would be {short} short."
+
+
+def foreseen_sentence(prediction: Prediction) -> str:
+    """What was foreseen, and what is done about it."""
+    seen = prediction.sentence.rstrip(".")
+    return f"{seen}. The run takes less from its next step on, if it can."
 
 
 def downshift_sentence(event: Downshifted) -> str:

@@ -4,7 +4,7 @@ Pure: it is told events and samples and has no clock of its own. It only ever as
 that comes back is used by the next run, which plans afresh.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from app.core.device import Sample
 from app.core.events import (
@@ -16,41 +16,20 @@ from app.core.events import (
     JobFinished,
     PlanMade,
 )
-from app.core.jobs import Phase
 from app.core.units import MIB
 from app.monitor.alerts import shortage_sentence
 from app.monitor.device_watch import DeviceWatch
 from app.monitor.host_watch import RamWatch, ram_watch
+from app.monitor.prediction import Prediction
 from app.monitor.run_progress import RunProgress
-from app.monitor.shortage import Alarm, Cause, Moment, Shortage
+from app.monitor.shortage import Alarm, Moment, Shortage
 
 MIN_FURTHER_BYTES = 256 * MIB
 FURTHER_SHARE = 0.02
 """Of the memory: so much more has to go before the same phase is told a second time."""
 CPU = "cpu"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """Memory will run out unless the run takes less.
-
-    Attributes:
-        job_id: Of the running job.
-        cause: Why.
-        phase: The one that would run out, the present one or one to come.
-        device_bytes: The device lacks so much.
-        host_bytes: The computer's RAM lacks so much.
-        in_s: Until then; 0 when it may be at any moment.
-        sentence: For people.
-    """
-
-    job_id: str
-    cause: Cause
-    phase: Phase
-    device_bytes: int
-    host_bytes: int
-    in_s: float
-    sentence: str
+__all__ = ["MemoryPredictor", "Prediction"]
 
 
 class _Run:
