@@ -116,6 +116,19 @@ def test_the_limit_stands_at_the_budget_with_its_name(bench: Bench):
     assert ("10.50", "Limit") in [(label.value, label.text) for label in picture.labels]
 
 
+def test_on_a_narrow_graph_the_limit_names_itself(bench: Bench):
+    bench.panel.resize(NARROW)
+    bench.feed(5)
+    assert bench.picture().budget_text == ""
+    bench.plan()
+    assert not bench.picture().labels
+    assert bench.picture().budget_text == "Limit 10.5 GB"
+    bench.panel.resize(WIDE)
+    bench.feed(5)
+    assert bench.picture().labels
+    assert bench.picture().budget_text == ""
+
+
 def test_only_the_lane_the_plan_is_about_has_boxes_and_times_stay_aligned(bench: Bench):
     bench.feed(5)
     bench.plan()

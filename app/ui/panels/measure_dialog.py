@@ -68,7 +68,6 @@ class MeasureDialog(QDialog):
         layout.addWidget(self._progress)
         layout.addWidget(self._found)
         layout.addWidget(self._said)
-        layout.addStretch(1)
         layout.addWidget(buttons)
         measuring.changed.connect(self._show)
         self._show(measuring.state)
@@ -119,7 +118,10 @@ class MeasureDialog(QDialog):
                 "" if pageable is None else format_bandwidth(pageable),
             ),
             (self.tr("Reading models"), "" if read is None else format_bandwidth(read)),
-            (self.tr("Held besides pictures"), "" if context is None else format_bytes(context)),
+            (
+                self.tr("Held by the engine itself"),
+                "" if context is None else format_bytes(context),
+            ),
         ):
             if text:
                 value = QLabel(text, self._found)

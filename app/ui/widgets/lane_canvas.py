@@ -20,6 +20,7 @@ from app.ui.widgets.graph_scale import spread
 from app.ui.widgets.series_style import Role, SeriesStyle, series_style
 from app.ui.widgets.text_cache import TextCache
 
+TITLE_GAP_PX = 3.0
 LABEL_GAP_PX = 3.0
 PEAK_RADIUS_PX = 3.5
 _LABEL_ALPHA = 215
@@ -57,6 +58,7 @@ class LanePicture:
         labels_x_px: Where the gutter with the labels begins.
         ahead: What is ahead of now; None where nothing is.
         budget_y_px: Height of the line of what our engine may use; None without one.
+        budget_text: Stands on that line; "" where a label tells it, or nothing does.
         hover_x_px: Where the crosshair is; None without one.
         hover_y_px: Heights of the dots on it.
     """
@@ -71,6 +73,7 @@ class LanePicture:
     labels_x_px: float = 0.0
     ahead: AheadShape | None = None
     budget_y_px: float | None = None
+    budget_text: str = ""
     hover_x_px: float | None = None
     hover_y_px: tuple[float, ...] = ()
 
@@ -197,7 +200,8 @@ class LaneCanvas(QWidget):
         self._paint_limits(painter, picture)
         self._paint_marks(painter, picture)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, on=True)
-        self._paint_title(painter)
+        self._paint_budget(painter, picture)
+        self._paint_title(painter, picture)
         self._paint_mark_names(painter, picture)
         self._paint_peak(painter, picture)
         self._paint_labels(painter, picture.labels, picture.labels_x_px)
@@ -215,6 +219,19 @@ class LaneCanvas(QWidget):
                 pen.setDashPattern(dashes)
             painter.setPen(pen)
             painter.drawLine(QPointF(0, y), QPointF(right, y))
+
+    def _paint_budget(self, painter: QPainter, picture: LanePicture) -> None:
+        """Name the line, where the line of the total leaves room above it."""
+        y, total = picture.budget_y_px, picture.limit_y_px or 0.0
+        if y is None or not picture.budget_text or y - total <= self._texts.height + TITLE_GAP_PX:
+            return
+        self._texts.draw(
+            painter,
+            QPointF(4, y - self._texts.height - 1),
+            picture.budget_text,
+            self._muted,
+            patch=self._behind_text,
+        )
 
     def _paint_marks(self, painter: QPainter, picture: LanePicture) -> None:
         pen = QPen(self._muted, 0)
@@ -236,8 +253,13 @@ class LaneCanvas(QWidget):
         ends = [x for x, _ in picture.marks[1:]] + [right]
         return [end - x for (x, _), end in zip(picture.marks, ends, strict=False)]
 
-    def _paint_title(self, painter: QPainter) -> None:
+    def _paint_title(self, painter: QPainter, picture: LanePicture) -> None:
         top = self._texts.height + 6 if self._shows_marks else 4.0
+        lines = (picture.limit_y_px, picture.budget_y_px)
+        for y in sorted(line for line in lines if line is not None):
+            if top - TITLE_GAP_PX < y < top + self._texts.height + TITLE_GAP_PX:
+                # A line through it would read as struck out.
+                top = y + TITLE_GAP_PX
         self._texts.draw(
             painter, QPointF(4, top), self._title, self._muted, patch=self._behind_text
         )

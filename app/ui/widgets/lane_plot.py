@@ -190,6 +190,7 @@ class LanePlot:
                 labels_x_px=scale.plot_width_px + self._ahead_px,
                 ahead=self._ahead(forecast, scale) if shot.has_ahead else None,
                 budget_y_px=_budget_y(forecast, scale),
+                budget_text="" if shot.gutter_px else _budget_text(forecast),
                 hover_x_px=hover_x,
                 hover_y_px=hover_y,
             )
@@ -346,6 +347,13 @@ def _time_ticks(view: MemoryView, span_s: float, *, most: int) -> tuple[Tick, ..
     if view is MemoryView.RECENT:
         return recent_ticks(_translated("now"), most=most)
     return time_ticks(span_s, most=most)
+
+
+def _budget_text(forecast: Forecast | None) -> str:
+    """The name of the line on a graph too narrow for labels beside it."""
+    if forecast is None or forecast.budget_bytes <= 0:
+        return ""
+    return _translated("Limit {size}").format(size=format_bytes(forecast.budget_bytes))
 
 
 def _budget_y(forecast: Forecast | None, scale: Projection) -> float | None:
