@@ -14,6 +14,7 @@ from app.core.jobs import Job
 from app.core.metadata import ImageRecord, record_from_json
 from app.core.paths import app_paths
 from app.core.policy import MemoryPolicy, Precision, Precisions
+from app.core.run_report import RunReport
 from app.core.units import GIB
 from app.engine.cancel import CancelFlag
 from app.engine.compute_device import ComputeDevice
@@ -95,6 +96,14 @@ def same(one: dict[int, np.ndarray], other: dict[int, np.ndarray], *, levels: in
         and int(np.abs(one[index] - other[index]).max()) <= levels
         for index in one
     )
+
+
+def report_of(events: list[Any]) -> RunReport:
+    """Of a run that finished."""
+    finished = events[-1]
+    assert isinstance(finished, JobFinished), finished
+    assert finished.report is not None
+    return finished.report
 
 
 def record_of(image: ImageDone) -> ImageRecord:

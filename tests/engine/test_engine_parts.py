@@ -124,14 +124,13 @@ def test_running_out_of_memory_is_told_apart(error: Exception, expected: bool) -
 
 
 def test_running_out_of_memory_is_seen_behind_what_a_library_makes_of_it() -> None:
-    try:
-        try:
-            raise RuntimeError("CUDA error: out of memory")
-        except RuntimeError as error:
-            raise ValueError("Unable to create tensor") from error
-    except ValueError as error:
-        assert is_out_of_memory(error)
-        assert memory_name(error, on_cpu=False) == "The GPU's memory"
+    error = ValueError("Unable to create tensor")
+    assert not is_out_of_memory(error)
+    error.__context__ = RuntimeError("CUDA error: out of memory")
+    assert is_out_of_memory(error)
+    assert memory_name(error, on_cpu=False) == "The GPU's memory"
+    error.__cause__ = MemoryError()
+    assert memory_name(error, on_cpu=False) == "This computer's memory"
 
 
 def test_a_real_cpu_allocation_that_fails_is_recognised() -> None:

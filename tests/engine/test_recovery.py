@@ -26,7 +26,17 @@ from app.core.plan import PICTURE_KEEPING, Rung, Verdict
 from app.engine.compute_device import CpuDevice
 from app.engine.simulated_story import Failure, FailureKind, Moment
 from tests.engine_process import make_job
-from tests.engine_runs import POLICY, Runs, of_kind, pixels, record_of, same, simulated, strict
+from tests.engine_runs import (
+    POLICY,
+    Runs,
+    of_kind,
+    pixels,
+    record_of,
+    report_of,
+    same,
+    simulated,
+    strict,
+)
 from tests.quick_forecasts import use_quick_forecasts
 from tests.tiny_models import Kind, make_tiny_model
 
@@ -102,7 +112,7 @@ def test_one_failure_at_any_step_and_phase_costs_nothing(
         # The step that failed was done again, and no other.
         assert [one.step for one in of_kind(events, StepDone)] == [1, 2, 3]
         # The last plan is the one that held.
-        assert of_kind(events, PlanMade)[-1].plan == events[-1].report.plan
+        assert of_kind(events, PlanMade)[-1].plan == report_of(events).plan
 
 
 @pytest.mark.parametrize("times", [2, 4, 6])
@@ -258,7 +268,7 @@ def test_images_that_find_no_memory_are_put_off_once_others_are_made(
         Rung.SPLIT,
         Rung.FEWER,
     ]
-    assert events[-1].report.plan.verdict is Verdict.SMALLER
+    assert report_of(events).plan.verdict is Verdict.SMALLER
     whole = undisturbed("klein", images=3)
     assert same(pixels(events), {0: whole[0]}, levels=1)
 
@@ -277,7 +287,7 @@ def test_a_smaller_size_is_the_last_rung(
     assert isinstance(events[-1], JobFinished)
     (rung,) = of_kind(events, Downshifted)
     assert (rung.rung, rung.before) == (Rung.SMALLER, "320 x 288 px")
-    plan = events[-1].report.plan
+    plan = report_of(events).plan
     assert plan.width_px % 16 == plan.height_px % 16 == 0
     assert plan.width_px < 320
     # Of the ratio as near as multiples of 16 allow.
@@ -305,7 +315,7 @@ def test_the_decode_gives_way_by_itself(
         assert isinstance(events[-1], JobFinished)
         assert [one.step for one in of_kind(events, StepDone)] == [1, 2, 3]
         rungs += [one.after for one in of_kind(events, Downshifted)]
-        plan = events[-1].report.plan
+        plan = report_of(events).plan
         if plan.tile_px is None:
             assert same(pixels(events), expected)
         else:
