@@ -40,7 +40,8 @@ def shortage_sentence(shortage: Shortage) -> str:
             seen = "The computer's RAM runs out"
     doing = _DOING[shortage.phase]
     if shortage.growing and shortage.in_s > 0:
-        when = format_seconds(max(1.0, shortage.in_s)) if shortage.in_s < 10 else _rough(shortage)
+        seconds = max(1, round(shortage.in_s))
+        when = f"{seconds} s" if seconds < 60 else format_seconds(seconds)
         return f"{seen}, and it goes on: {doing} would run out of memory in about {when}."
     return f"{seen}: {doing} would be {short} short."
 
@@ -82,7 +83,3 @@ def plan_sentence(plan: GenerationPlan) -> str:
     if plan.decode_on_cpu:
         parts.append("decode on the CPU")
     return ", ".join(parts)
-
-
-def _rough(shortage: Shortage) -> str:
-    return format_seconds(round(shortage.in_s))
