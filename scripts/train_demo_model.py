@@ -3,7 +3,7 @@
     python scripts/train_demo_model.py            all of it; run again to continue after a stop
     python scripts/train_demo_model.py --export   write the folder from the newest checkpoint
 
-Everything is drawn and trained from one seed. On two cores it takes about an hour and a half.
+Everything is drawn and trained from one seed. On two cores it takes about two hours and a half.
 """
 
 import argparse

@@ -70,8 +70,7 @@ def test_judge_reads_every_attribute_of_drawn_scenes_and_rejects_wrong_ones() ->
 
 
 @pytest.mark.slow
-# The goal at 8 steps is 0.95; this training reaches 0.94 here and 0.955 of 200 others.
-@pytest.mark.parametrize(("steps", "least"), [(8, 0.92), (4, 0.95)])
+@pytest.mark.parametrize(("steps", "least"), [(8, 0.95), (4, 0.95)])
 def test_demo_draws_what_it_is_told(pipeline: Any, steps: int, least: float) -> None:
     from scripts.demo_model.evaluation import score
 
@@ -80,13 +79,30 @@ def test_demo_draws_what_it_is_told(pipeline: Any, steps: int, least: float) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [(96, 96), (256, 256), (192, 128)])
-def test_demo_keeps_the_background_at_other_sizes(pipeline: Any, size: tuple[int, int]) -> None:
+# The goal is 0.95 here too. Away from its training size only outlines are still often wrong; the
+# shares are a little below what this training reaches.
+@pytest.mark.parametrize(
+    ("size", "least"),
+    [((96, 96), 0.3), ((256, 256), 0.3), ((192, 128), 0.6), ((128, 256), 0.5), ((160, 96), 0.3)],
+    ids=str,
+)
+def test_demo_keeps_place_and_colours_at_other_sizes(
+    pipeline: Any, size: tuple[int, int], least: float
+) -> None:
     from scripts.demo_model.evaluation import score
 
-    _, wrong = score(pipeline, count=12, steps=4, seed=5, width_px=size[0], height_px=size[1])
+    share, wrong = score(pipeline, count=12, steps=8, seed=5, width_px=size[0], height_px=size[1])
+    assert share >= least, dict(wrong)
     assert wrong["background"] == 0
-    assert wrong["colour"] <= 3
+    assert wrong["colour"] + wrong["position"] + wrong["size"] <= 1, dict(wrong)
+
+
+@pytest.mark.slow
+def test_demo_understands_other_words(pipeline: Any) -> None:
+    from scripts.demo_model.wordings import WORDINGS, wrong_wordings
+
+    wrong = list(wrong_wordings(pipeline, steps=8))
+    assert len(wrong) <= len(WORDINGS) // 6, wrong
 
 
 def test_training_script_is_where_the_readme_says() -> None:

@@ -55,7 +55,7 @@ OTHER_POOL_TOKENS = 80 * 64
 FIRST_STEPS = 3000
 """Steps in which nearly all pictures have the main size: shapes are learned soonest there."""
 FIRST_MAIN_SHARE = 0.85
-MAIN_SHARE = 0.4
+MAIN_SHARE = 0.3
 """Share of steps with the main size afterwards; the other sizes are drawn alike."""
 REFRESH = 6
 SHAPE_WEIGHT = 2.0

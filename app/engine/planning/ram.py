@@ -34,6 +34,7 @@ def cpu_decode_ram_bytes(
         height_px=height_px,
         tile_px=tile_px,
         precision=Precision.FP32,
+        in_ram=True,
     )
     return working + coefficients.weights_bytes(AUTOENCODER, Precision.FP32)
 
