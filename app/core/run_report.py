@@ -92,7 +92,7 @@ AnyReport = RunReport | PictureReport
 
 
 def phase_report(
-    planned: PhasePlan, measured: MeasuredPhase | None, *, of_process: bool
+    planned: PhasePlan, measured: MeasuredPhase | None, *, of_process: bool, idle_bytes: int = 0
 ) -> PhaseReport:
     """A phase's plan beside what was measured of it.
 
@@ -100,11 +100,12 @@ def phase_report(
         planned: By the plan in force.
         measured: Or None where the phase did not run.
         of_process: Whether peaks are of the whole process, as on the CPU.
+        idle_bytes: Held by that process before it had any model.
     """
     tensors = planned.weights_bytes + planned.working_bytes
     return PhaseReport(
         phase=planned.phase,
-        planned_bytes=planned.peak_vram_bytes if of_process else tensors,
+        planned_bytes=planned.peak_vram_bytes + idle_bytes if of_process else tensors,
         measured_bytes=None if measured is None else measured.peak_bytes,
         planned_seconds=planned.seconds,
         measured_seconds=None if measured is None else measured.seconds,

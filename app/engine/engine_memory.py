@@ -13,12 +13,17 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 class MemoryMeter:
-    """Reads the memory of this process and of one device."""
+    """Reads the memory of this process and of one device.
+
+    Attributes:
+        idle_bytes: Resident memory of the process when this began, before it had any model.
+    """
 
     def __init__(self, device: ComputeDevice) -> None:
         self._device = device
         self._on_cpu = device.kind == "cpu"
         self._process = psutil.Process()
+        self.idle_bytes = int(self._process.memory_info().rss)
         # Peaks of the phases before, and of the present one.
         self._host_peak_bytes = 0
         self._device_peak_bytes = 0

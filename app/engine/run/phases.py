@@ -31,6 +31,7 @@ class PhaseLog:
         meter: MemoryMeter,
         send: Callable[[Any], None],
         check: Callable[[], None],
+        on_end: Callable[[Phase], None] = lambda _phase: None,
     ) -> None:
         """Begin before the first phase.
 
@@ -40,6 +41,7 @@ class PhaseLog:
             meter: Reads the memory.
             send: Takes events.
             check: Called before each phase; may raise to stop.
+            on_end: Told of each phase that came to its end.
         """
         self.phase = Phase.LOAD
         self.seconds: dict[str, float] = {}
@@ -49,6 +51,7 @@ class PhaseLog:
         self._meter = meter
         self._send = send
         self._check = check
+        self._on_end = on_end
         meter.start_job()
 
     @contextlib.contextmanager
@@ -69,6 +72,7 @@ class PhaseLog:
         self._device.synchronize()
         seconds = self._device.clock_s() - began_s
         self.seconds[phase.value] = self.seconds.get(phase.value, 0.0) + seconds
+        self._on_end(phase)
         if not idle:
             self._note(phase, seconds, self._meter.phase_peak_bytes())
         self._send(

@@ -8,7 +8,7 @@ from typing import Any
 from app.core.errors import OutOfVramError
 from app.core.events import Downshifted, ImagesDeferred, PlanMade
 from app.core.jobs import Job, Phase
-from app.core.plan import GenerationPlan, Rung, Verdict
+from app.core.plan import GenerationPlan, PhasePlan, Rung, Verdict
 from app.core.profile import DeviceProfile, HostProfile
 from app.core.run_report import TakenRung
 from app.engine.coefficients import ModelCoefficients
@@ -31,6 +31,7 @@ class PlanInForce:
         images: Of the run.
         rungs: Taken since the run began, in order.
         touched: Phases in which a rung was taken, so that they did not run as planned.
+        ran_by: What was planned for each phase when it ran last.
         placed: Whether the weights are where the plan wants them.
     """
 
@@ -46,6 +47,7 @@ class PlanInForce:
         self.plan = plan
         self.rungs: list[TakenRung] = []
         self.touched: set[Phase] = set()
+        self.ran_by: dict[Phase, PhasePlan] = {}
         self.placed = False
         self._job = job
         self._send = send
@@ -98,6 +100,10 @@ class PlanInForce:
             self._defer(before.images - plan.images, reason)
         if (plan.width_px, plan.height_px) != (before.width_px, before.height_px):
             self.images.restart()
+
+    def note_ran(self, phase: Phase) -> None:
+        """A phase ended, and ran to its end by the plan in force."""
+        self.ran_by[phase] = self.plan.phase(phase)
 
     def _defer(self, images: int, reason: str) -> None:
         self._send(

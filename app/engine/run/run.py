@@ -50,6 +50,7 @@ class Run:
             meter=context.meter,
             send=context.send,
             check=context.cancel.check,
+            on_end=self._on_phase_end,
         )
         self._context = context
         self._job = job
@@ -80,7 +81,12 @@ class Run:
             self._finish_part(model)
         self._kept.remove()
         self._bad.check()
-        return run_report(self._force, self.phases, resumed_at=self._resumed_at)
+        return run_report(
+            self._force,
+            self.phases,
+            idle_bytes=self._context.meter.idle_bytes,
+            resumed_at=self._resumed_at,
+        )
 
     def stop(self, *, goes_on: bool) -> None:
         """The run was ended from outside.
@@ -109,6 +115,10 @@ class Run:
     @property
     def _images(self) -> RunImages:
         return self._force.images
+
+    def _on_phase_end(self, phase: Phase) -> None:
+        if self._attempts.force is not None:
+            self._attempts.force.note_ran(phase)
 
     def _encode(self, model: LoadedModel) -> Sequence[torch.Tensor]:
         prompts = prompts_to_encode(model, self._job.request)
@@ -269,7 +279,9 @@ class Run:
             guard=self._context.guard,
             plan=self._plan,
             rungs=tuple(self._force.rungs),
-            phases=phase_reports(self._force, self.phases),
+            phases=phase_reports(
+                self._force, self.phases, idle_bytes=self._context.meter.idle_bytes
+            ),
         )
         for image in part:
             rgb = decoded[image.index].rgb
