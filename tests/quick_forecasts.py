@@ -60,10 +60,12 @@ class QuickCoefficients:
         height_px: int,
         tile_px: int | None,
         precision: Precision,
+        in_ram: bool = False,
     ) -> int:
         side = max(width_px, height_px)
         side = side if tile_px is None else min(side, tile_px)
-        return (images * side * side * 40 + images * width_px * height_px * 3) * _BYTES[precision]
+        joined = images * width_px * height_px * (6 if in_ram else 3)
+        return (images * side * side * 40 + joined) * _BYTES[precision]
 
     def encode_flops(self, *, prompts: int) -> int:
         return prompts * 10**8
