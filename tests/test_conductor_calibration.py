@@ -47,6 +47,16 @@ def test_a_job_that_comes_meanwhile_is_done_after_it():
     assert stage.jobs[0].state is JobState.FINISHED
 
 
+def test_asked_again_while_a_run_waits_for_it_the_measuring_goes_on():
+    stage = Stage(FakeEngines())
+    stage.do(lambda: stage.conductor.calibrate(WANTED))
+    stage.submit(make_job("a"))
+    stage.do(lambda: stage.conductor.calibrate(WANTED))
+    assert stage.of(CalibrationDone) == [], "neither refused nor ended"
+    stage.say(CalibrationDone(speeds=SPEEDS))
+    assert stage.of(CalibrationDone) == [CalibrationDone(speeds=SPEEDS)]
+
+
 def test_beside_a_run_nothing_is_measured():
     stage = Stage(FakeEngines())
     job = make_job("a")

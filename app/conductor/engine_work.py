@@ -97,18 +97,19 @@ class EngineWork:
 
     def calibrate(self, command: Calibrate) -> None:
         """Have an idle engine measure the machine; one is started if there is none."""
+        if self._calibration is not None:
+            # Its answer is still to come, also to a run that waits for it.
+            return
+        self._calibration = command
         if self.jobs.running is not None:
-            self._calibration = command
             self.end_calibration(
                 "The machine is measured while no run is going on: try again after this one.",
                 code=BUSY_CODE,
             )
-        elif self._calibration is None:
-            self._calibration = command
-            if self.slot.session is None:
-                self.begin_engine(EngineState.STARTING)
-            else:
-                self.settle()
+        elif self.slot.session is None:
+            self.begin_engine(EngineState.STARTING)
+        else:
+            self.settle()
 
     def end_calibration(self, sentence: str, *, code: str = CALIBRATION_CODE) -> None:
         """Nothing will be measured, if anything was to be."""

@@ -1,6 +1,7 @@
 """The GPU's memory: whose it is, and what of ours Windows moves out of it."""
 
 from app.core.device import DeviceSnapshot
+from app.core.events import EngineMemory
 from app.core.plan import GenerationPlan
 from app.core.units import MIB
 from app.monitor.need_watch import NeedWatch, Use
@@ -84,16 +85,17 @@ class _Share:
 
     def use(self, device: DeviceSnapshot, progress: RunProgress) -> Use:
         """Who uses the device."""
-        report = progress.report
-        reported = 0 if report is None else report.device_reserved_bytes or 0
         used = device.used_bytes
+        reported = _reserved(progress.report)
         if device.engine_bytes is not None:
             others = used - max(device.engine_bytes, reported)
         elif self._others_bytes is None:
-            self._others_bytes = others = used - reported
+            # What the run before has left on the device is ours, too.
+            self._others_bytes = others = used - _reserved(progress.report or progress.before)
         else:
             reached = progress.reached()
             planned = 0 if reached is None else reached.peak_vram_bytes
+            reported = _reserved(progress.report or progress.before)
             ours = reported + (0 if reached is None else reached.overhead_bytes)
             if progress.settled:
                 self._others_bytes = others = used - ours
@@ -101,3 +103,7 @@ class _Share:
                 others = max(self._others_bytes, used - max(ours, planned))
         others = min(max(others, 0), used)
         return Use(total_bytes=device.total_bytes, ours_bytes=used - others, others_bytes=others)
+
+
+def _reserved(report: EngineMemory | None) -> int:
+    return 0 if report is None else report.device_reserved_bytes or 0

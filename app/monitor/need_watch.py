@@ -50,6 +50,7 @@ class NeedWatch:
         self._others = Trend(min_rise_bytes=significant_bytes)
         self._ours = Trend(min_rise_bytes=significant_bytes)
         self._base_others_bytes: int | None = None
+        self._held_bytes: int | None = None
         self._base_plan = 0
         self._settled = False
 
@@ -61,6 +62,8 @@ class NeedWatch:
         if progress.plan_number != self._base_plan or self._base_others_bytes is None:
             self._base_plan = progress.plan_number
             self._base_others_bytes = use.others_bytes
+        if self._held_bytes is None:
+            self._held_bytes = use.ours_bytes
         self._others.add(time_s, use.others_bytes)
         if progress.settled != self._settled:
             # Before a phase repeats itself, that it uses more and more is its nature.
@@ -94,7 +97,9 @@ class NeedWatch:
         reached = progress.reached()
         if reached is None or not progress.under_plan:
             return None
-        excess_bytes = use.ours_bytes - reached.peak_vram_bytes
+        # What the run before has left in the allocator's cache is used before more is taken.
+        expected_bytes = max(reached.peak_vram_bytes, self._held_bytes or 0)
+        excess_bytes = use.ours_bytes - expected_bytes
         if excess_bytes <= max(reached.uncertainty_bytes, self._significant_bytes):
             return None
         above_weights = reached.working_bytes + reached.overhead_bytes

@@ -8,13 +8,16 @@ from dataclasses import replace
 
 from app.core.device import Sample
 from app.core.events import (
+    EngineMemory,
     EngineReady,
     EngineState,
     EngineStateChanged,
     JobCancelled,
     JobFailed,
     JobFinished,
+    PhaseFinished,
     PlanMade,
+    StepDone,
 )
 from app.core.units import MIB
 from app.monitor.alerts import shortage_sentence
@@ -35,8 +38,8 @@ __all__ = ["MemoryPredictor", "Prediction"]
 class _Run:
     """One run: its plan and progress, and what is watched and told during it."""
 
-    def __init__(self, first: PlanMade, *, on_cpu: bool) -> None:
-        self.progress = RunProgress(first)
+    def __init__(self, first: PlanMade, *, on_cpu: bool, before: EngineMemory | None) -> None:
+        self.progress = RunProgress(first, before=before)
         self._on_cpu = on_cpu
         self._device_watch = DeviceWatch()
         self._device_alarm = _alarm(first.plan.total_bytes)
@@ -89,17 +92,21 @@ class MemoryPredictor:
     def __init__(self) -> None:
         self._on_cpu = False
         self._run: _Run | None = None
+        self._report: EngineMemory | None = None
 
     def note(self, event: object) -> None:
         """Take an event of the engine or about it; those that say nothing of memory are ignored."""
+        if isinstance(event, StepDone | PhaseFinished | JobFinished):
+            # The next run begins with what this one leaves on the device.
+            self._report = event.memory
         match event:
             case EngineReady():
                 self._on_cpu = event.device == CPU
             case EngineStateChanged(state=EngineState.STOPPED | EngineState.RESTARTING):
                 # The run begins anew in another process, with a plan of its own.
-                self._run = None
+                self._run = self._report = None
             case PlanMade() if self._run is None or event.job_id != self._run.progress.job_id:
-                self._run = _Run(event, on_cpu=self._on_cpu)
+                self._run = _Run(event, on_cpu=self._on_cpu, before=self._report)
             case JobFinished() | JobCancelled() | JobFailed():
                 self._run = None
             case _:

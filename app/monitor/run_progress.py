@@ -50,15 +50,23 @@ class RunProgress:
         plan_number: Counts the plans of this job, from 1.
         phase: The last one begun; None before the first.
         phase_number: Counts the phases begun, a repeated one again.
-        report: The engine's latest word on its own memory, or None.
+        before: The engine's last word on its own memory before this job, or None.
+        report: Its latest word in this job, or None.
     """
 
-    def __init__(self, first: PlanMade) -> None:
+    def __init__(self, first: PlanMade, *, before: EngineMemory | None = None) -> None:
+        """Begin before the first phase.
+
+        Args:
+            first: The job's first plan.
+            before: The engine's last word on its own memory before this job, or None.
+        """
         self.job_id = first.job_id
         self.plan = first.plan
         self.plan_number = 1
         self.phase: Phase | None = None
         self.phase_number = 0
+        self.before = before
         self.report: EngineMemory | None = None
         self._planned_in = 0
         self._images_done = 0

@@ -562,6 +562,15 @@ def test_reference_images_cost_memory_and_time() -> None:
     assert two.seconds > none.seconds
 
 
+def test_what_does_not_fit_because_of_reference_images_says_so() -> None:
+    many = plan(asking(), card(8), references=((1024, 1024),) * 10)
+    assert many.verdict is Verdict.DOES_NOT_FIT
+    assert any("fewer reference images" in reason for reason in many.reasons)
+    none = plan(asking(), card(1))
+    assert none.verdict is Verdict.DOES_NOT_FIT
+    assert not any("reference" in reason for reason in none.reasons)
+
+
 @pytest.mark.parametrize(
     ("asked", "gib"),
     [

@@ -111,6 +111,7 @@ class MemoryStory:
         interval_s: float = INTERVAL_S,
         replanned: Callable[[Prediction], GenerationPlan | None] = lambda _: None,
         listener: Listener | None = None,
+        held_gib: float = 0.0,
     ) -> None:
         self.plan = plan
         self.told: list[Told] = []
@@ -127,7 +128,8 @@ class MemoryStory:
         self._interval_s = interval_s
         self._replanned = replanned
         self._listener: Listener = listener or MemoryPredictor()
-        self._ours = 0.0
+        # By the engine, from a run before.
+        self._ours = held_gib * GIB
         self._phase = Phase.LOAD
         self._step = 0
 

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from app.core.device import HostSnapshot
 from app.core.events import (
+    EngineMemory,
     EngineReady,
     EngineState,
     EngineStateChanged,
     JobCancelled,
+    JobFinished,
     PhaseStarted,
     PlanMade,
 )
@@ -70,6 +72,50 @@ def test_a_game_that_starts_while_denoising_is_seen_to_leave_too_little_for_the_
     assert len(story.told) == 1
     assert "Another program took 2.5 GB" in told.prediction.sentence
     assert "decoding would be 1.5 GB short" in told.prediction.sentence
+
+
+@pytest.mark.parametrize("per_process", [True, False])
+def test_what_the_run_before_left_on_the_device_is_not_another_program_s(per_process: bool) -> None:
+    predictor = MemoryPredictor()
+    plan = make_plan(decode_gib=9.0)
+    before = MemoryStory(make_plan(), steady(), per_process=per_process, listener=predictor).play()
+    held = EngineMemory(
+        device_allocated_bytes=7 * GIB,
+        device_reserved_bytes=7 * GIB,
+        device_peak_bytes=7 * GIB,
+        host_rss_bytes=0,
+        host_peak_rss_bytes=0,
+    )
+    predictor.note(JobFinished(job_id="job", seconds=before.time_s, memory=held))
+    game = stepped(by_gib=2.5, at_s=DENOISE_BEGINS_S + 4.25)
+    story = MemoryStory(plan, game, per_process=per_process, listener=predictor, held_gib=7.5)
+    told = story.play().first
+    assert (told.phase, told.step) == (Phase.DENOISE, 4)
+    assert told.prediction.cause is Cause.OTHERS
+
+
+@pytest.mark.parametrize("per_process", [True, False])
+@pytest.mark.parametrize("held_gib", [8.0, 12.0, 19.5])
+def test_memory_kept_from_the_run_before_is_no_growth(held_gib: float, per_process: bool) -> None:
+    denoise = phase_plan(Phase.DENOISE, weights_gib=7.0, working_gib=12.0, seconds=8.0)
+    plan = with_phase(make_plan(total_gib=24.0), denoise)
+    predictor = MemoryPredictor()
+    reserved = round((held_gib - 0.5) * GIB)
+    held = EngineMemory(
+        device_allocated_bytes=5 * GIB,
+        device_reserved_bytes=reserved,
+        device_peak_bytes=reserved,
+        host_rss_bytes=0,
+        host_peak_rss_bytes=0,
+    )
+    predictor.note(JobFinished(job_id="before", seconds=1.0, memory=held))
+    predictor.note(PlanMade(job_id="job", plan=plan))
+    predictor.note(PhaseStarted(job_id="job", phase=Phase.LOAD))
+    gpu = device(
+        total_gib=24.0, used_gib=held_gib + 0.5, engine_gib=held_gib if per_process else None
+    )
+    looks = [predictor.look(sample(at / 10, gpu=gpu)) for at in range(20)]
+    assert looks == [None] * 20
 
 
 def test_what_leaves_enough_is_not_told() -> None:

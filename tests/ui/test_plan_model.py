@@ -3,7 +3,14 @@
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.core.events import EngineMemory, EngineReady, PhaseFinished, PlanMade
+from app.core.events import (
+    EngineMemory,
+    EngineReady,
+    EngineState,
+    EngineStateChanged,
+    PhaseFinished,
+    PlanMade,
+)
 from app.core.jobs import Phase
 from app.core.plan import Verdict
 from app.core.units import GIB
@@ -120,6 +127,23 @@ def test_where_the_driver_does_not_tell_the_engines_own_figure_counts(
     )
     with qtbot.assertNotEmitted(planner.plans.changed, wait=150):
         planner.parts.planning.on_sample(machine(12.0, others_gib=8.5))
+
+
+def test_what_an_engine_held_that_was_replaced_is_not_ours(planner: Planner):
+    planner.has(machine(12.0))
+    report = EngineMemory(
+        device_allocated_bytes=7 * GIB,
+        device_reserved_bytes=8 * GIB,
+        device_peak_bytes=8 * GIB,
+        host_rss_bytes=GIB,
+        host_peak_rss_bytes=GIB,
+    )
+    planner.parts.planning.on_event(
+        PhaseFinished(job_id="a", phase=Phase.LOAD, seconds=1.0, memory=report)
+    )
+    planner.parts.planning.on_event(EngineStateChanged(state=EngineState.RESTARTING, pid=2))
+    planner.change(lambda: planner.parts.planning.on_sample(machine(12.0, others_gib=8.5)))
+    assert planner.plan.budget_bytes == pytest.approx(3 * GIB, abs=0.1 * GIB)
 
 
 def test_without_a_gpu_it_plans_for_the_cpu(planner: Planner):

@@ -51,8 +51,9 @@ def refusal(
             "the device: choose “auto” to let them come and go."
         )
     else:
+        fewer = " give fewer reference images," if problem.references else ""
         sentences.append(
-            "Close other programs, leave less memory to them, or choose a smaller model."
+            f"Close other programs, leave less memory to them,{fewer} or choose a smaller model."
         )
     return tuple(sentences)
 

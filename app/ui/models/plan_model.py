@@ -9,6 +9,7 @@ from PySide6.QtCore import QObject, Signal, Slot
 from app.core.device import DeviceSnapshot, Sample
 from app.core.events import (
     EngineMemory,
+    EngineState,
     EngineStateChanged,
     JobFinished,
     PhaseFinished,
@@ -159,7 +160,10 @@ class PlanModel(QObject):
         match event:
             case PhaseFinished() | StepDone() | JobFinished():
                 self._report = event.memory
-            case EngineStateChanged(pid=None):
+            case EngineStateChanged(
+                state=EngineState.STARTING | EngineState.RESTARTING | EngineState.STOPPED
+            ):
+                # What the process before it held is not ours any more.
                 self._report = None
             case PlanMade():
                 self._ask_again()
