@@ -11,6 +11,10 @@ from collections.abc import Callable, MutableMapping
 
 ALLOCATOR_VARIABLE = "PYTORCH_ALLOC_CONF"
 _OLDER_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+KERNELS_VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+KERNELS = "256"
+"""Compiled kernels that oneDNN keeps on the CPU, one for each layer and size: enough for a few
+sizes of a model. Its own 1024 let an engine that is given ever other sizes grow for a long time."""
 RELEASE_SHARE = 0.1
 """Of the device's memory: what is kept beyond this, and not used, is given back after a job."""
 
@@ -18,11 +22,12 @@ RELEASE_SHARE = 0.1
 def choose_allocator_settings(
     environment: MutableMapping[str, str], *, platform: str = sys.platform
 ) -> None:
-    """Have torch's allocator grow its segments instead of adding others; before torch is imported.
+    """Choose what keeps memory whole over a long session; before torch is imported.
 
-    Only on Linux: the driver's part of this does not exist on Windows. What the user has chosen
-    stays. Not tried on a real GPU.
+    On Linux torch's allocator grows its segments instead of adding others: the driver's part of
+    this does not exist on Windows. What the user has chosen stays. Not tried on a real GPU.
     """
+    environment.setdefault(KERNELS_VARIABLE, KERNELS)
     chosen = any(name in environment for name in (ALLOCATOR_VARIABLE, *_OLDER_VARIABLES))
     if platform == "linux" and not chosen:
         environment[ALLOCATOR_VARIABLE] = "expandable_segments:True"

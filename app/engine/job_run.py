@@ -14,7 +14,7 @@ from app.core.run_report import RunReport
 from app.engine.cancel import CancelFlag, CancelPoints, CancelRequestedError
 from app.engine.compute_device import ComputeDevice
 from app.engine.engine_memory import MemoryMeter
-from app.engine.host_memory import should_release
+from app.engine.host_memory import give_back_host_memory, should_release
 from app.engine.kept_runs import sweep_kept_runs
 from app.engine.relief import ReliefRequests
 from app.engine.run.context import RunContext
@@ -123,6 +123,8 @@ class JobRunner:
 
     def _tidy(self) -> None:
         """Give back what the next job would not take again anyway."""
+        # Little work, and without it the pieces that are freed between others stay for ever.
+        give_back_host_memory()
         device = self._device
         if device.kind != "cpu" and should_release(
             reserved_bytes=device.reserved_bytes(),
