@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from app.cli.plan_machine import Machine
-from app.core.plan import ComponentPlan, GenerationPlan, Placement
+from app.core.plan import ComponentPlan, GenerationPlan, Placement, Verdict
 from app.core.units import format_bytes, format_seconds
 from app.engine.planning.changes import COMPONENT_WORDS
 from app.engine.planning.figures import size_text
@@ -23,6 +23,8 @@ def plan_as_text(plan: GenerationPlan, machine: Machine, label: str, *, steps: i
         "",
         *plan.reasons,
         "",
+        # Nothing larger was planned to its end: these are of the least that was tried.
+        *(["The smallest way that was tried needs:"] if _refused(plan) else []),
         *_phases(plan),
         "",
         *(_component(component) for component in plan.components),
@@ -63,6 +65,10 @@ def _what(name: str, solution: Solution) -> str:
     if name == "most reference images":
         return str(solution.references)
     return str(solution.request.images)
+
+
+def _refused(plan: GenerationPlan) -> bool:
+    return plan.verdict is Verdict.DOES_NOT_FIT
 
 
 def _phases(plan: GenerationPlan) -> list[str]:

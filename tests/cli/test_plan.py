@@ -234,6 +234,7 @@ def test_people_are_told_that_nothing_fits(capsys: pytest.CaptureFixture[str]) -
     assert main(["plan", "--model", "dev", "--vram-gib", "4", "--solve"]) == 0
     told = capsys.readouterr().out
     assert "Does not fit: " in told
+    assert "The smallest way that was tried needs:" in told
     assert told.count("nothing") == 4
 
 
