@@ -20,6 +20,8 @@ class EngineMemory:
         device_peak_bytes: Largest allocation on the device in this job so far; None on the CPU.
         host_rss_bytes: Resident memory of the process.
         host_peak_rss_bytes: Largest resident memory seen in this job so far.
+        resident_bytes: Of weights that stay on the device for now; slots are not among them.
+        slots_bytes: Of memory on the device that streamed weights pass through.
     """
 
     device_allocated_bytes: int | None
@@ -27,6 +29,23 @@ class EngineMemory:
     device_peak_bytes: int | None
     host_rss_bytes: int
     host_peak_rss_bytes: int
+    resident_bytes: int = 0
+    slots_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streaming:
+    """Weights that came to the device during one step.
+
+    Attributes:
+        streamed_bytes: That were copied.
+        copying_s: The link was busy for so long; `streamed_bytes / copying_s` is what it achieved.
+        waited_s: Of it, computing had to wait for so long: the rest was hidden.
+    """
+
+    streamed_bytes: int
+    copying_s: float
+    waited_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +98,7 @@ class StepDone:
         seconds: This step took.
         memory: After the step.
         preview: Of the first image of the batch, or None when previews are off.
+        streaming: Of weights during the step, or None when none were streamed.
     """
 
     job_id: str
@@ -87,6 +107,7 @@ class StepDone:
     seconds: float
     memory: EngineMemory
     preview: Preview | None = None
+    streaming: Streaming | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import enum
 from dataclasses import dataclass
 
 from app.core.jobs import Phase
-from app.core.policy import Precision
+from app.core.policy import Attention, Precision
 
 DECODE_TILES_PX = (768, 512, 256)
 """Sides of decode tiles in image pixels, from the gentlest to the smallest."""
@@ -68,6 +68,9 @@ class ComponentPlan:
         weights_bytes: All its weights.
         device_bytes: Of its weights at most on the device at once.
         streamed_blocks: Indices of blocks that come in when they are needed; empty unless STREAMED.
+        slots_bytes: Of `device_bytes`, the memory on the device that streamed blocks pass through.
+        file_blocks: Of the streamed blocks, those that are read from the disk each time, because
+            the computer's RAM cannot hold them.
     """
 
     name: str
@@ -76,6 +79,8 @@ class ComponentPlan:
     weights_bytes: int
     device_bytes: int
     streamed_blocks: tuple[int, ...] = ()
+    slots_bytes: int = 0
+    file_blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +148,7 @@ class GenerationPlan:
         ram_budget_bytes: What may be used of it.
         missing_bytes: How much even the smallest way is too large; 0 unless it does not fit.
         measured_runs: How many runs here the corrections rest on.
+        attention: What computes attention; never AUTO in a plan of the engine.
     """
 
     verdict: Verdict
@@ -165,6 +171,7 @@ class GenerationPlan:
     ram_budget_bytes: int = 0
     missing_bytes: int = 0
     measured_runs: int = 0
+    attention: Attention = Attention.AUTO
 
     @property
     def peak_vram_bytes(self) -> int:

@@ -16,6 +16,8 @@ class MemoryMode(enum.Enum):
     """As much as fits stays; the planner decides."""
     RESIDENT = "resident"
     """Everything stays on the device, or the run is refused."""
+    BALANCED = "balanced"
+    """About half of what is free is used for weights that stay; the rest streams."""
     MINIMAL = "minimal"
     """As little as possible stays: the rest of the card is left to others."""
 
@@ -31,6 +33,24 @@ class Precision(enum.Enum):
     INT8 = "int8"
     NF4 = "nf4"
     """4 bits with a scale per block of 64: 4.5 bits per weight."""
+
+
+class Attention(enum.Enum):
+    """What computes attention."""
+
+    AUTO = "auto"
+    """The fastest that a trial on this device, at this shape, found to work."""
+    SDPA = "sdpa"
+    """torch's own choice among its kernels."""
+    FLASH = "flash"
+    EFFICIENT = "efficient"
+    CUDNN = "cudnn"
+    MATH = "math"
+    CHUNKED = "chunked"
+    """Queries in parts, so that extreme sizes need little memory."""
+    SAGE = "sage"
+    FLASH_ATTN = "flash-attn"
+    XFORMERS = "xformers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +75,8 @@ class MemoryPolicy:
         upscale_back: Whether a picture made smaller is resampled to the size asked for.
         tile_px: Side of decode tiles in image pixels; 0 is whole, None lets the planner decide.
         precisions: Of each component.
+        attention: What computes attention.
+        compile: Whether the repeated blocks are compiled, where that works.
     """
 
     headroom_bytes: int = DEFAULT_HEADROOM_BYTES
@@ -65,3 +87,5 @@ class MemoryPolicy:
     upscale_back: bool = False
     tile_px: int | None = None
     precisions: Precisions = field(default_factory=Precisions)
+    attention: Attention = Attention.AUTO
+    compile: bool = False
