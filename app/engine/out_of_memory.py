@@ -46,9 +46,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(_is_of_host(one) or _is_of_device(one) for one in _chain(error))
 
 
-def memory_name(error: BaseException, *, on_cpu: bool) -> str:
+def is_of_host(error: BaseException) -> bool:
+    """Whether it was the computer's own memory that ran out."""
+    return any(_is_of_host(one) for one in _chain(error))
+
+
+def memory_name(*, of_host: bool) -> str:
     """What ran out, as the beginning of a sentence: "The GPU's memory"."""
-    of_host = on_cpu or any(_is_of_host(one) for one in _chain(error))
     return "This computer's memory" if of_host else "The GPU's memory"
 
 

@@ -56,12 +56,15 @@ class Placer:
     def replace(self, plans: Iterable[ComponentPlan]) -> None:
         """Let these components be placed so from now on; between steps as well as between phases.
 
-        What gives way leaves the device before anything enters it.
+        What gives way leaves the device before anything enters it. What was forgotten is passed
+        over.
 
         Raises:
             torch.OutOfMemoryError: The device has no room for what is to stay on it now.
         """
-        chosen = [(self._components[plan.name], plan) for plan in plans]
+        chosen = [
+            (self._components[plan.name], plan) for plan in plans if plan.name in self._components
+        ]
         for component, plan in chosen:
             component.follow(plan)
         for component in self._components.values():
@@ -99,6 +102,22 @@ class Placer:
         for component in self._components.values():
             component.active = False
             component.evict()
+
+    def forget(self, component: str) -> int:
+        """Let go of a network's weights for good, on the device and in RAM.
+
+        Returns:
+            Bytes in RAM that are free once the caller has let go of the network, too.
+        """
+        found = self._components.pop(component, None)
+        if found is None:
+            return 0
+        found.evict()
+        return found.host_bytes()
+
+    def holds(self, component: str) -> bool:
+        """Whether the component was not forgotten."""
+        return component in self._components
 
     def device_bytes(self) -> int:
         """Of weights that are lent to the device now."""
@@ -154,6 +173,10 @@ class _Component:
     def lent_bytes(self) -> int:
         """Of weights on the device."""
         return sum(weights.host_bytes for weights in self._groups() if weights.on_device)
+
+    def host_bytes(self) -> int:
+        """Of all its weights in RAM."""
+        return sum(weights.host_bytes for weights in self._groups())
 
     def _groups(self) -> Sequence[ModuleWeights]:
         return [self._rest, *self._block_weights]

@@ -17,7 +17,12 @@ from app.engine.devices import pick_device, run_dtype
 from app.engine.embedding_cache import EmbeddingCache
 from app.engine.engine_memory import MemoryMeter
 from app.engine.model_folder import inspect_model_folder
-from app.engine.out_of_memory import is_out_of_memory, memory_name, out_of_memory_error
+from app.engine.out_of_memory import (
+    is_of_host,
+    is_out_of_memory,
+    memory_name,
+    out_of_memory_error,
+)
 from app.engine.prompt_cut import prompt_cut_message
 from app.engine.save_guard import SaveGuard
 from tests.tiny_models import make_tiny_model
@@ -128,9 +133,9 @@ def test_running_out_of_memory_is_seen_behind_what_a_library_makes_of_it() -> No
     assert not is_out_of_memory(error)
     error.__context__ = RuntimeError("CUDA error: out of memory")
     assert is_out_of_memory(error)
-    assert memory_name(error, on_cpu=False) == "The GPU's memory"
+    assert not is_of_host(error)
     error.__cause__ = MemoryError()
-    assert memory_name(error, on_cpu=False) == "This computer's memory"
+    assert is_of_host(error)
 
 
 def test_a_real_cpu_allocation_that_fails_is_recognised() -> None:
@@ -140,16 +145,15 @@ def test_a_real_cpu_allocation_that_fails_is_recognised() -> None:
 
 
 def test_out_of_memory_names_phase_and_remedy() -> None:
-    name = memory_name(RuntimeError("full"), on_cpu=False)
+    name = memory_name(of_host=is_of_host(RuntimeError("full")))
     error = out_of_memory_error(name, Phase.DENOISE, details="full")
     assert error.code == "engine.out_of_memory"
     assert error.message.startswith("The GPU's memory ran out while denoising: choose a smaller")
     assert error.details == "full"
-    name = memory_name(MemoryError(), on_cpu=False)
+    name = memory_name(of_host=is_of_host(MemoryError()))
     error = out_of_memory_error(name, Phase.LOAD, details="")
     assert error.message.startswith("This computer's memory ran out while the model was loaded")
     assert "smaller model" in error.message
-    assert memory_name(RuntimeError("full"), on_cpu=True) == "This computer's memory"
 
 
 def test_out_of_memory_says_when_strict_mode_stood_in_the_way() -> None:

@@ -359,3 +359,17 @@ def test_every_module_computes_on_the_device(tried: Callable[[Kind], Tried]):
     after = list(transformer.parameters())
     assert all(one is other for one, other in zip(before, after, strict=True))
     placer.replace([plan(name) for name in COMPONENTS])
+
+
+def test_a_component_that_is_forgotten_leaves_the_device_and_later_plans_pass_it_over(
+    placer_and_device: tuple[Tried, Placer, SimulatedDevice],
+):
+    _found, placer, device = placer_and_device
+    placer.replace(plan(name, Placement.RESIDENT) for name in COMPONENTS)
+    before_bytes = device.weights_bytes()
+    freed_bytes = placer.forget("text_encoder")
+    assert 0 < freed_bytes <= before_bytes - device.weights_bytes()
+    assert not placer.holds("text_encoder")
+    assert placer.forget("text_encoder") == 0
+    placer.replace(plan(name) for name in COMPONENTS)
+    assert device.weights_bytes() == 0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
 
 from app.core.events import (
     Downshifted,
@@ -152,29 +153,23 @@ def test_failures_at_every_step_of_a_batch(
 
 
 class OutOf:
-    """Makes a network fail when it is called, for as long as a condition holds."""
+    """Makes transformers fail when they are called, for as long as a condition holds."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, runs: Runs, network: str) -> None:
-        self.calls = 0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._calls = 0
         self._monkeypatch = monkeypatch
-        self._runs = runs
-        self._network = network
 
-    def when(self, fails: Callable[[int, Any], bool]) -> None:
-        """Fail when `fails(call, first argument)` is true; calls count from 1."""
-        model = self._runs.runner._shelf.model
-        assert model is not None
-        network: Any = getattr(model.pipeline, self._network)
-        forward = network.forward
+    def when(self, fails: Callable[[int, torch.Tensor], bool]) -> None:
+        """Fail when `fails(call, latents)` is true; calls count from 1."""
+        forward = Flux2Transformer2DModel.forward
 
-        def failing(*args: Any, **named: Any) -> Any:
-            self.calls += 1
-            first = args[0] if args else named["hidden_states"]
-            if fails(self.calls, first):
+        def failing(network: Any, *args: Any, **named: Any) -> Any:
+            self._calls += 1
+            if fails(self._calls, named["hidden_states"]):
                 raise torch.OutOfMemoryError("injected")
-            return forward(*args, **named)
+            return forward(network, *args, **named)
 
-        self._monkeypatch.setattr(network, "forward", failing)
+        self._monkeypatch.setattr(Flux2Transformer2DModel, "forward", failing)
 
 
 @pytest.fixture
@@ -184,7 +179,7 @@ def on_cpu(
     """An engine on the CPU with klein loaded, and a way to make its transformer fail."""
     runs = Runs(CpuDevice())
     runs.run(job(folders["klein"], tmp_path / "before"))
-    return runs, OutOf(monkeypatch, runs, "transformer")
+    return runs, OutOf(monkeypatch)
 
 
 def test_on_the_cpu_a_batch_is_split_and_goes_on_where_it_was(
@@ -193,20 +188,26 @@ def test_on_the_cpu_a_batch_is_split_and_goes_on_where_it_was(
     undisturbed: Undisturbed,
     tmp_path: Path,
 ):
+    expected = undisturbed("klein", images=4)
     runs, out_of = on_cpu
     out_of.when(lambda call, latents: call > 2 and len(latents) > 2)
     events = runs.run(job(folders["klein"], tmp_path, images=4))
 
     assert isinstance(events[-1], JobFinished)
-    assert same(pixels(events), undisturbed("klein", images=4), levels=1)
-    (rung,) = of_kind(events, Downshifted)
+    assert same(pixels(events), expected, levels=1)
+    first, rung = of_kind(events, Downshifted)
+    # What this run needs no more goes first.
+    assert (first.rung, first.before) == (
+        Rung.STREAM,
+        "the text encoder in RAM for the next prompt",
+    )
     assert (rung.rung, rung.phase, rung.step) == (Rung.SPLIT, Phase.DENOISE, 2)
     # Two steps were done together; each half did the third on its own.
     assert [one.step for one in of_kind(events, StepDone)] == [1, 2, 3, 3]
     notes = [one.note for one in of_kind(events, PhaseStarted) if one.phase is Phase.DECODE]
     assert notes == ["part 1 of 2", "part 2 of 2"]
     record = record_of(of_kind(events, ImageDone)[0])
-    assert [one.rung for one in record.rungs] == [Rung.SPLIT]
+    assert [one.rung for one in record.rungs] == [Rung.STREAM, Rung.SPLIT]
     assert record.phases[2].phase is Phase.DENOISE
 
 
@@ -216,14 +217,15 @@ def test_on_the_cpu_one_image_is_tried_again_as_it_is(
     undisturbed: Undisturbed,
     tmp_path: Path,
 ):
+    expected = undisturbed("klein")
     runs, out_of = on_cpu
     out_of.when(lambda call, _latents: call in {2, 4, 5, 6})
     events = runs.run(strict(job(folders["klein"], tmp_path)))
     assert isinstance(events[-1], JobFinished)
-    assert same(pixels(events), undisturbed("klein"))
+    assert same(pixels(events), expected)
     notices = of_kind(events, Notice)
     assert {notice.code for notice in notices} == {"memory.repeated"}
-    assert len(notices) == 4
+    assert len(notices) == 3
 
 
 def test_what_always_fails_ends_and_says_what_would_help(
@@ -235,7 +237,7 @@ def test_what_always_fails_ends_and_says_what_would_help(
 ):
     runs, _out_of = on_cpu
     with monkeypatch.context() as during:
-        OutOf(during, runs, "transformer").when(lambda _call, _latents: True)
+        OutOf(during).when(lambda _call, _latents: True)
         failed = runs.run(strict(job(folders["klein"], tmp_path, images=3)))[-1]
         assert isinstance(failed, JobFailed)
         assert failed.error.code == "engine.out_of_memory"
@@ -253,6 +255,7 @@ def test_images_that_find_no_memory_are_put_off_once_others_are_made(
     undisturbed: Undisturbed,
     tmp_path: Path,
 ):
+    whole = undisturbed("klein", images=3)
     runs, out_of = on_cpu
     done: list[ImageDone] = []
     runs.on_event = lambda event: done.append(event) if isinstance(event, ImageDone) else None
@@ -264,12 +267,12 @@ def test_images_that_find_no_memory_are_put_off_once_others_are_made(
     assert (deferred.first_index, deferred.images) == (1, 2)
     assert [one.index for one in of_kind(events, ImageDone)] == [0]
     assert [one.rung for one in of_kind(events, Downshifted)] == [
+        Rung.STREAM,
         Rung.SPLIT,
         Rung.SPLIT,
         Rung.FEWER,
     ]
     assert report_of(events).plan.verdict is Verdict.SMALLER
-    whole = undisturbed("klein", images=3)
     assert same(pixels(events), {0: whole[0]}, levels=1)
 
 
@@ -285,7 +288,7 @@ def test_a_smaller_size_is_the_last_rung(
     events = runs.run(replace(asked, policy=policy))
 
     assert isinstance(events[-1], JobFinished)
-    (rung,) = of_kind(events, Downshifted)
+    rung = of_kind(events, Downshifted)[-1]
     assert (rung.rung, rung.before) == (Rung.SMALLER, "320 x 288 px")
     plan = report_of(events).plan
     assert plan.width_px % 16 == plan.height_px % 16 == 0
@@ -335,6 +338,27 @@ def test_a_request_that_cannot_fit_is_refused_before_anything_is_loaded(
     (made,) = of_kind(events, PlanMade)
     assert made.plan.verdict is Verdict.DOES_NOT_FIT
     assert not of_kind(events, StepDone)
+
+
+def test_ram_that_is_short_gets_back_what_the_run_needs_no_more(
+    folders: dict[Kind, Path], tmp_path: Path, undisturbed: Undisturbed
+):
+    runs = Runs(simulated())
+
+    def ask(event: object) -> None:
+        if isinstance(event, StepDone) and event.step == 1:
+            runs.relief.ask(0, 100, "RAM is short.")
+
+    runs.on_event = ask
+    events = runs.run(job(folders["klein"], tmp_path))
+    assert same(pixels(events), undisturbed("klein"))
+    (rung,) = of_kind(events, Downshifted)
+    assert rung.foreseen
+    assert rung.before == "the text encoder in RAM for the next prompt"
+    # The next one reads it again.
+    events = runs.run(job(folders["klein"], tmp_path, prompt="a blue square"))
+    assert isinstance(events[-1], JobFinished)
+    assert of_kind(events, PhaseStarted)[0].note == ""
 
 
 def test_numbers_that_are_not_finite_are_named_with_their_phase(

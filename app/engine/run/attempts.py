@@ -7,8 +7,10 @@ from typing import Any, Generic, TypeVar
 
 from app.core.events import Notice
 from app.core.jobs import Job, Phase
-from app.core.plan import GenerationPlan
+from app.core.plan import GenerationPlan, PlanChange, Rung
+from app.core.units import format_bytes
 from app.engine.out_of_memory import (
+    is_of_host,
     is_out_of_memory,
     memory_name,
     out_of_memory_error,
@@ -22,6 +24,7 @@ from app.engine.run.profiles import room_bytes
 
 log = logging.getLogger(__name__)
 
+_AFTER_ENCODING = (Phase.DENOISE, Phase.DECODE, Phase.SAVE)
 MAX_REPEATS = 5
 """How often the same is tried without any change, once nothing is left that keeps the picture."""
 FELL_FURTHER_BYTES = 64 << 20
@@ -45,6 +48,7 @@ class _RanOut:
 
     name: str
     details: str
+    of_host: bool
 
 
 class Attempts:
@@ -121,11 +125,14 @@ class Attempts:
         if asked is None or force is None:
             return False
         wanted_bytes = asked.device_bytes
+        freed_bytes = 0
+        if asked.host_bytes and phases_left[0] in _AFTER_ENCODING:
+            freed_bytes = self._forget_text_encoder(
+                force, phases_left[0], asked.reason, foreseen=True
+            )
         if force.problem.on_cpu:
-            wanted_bytes = max(wanted_bytes, asked.host_bytes)
-        elif asked.host_bytes:
-            self._shelf.release()
-        if not wanted_bytes or not self._may_relieve():
+            wanted_bytes = max(wanted_bytes, asked.host_bytes) - freed_bytes
+        if wanted_bytes <= 0 or not self._may_relieve():
             return False
         plan = relieved_plan(force.problem, force.plan, phases_left, wanted_bytes)
         if plan is None:
@@ -152,7 +159,8 @@ class Attempts:
             if not is_out_of_memory(error):
                 raise
             on_cpu = self._shelf.device.kind == "cpu"
-            return _RanOut(name=memory_name(error, on_cpu=on_cpu), details=str(error))
+            of_host = on_cpu or is_of_host(error)
+            return _RanOut(name=memory_name(of_host=of_host), details=str(error), of_host=of_host)
 
     def _recover(self, phase: Phase, ran_out: _RanOut, *, rungs: bool) -> None:
         reason = ran_out_sentence(ran_out.name, phase)
@@ -165,6 +173,9 @@ class Attempts:
             force.touched.add(phase)
         if force is None or not rungs:
             self._repeat(phase, ran_out, reason)
+            return
+        forgettable = ran_out.of_host and phase in _AFTER_ENCODING
+        if forgettable and self._forget_text_encoder(force, phase, reason, foreseen=False):
             return
         failure = Failure(
             phase=phase,
@@ -180,6 +191,21 @@ class Attempts:
         if plan is None:
             raise self._given_up(phase, ran_out)
         force.change(plan, phase=phase, step=self.step, reason=reason, foreseen=False)
+
+    def _forget_text_encoder(
+        self, force: PlanInForce, phase: Phase, reason: str, *, foreseen: bool
+    ) -> int:
+        """Its RAM is the gentlest to give: this run needs it no more."""
+        freed_bytes = self._shelf.forget_text_encoder()
+        if freed_bytes:
+            change = PlanChange(
+                rung=Rung.STREAM,
+                before="the text encoder in RAM for the next prompt",
+                after=f"{format_bytes(freed_bytes)} given back; it is read again when needed",
+                reason=reason,
+            )
+            force.take(change, phase=phase, step=self.step, foreseen=foreseen)
+        return freed_bytes
 
     def _repeat(self, phase: Phase, ran_out: _RanOut, reason: str) -> None:
         if self._repeats >= MAX_REPEATS:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 
-from app.core.plan import GenerationPlan, Placement
+from app.core.plan import GenerationPlan
 from app.engine.cancel import CancelPoints
 from app.engine.compute_device import ComputeDevice
 from app.engine.host_memory import give_back_host_memory
 from app.engine.loader import LoadedModel, ModelKey, load_model, model_key, networks
 from app.engine.model_folder import ModelInfo
 from app.engine.placement import Placer
+from app.engine.planning.problem import TEXT_ENCODER
 from app.engine.preview import fit_preview_matrix
 
 
@@ -43,9 +44,11 @@ class ModelShelf:
         return self._placer
 
     def find(self, folder: Path) -> LoadedModel | None:
-        """The loaded model if it is that of a folder, and the folder's files are the same."""
+        """The loaded model if it is a folder's, and whole, and the files are the same."""
         self._key = model_key(folder)
-        return self.model if self.model is not None and self.model.key == self._key else None
+        if self.model is None or self.model.key != self._key:
+            return None
+        return self.model if self.placer.holds(TEXT_ENCODER) else None
 
     def load(
         self, info: ModelInfo, dtypes: Mapping[str, torch.dtype], check: Callable[[], None]
@@ -68,6 +71,19 @@ class ModelShelf:
         self.model = model
         return model
 
+    def forget_text_encoder(self) -> int:
+        """Give its RAM back, once its embeddings are made; the next job reads the model again.
+
+        Returns:
+            Bytes that were given back; 0 when it was gone already.
+        """
+        if self.model is None or self._placer is None or not self._placer.holds(TEXT_ENCODER):
+            return 0
+        freed_bytes = self._placer.forget(TEXT_ENCODER)
+        self.model.pipeline.text_encoder = None
+        self.release()
+        return freed_bytes
+
     def place(self, plan: GenerationPlan) -> None:
         """Have the weights placed as a plan says.
 
@@ -80,10 +96,6 @@ class ModelShelf:
         """Have the model ready for previews."""
         with self.placer.phase("autoencoder"):
             model.preview_matrix = fit_preview_matrix(model, self.device)
-
-    def stays(self, plan: GenerationPlan) -> bool:
-        """Whether a plan keeps any weights on the device for good."""
-        return any(one.placement is Placement.RESIDENT for one in plan.components)
 
     def evict(self) -> None:
         """Take all weights from the device and give back what nobody uses."""

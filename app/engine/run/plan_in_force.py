@@ -8,7 +8,7 @@ from typing import Any
 from app.core.errors import OutOfVramError
 from app.core.events import Downshifted, ImagesDeferred, PlanMade
 from app.core.jobs import Job, Phase
-from app.core.plan import GenerationPlan, PhasePlan, Rung, Verdict
+from app.core.plan import GenerationPlan, PhasePlan, PlanChange, Rung, Verdict
 from app.core.profile import DeviceProfile, HostProfile
 from app.core.run_report import TakenRung
 from app.engine.coefficients import ModelCoefficients
@@ -71,35 +71,39 @@ class PlanInForce:
         self.placed = False
         self.touched.add(phase)
         for change in changes:
-            log.info("%s: %s instead of %s", reason, change.after, change.before)
-            taken = TakenRung(
-                phase=phase,
-                step=step,
-                rung=change.rung,
-                before=change.before,
-                after=change.after,
-                reason=reason,
-                foreseen=foreseen,
-            )
-            self.rungs.append(taken)
-            self._send(
-                Downshifted(
-                    job_id=self._job.id,
-                    phase=phase,
-                    step=step,
-                    rung=change.rung,
-                    before=change.before,
-                    after=change.after,
-                    reason=reason,
-                    foreseen=foreseen,
-                )
-            )
+            self.take(change, phase=phase, step=step, foreseen=foreseen)
         self._send(PlanMade(job_id=self._job.id, plan=self.plan))
         if plan.images < before.images:
             self.images.drop_from(plan.images)
             self._defer(before.images - plan.images, reason)
         if (plan.width_px, plan.height_px) != (before.width_px, before.height_px):
             self.images.restart()
+
+    def take(self, change: PlanChange, *, phase: Phase, step: int, foreseen: bool) -> None:
+        """Note a rung and tell of it."""
+        log.info("%s: %s instead of %s", change.reason, change.after, change.before)
+        taken = TakenRung(
+            phase=phase,
+            step=step,
+            rung=change.rung,
+            before=change.before,
+            after=change.after,
+            reason=change.reason,
+            foreseen=foreseen,
+        )
+        self.rungs.append(taken)
+        self._send(
+            Downshifted(
+                job_id=self._job.id,
+                phase=phase,
+                step=step,
+                rung=change.rung,
+                before=change.before,
+                after=change.after,
+                reason=change.reason,
+                foreseen=foreseen,
+            )
+        )
 
     def note_ran(self, phase: Phase) -> None:
         """A phase ended, and ran to its end by the plan in force."""
