@@ -45,7 +45,6 @@ def preset_to_save(
             max_pixels=_limit(options.max_pixels, base.limits.max_pixels),
             max_images=_limit(options.max_images, base.limits.max_images),
         ),
-        attention=base.attention,
         steps=_limit(options.steps, base.steps),
         guidance=_else(options.guidance, base.guidance),
     )

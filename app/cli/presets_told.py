@@ -50,7 +50,8 @@ def entry_as_json(entry: PresetEntry) -> dict[str, object]:
         "max_side_px": limits.max_side_px,
         "max_pixels": limits.max_pixels,
         "max_images": limits.max_images,
-        "attention": preset.attention,
+        "attention": policy.attention.value,
+        "compile": policy.compile,
         "steps": preset.steps,
         "guidance": preset.guidance,
     }

@@ -39,6 +39,10 @@ class ImageRecord:
         changes: Rungs of the plan, those of the run included.
         rungs: Taken during the run, in order.
         phases: Planned and measured memory and time, of all phases before saving.
+        precisions: Of each component's weights as they ran, by its name.
+        memory_mode: How eagerly weights stayed on the device, such as "auto".
+        attention: What computed attention; "auto" where it is not known.
+        compiled: Whether the repeated blocks were to be compiled.
     """
 
     request: GenerationRequest
@@ -59,6 +63,10 @@ class ImageRecord:
     changes: tuple[PlanChange, ...] = ()
     rungs: tuple[TakenRung, ...] = ()
     phases: tuple[PhaseReport, ...] = ()
+    precisions: dict[str, str] = field(default_factory=dict[str, str])
+    memory_mode: str = ""
+    attention: str = ""
+    compiled: bool = False
 
 
 def record_to_json(record: ImageRecord) -> str:

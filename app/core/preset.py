@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 from app.core.policy import MemoryPolicy
 
 PRESET_SCHEMA_VERSION = 1
-DEFAULT_ATTENTION = "auto"
-ATTENTIONS = (DEFAULT_ATTENTION,)
-"""Attention kinds a preset may name; auto is what torch picks for the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +34,6 @@ class Preset:
         model: Known model name or folder it is meant for; None is every model.
         policy: How a run may use memory.
         limits: The most a request may ask for.
-        attention: Kind of attention; one of ATTENTIONS.
         steps: Denoising steps to begin with; None is the model's default.
         guidance: Guidance scale to begin with; None is the model's default.
     """
@@ -49,6 +45,5 @@ class Preset:
     model: str | None = None
     policy: MemoryPolicy = field(default_factory=MemoryPolicy)
     limits: PresetLimits = field(default_factory=PresetLimits)
-    attention: str = DEFAULT_ATTENTION
     steps: int | None = None
     guidance: float | None = None

@@ -13,9 +13,15 @@ import tomlkit
 from tomlkit.items import Table
 from tomlkit.toml_document import TOMLDocument
 
-from app.core.policy import GIB, MemoryMode, MemoryPolicy, Precision, Precisions
+from app.core.policy import (
+    GIB,
+    Attention,
+    MemoryMode,
+    MemoryPolicy,
+    Precision,
+    Precisions,
+)
 from app.core.preset import (
-    ATTENTIONS,
     PRESET_SCHEMA_VERSION,
     Preset,
     PresetLimits,
@@ -128,21 +134,21 @@ def _preset(top: Values, name: str) -> Preset:
         gpu_name=gpu.text("name"),
         vram_bytes=_bytes(gpu, "vram_gb", None, lowest=1),
         model=top.text("model"),
-        policy=_policy(memory, precision),
+        policy=_policy(memory, precision, defaults),
         limits=PresetLimits(
             max_side_px=limits.optional_whole("max_side_px", MIN_SIZE_PX, MAX_SIZE_PX),
             max_pixels=limits.optional_whole("max_pixels", MIN_SIZE_PX**2, MAX_SIZE_PX**2),
             max_images=limits.optional_whole("max_images", 1, MAX_IMAGES),
         ),
-        attention=defaults.word("attention", ATTENTIONS, ATTENTIONS[0]),
         steps=defaults.optional_whole("steps", 1, MAX_STEPS),
         guidance=defaults.optional_number("guidance", 0.0, MAX_GUIDANCE),
     )
 
 
-def _policy(memory: Values, precision: Values) -> MemoryPolicy:
+def _policy(memory: Values, precision: Values, defaults: Values) -> MemoryPolicy:
     usual = MemoryPolicy()
     modes = tuple(mode.value for mode in MemoryMode)
+    attentions = tuple(attention.value for attention in Attention)
     return MemoryPolicy(
         headroom_bytes=_bytes(memory, "headroom_gb", usual.headroom_bytes) or 0,
         limit_bytes=_bytes(memory, "limit_gb", None, lowest=1),
@@ -156,6 +162,8 @@ def _policy(memory: Values, precision: Values) -> MemoryPolicy:
             transformer=_precision(precision, "transformer"),
             autoencoder=_precision(precision, "autoencoder"),
         ),
+        attention=Attention(defaults.word("attention", attentions, usual.attention.value)),
+        compile=defaults.switch("compile", default=usual.compile),
     )
 
 
@@ -218,7 +226,8 @@ def preset_text(preset: Preset) -> str:
         "max_images": limits.max_images,
     }
     defaults: dict[str, object] = {
-        "attention": preset.attention,
+        "attention": policy.attention.value,
+        "compile": policy.compile or None,
         "steps": preset.steps,
         "guidance": preset.guidance,
     }

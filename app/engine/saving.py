@@ -122,4 +122,8 @@ class ImageSaver:
             changes=self.plan.changes,
             rungs=self.rungs,
             phases=self.phases,
+            precisions={one.name: one.precision.value for one in self.plan.components},
+            memory_mode=self.job.policy.mode.value,
+            attention=self.plan.attention.value,
+            compiled=self.job.policy.compile,
         )

@@ -157,9 +157,7 @@ class PresetsModel(QObject):
         before = self.current
         if before is not None:
             kept = before.entry.preset
-            preset = replace(
-                preset, attention=kept.attention, steps=kept.steps, guidance=kept.guidance
-            )
+            preset = replace(preset, steps=kept.steps, guidance=kept.guidance)
         self._run(lambda: self._store.save(preset, replacing=replacing), self._on_saved)
 
     def save_changes(self) -> None:
