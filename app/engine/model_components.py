@@ -1,6 +1,7 @@
 """The configs of a FLUX.2 pipeline's components, and whether they belong together."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,27 @@ DEV = PipelineLayout(
     text_encoder_class="Mistral3ForConditionalGeneration",
     text_out_layers=(10, 20, 30),
 )
+
+
+def text_layers_read(out_layers: Sequence[int]) -> int:
+    """How many of a text encoder's layers run, from the first: none after the last that is read.
+
+    Args:
+        out_layers: Hidden states that the transformer is given; 0 is what goes into the first
+            layer, and each other the output of the layer of that number, counted from 1.
+    """
+    # A network without any layer has no hidden states at all.
+    return max(1, *out_layers)
+
+
+def final_norm_read(out_layers: Sequence[int], layers: int) -> bool:
+    """Whether the text encoder's last norm is read: it lies behind all of its layers.
+
+    Args:
+        out_layers: Hidden states that the transformer is given.
+        layers: That the whole text encoder has.
+    """
+    return max(out_layers) >= layers
 
 
 class TransformerConfig(msgspec.Struct, frozen=True, kw_only=True):

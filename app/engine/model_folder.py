@@ -23,6 +23,7 @@ from app.engine.model_components import (
     PipelineLayout,
     check_weights,
     read_configs,
+    text_layers_read,
 )
 from app.engine.model_weights import PICKLE_SUFFIXES, ComponentWeights, read_weights
 
@@ -85,6 +86,11 @@ class ModelInfo:
     default_height_px: int
     weights_bytes: int
     text_out_layers: tuple[int, ...]
+
+    @property
+    def text_layers_read(self) -> int:
+        """How many of the text encoder's layers are built, loaded and run, from the first."""
+        return text_layers_read(self.text_out_layers)
 
 
 class _ModelIndex(msgspec.Struct, frozen=True):

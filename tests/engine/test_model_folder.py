@@ -11,6 +11,7 @@ import pytest
 from app.core.errors import ModelError
 from app.engine import model_folder
 from app.engine.model_checks import foreign_model
+from app.engine.model_components import final_norm_read, text_layers_read
 from app.engine.model_folder import GuidanceKind, ModelFamily, inspect_model_folder, stored_dtypes
 from tests.fakes.model_folder import (
     DEMO,
@@ -157,6 +158,25 @@ class TestTextLayers:
     ):
         change_json(folder / "text_encoder" / "config.json", num_hidden_layers=layers)
         assert inspect_model_folder(folder).text_out_layers == expected
+
+    @pytest.mark.parametrize(
+        ("out_layers", "layers", "read", "norm"),
+        [
+            ((9, 18, 27), 36, 27, False),
+            ((10, 20, 30), 40, 30, False),
+            ((9, 18, 27), 27, 27, True),
+            ((0, 1, 1), 2, 1, False),
+            ((0,), 1, 1, False),
+        ],
+    )
+    def test_layers_up_to_the_last_hidden_state_are_read(
+        self, out_layers: tuple[int, ...], layers: int, read: int, norm: bool
+    ):
+        assert text_layers_read(out_layers) == read
+        assert final_norm_read(out_layers, layers) == norm
+
+    def test_model_tells_how_many_layers_it_reads(self, folder: Path):
+        assert inspect_model_folder(folder).text_layers_read == 3
 
     def test_transformer_that_takes_two_layers(self, folder: Path):
         width = SMALL.heads * SMALL.head_dim
