@@ -1,25 +1,31 @@
 """The memory section of the form: one click or key for each control."""
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QWheelEvent
 from PySide6.QtWidgets import (
+    QApplication,
     QCheckBox,
     QComboBox,
+    QDoubleSpinBox,
     QFrame,
     QLabel,
     QPushButton,
     QSlider,
     QToolButton,
+    QWidget,
 )
 from pytestqt.qtbot import QtBot
 
-from app.core.policy import MemoryMode, MemoryPolicy
+from app.core.events import PlanMade
+from app.core.policy import Attention, MemoryMode, MemoryPolicy, Precision, Precisions
 from app.core.units import GIB, MIB
 from app.ui.models.policy_file import PolicyState
 from app.ui.panels.form_panel import FormPanel
 from app.ui.panels.memory_settings import MemorySettings
 from app.ui.panels.settings_panel import SettingsPanel
 from tests.fakes.described import machine
+from tests.fakes.plans import plan
 from tests.fakes.window import WindowParts
 from tests.ui.find import find
 
@@ -41,8 +47,39 @@ class Section:
     def text(self, name: str) -> str:
         return find(self.panel, QLabel, name).text()
 
+    def choice(self, name: str) -> str:
+        return find(self.panel, QComboBox, name).currentText()
+
+    def choices(self, name: str) -> list[str]:
+        combo = find(self.panel, QComboBox, name)
+        return [combo.itemText(index) for index in range(combo.count())]
+
+    def press_down(self, name: str, times: int = 1) -> None:
+        combo = find(self.panel, QComboBox, name)
+        for _ in range(times):
+            self.qtbot.keyClick(combo, Qt.Key.Key_Down)
+
+    def plan_on(self, vram_gib: float | None) -> None:
+        self.parts.form.set_model("klein-base-4b")
+        self.planning.on_sample(machine(vram_gib))
+        self.qtbot.waitUntil(lambda: self.planning.plans.state.plan is not None)
+
     def box(self, name: str) -> QCheckBox:
         return find(self.panel, QCheckBox, name)
+
+
+def wheel(widget: QWidget) -> QWheelEvent:
+    middle = QPointF(widget.rect().center())
+    return QWheelEvent(
+        middle,
+        QPointF(widget.mapToGlobal(middle.toPoint())),
+        QPoint(),
+        QPoint(0, -120),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
 
 
 @pytest.fixture
@@ -84,14 +121,110 @@ def test_up_to_half_the_gpu_can_be_left_to_others(section: Section):
 
 
 def test_mode_strict_and_enlarging_are_chosen(section: Section):
-    combo = find(section.panel, QComboBox, "memory_mode")
-    combo.setCurrentIndex(2)
-    combo.activated.emit(2)
-    assert section.policy.policy.mode is MemoryMode.MINIMAL
+    for mode, down in (
+        (MemoryMode.RESIDENT, 1),
+        (MemoryMode.BALANCED, 1),
+        (MemoryMode.MINIMAL, 1),
+    ):
+        section.press_down("memory_mode", down)
+        assert section.policy.policy.mode is mode
     section.qtbot.mouseClick(section.box("memory_upscale_back"), Qt.MouseButton.LeftButton)
     assert section.policy.policy.upscale_back
     section.box("memory_strict").click()
     assert section.policy.policy.strict
+
+
+def test_precision_is_chosen_with_a_word_on_its_fidelity(section: Section):
+    section.press_down("memory_precision", 2)
+    precisions = section.policy.policy.precisions
+    assert precisions == Precisions(transformer=Precision.FP8, text_encoder=Precision.FP8)
+    assert "close" in section.text("precision_message")
+    section.press_down("memory_precision", 2)
+    assert section.policy.policy.precisions.transformer is Precision.NF4
+    assert section.choice("memory_precision") == "4-bit"
+    assert "4-bit" in find(section.panel, QToolButton, "memory_settings_head").toolTip()
+
+
+def test_fp32_is_offered_on_the_cpu_and_where_it_was_chosen(section: Section):
+    section.plan_on(24.0)
+    assert "fp32" not in section.choices("memory_precision")
+    section.policy.set_precision(Precision.FP32)
+    assert section.choice("memory_precision") == "fp32"
+    section.policy.set_precision(Precision.AUTO)
+    section.plan_on(None)
+    section.qtbot.waitUntil(lambda: "fp32" in section.choices("memory_precision"))
+
+
+def test_automatic_says_what_it_comes_to(section: Section):
+    section.plan_on(80.0)
+    section.qtbot.waitUntil(lambda: section.choice("memory_precision") != "Automatic")
+    assert section.choice("memory_precision") == "Automatic: bf16"
+    assert section.choice("memory_mode") == "Automatic: everything stays"
+    section.planning.on_sample(machine(6.0))
+    section.qtbot.waitUntil(lambda: section.choice("memory_mode").startswith("Automatic: stream"))
+    section.policy.set_mode(MemoryMode.MINIMAL)
+    assert section.choice("memory_mode") == "As little as possible"
+    # What automatic would come to is not known while something else is planned.
+    assert section.choices("memory_mode")[0] == "Automatic"
+
+
+def test_a_limit_is_typed_and_the_plan_keeps_to_it(section: Section):
+    section.plan_on(24.0)
+    find(section.panel, QToolButton, "memory_more_head").click()
+    limit = find(section.panel, QDoubleSpinBox, "memory_limit")
+    assert limit.text() == "No limit"
+    assert limit.maximum() == 24.0
+    limit.selectAll()
+    section.qtbot.keyClicks(limit, "6.5")
+    section.qtbot.keyClick(limit, Qt.Key.Key_Return)
+    assert section.policy.policy.limit_bytes == round(6.5 * GIB)
+    plans = section.planning.plans
+    section.qtbot.waitUntil(lambda: plans.state.plan.budget_bytes == round(6.5 * GIB))
+    find(section.panel, QToolButton, "memory_more_head").click()
+    assert section.text("memory_more_summary") == "at most 6.5 GB"
+    limit.setValue(0)
+    assert section.policy.policy.limit_bytes is None
+
+
+def test_the_text_encoder_may_have_a_precision_of_its_own(section: Section):
+    assert section.choice("memory_encoder_precision") == "As above"
+    section.policy.set_precision(Precision.BF16)
+    encoder = find(section.panel, QComboBox, "memory_encoder_precision")
+    at = section.choices("memory_encoder_precision").index("4-bit")
+    encoder.setCurrentIndex(at)
+    encoder.activated.emit(at)
+    assert section.policy.policy.precisions.text_encoder is Precision.NF4
+    section.policy.set_precision(Precision.FP8)
+    assert section.policy.policy.precisions == Precisions(
+        transformer=Precision.FP8, text_encoder=Precision.NF4
+    )
+    encoder.activated.emit(0)
+    assert section.policy.policy.precisions.text_encoder is Precision.FP8
+
+
+def test_attention_and_compiling_are_chosen_under_more(section: Section):
+    section.press_down("memory_attention", 2)
+    assert section.policy.policy.attention is Attention.FLASH
+    section.box("memory_compile").click()
+    assert section.policy.policy.compile
+    section.policy.set_state(PolicyState())
+    assert section.choice("memory_attention") == "Automatic"
+    assert not section.box("memory_compile").isChecked()
+
+
+def test_automatic_attention_says_what_the_engine_took(section: Section):
+    made = plan(attention=Attention.CUDNN)
+    section.planning.on_event(PlanMade(job_id="a", plan=made))
+    assert section.choice("memory_attention") == "Automatic: cuDNN (torch)"
+
+
+def test_the_wheel_over_a_choice_only_scrolls(section: Section):
+    combo = find(section.panel, QComboBox, "memory_mode")
+    combo.clearFocus()
+    event = wheel(combo)
+    QApplication.sendEvent(combo, event)
+    assert not event.isAccepted()
+    assert section.policy.policy.mode is MemoryMode.AUTO
 
 
 def test_what_never_gets_smaller_is_not_enlarged(section: Section):
@@ -108,7 +241,7 @@ def test_a_state_from_elsewhere_is_shown(section: Section):
     policy = MemoryPolicy(headroom_bytes=2 * GIB, mode=MemoryMode.RESIDENT, strict=True)
     section.policy.set_state(PolicyState(policy=policy))
     assert section.slider.value() == 8
-    assert find(section.panel, QComboBox, "memory_mode").currentData() is MemoryMode.RESIDENT
+    assert section.choice("memory_mode") == "Everything, or nothing runs"
     assert section.box("memory_strict").isChecked()
 
 

@@ -17,6 +17,7 @@ from app.core.events import (
     StepDone,
 )
 from app.core.plan import GenerationPlan
+from app.core.policy import Attention
 from app.core.request import GenerationRequest
 from app.core.units import MIB
 from app.engine.coefficients import ModelCoefficients
@@ -111,6 +112,7 @@ class PlanModel(QObject):
         self._sample: Sample | None = None
         self._planned_for: Sample | None = None
         self._report: EngineMemory | None = None
+        self._attention = Attention.AUTO
         self._stopped = False
         self._state = PlanState(why=self.tr("Looking at the memory…"))
         self._throttle = Throttle(INTERVAL_MS, self)
@@ -128,6 +130,11 @@ class PlanModel(QObject):
     def make(self) -> MakePlan:
         """The planner, for questions of what if."""
         return self._make
+
+    @property
+    def attention(self) -> Attention:
+        """What the engine computed attention with in its latest run; AUTO before the first."""
+        return self._attention
 
     @property
     def on_cpu(self) -> bool:
@@ -165,8 +172,11 @@ class PlanModel(QObject):
             ):
                 # What the process before it held is not ours any more.
                 self._report = None
-            case PlanMade():
+            case PlanMade(plan=plan):
                 self._ask_again()
+                if plan.attention is not self._attention:
+                    self._attention = plan.attention
+                    self.changed.emit(self._state)
             case _:
                 pass
 

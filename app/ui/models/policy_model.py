@@ -6,7 +6,7 @@ from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
-from app.core.policy import MemoryMode, MemoryPolicy
+from app.core.policy import Attention, MemoryMode, MemoryPolicy, Precision
 from app.core.preset import PresetLimits
 from app.ui.models.background import Background
 from app.ui.models.policy_file import PolicyFile, PolicyState
@@ -98,6 +98,34 @@ class PolicyModel(QObject):
     def set_mode(self, mode: MemoryMode) -> None:
         """Say how eagerly weights stay on the GPU."""
         self.update(mode=mode)
+
+    def set_precision(self, precision: Precision) -> None:
+        """Keep the weights in this; the text encoder's too, unless it has one of its own.
+
+        The autoencoder is small, and has no layers that could be quantized: it is left alone.
+        """
+        kept = self.policy.precisions
+        both = kept.text_encoder is kept.transformer
+        encoder = precision if both else kept.text_encoder
+        self.update(precisions=replace(kept, transformer=precision, text_encoder=encoder))
+
+    def set_encoder_precision(self, precision: Precision | None) -> None:
+        """Keep the text encoder's weights in this; None is as the transformer's."""
+        kept = self.policy.precisions
+        own = kept.transformer if precision is None else precision
+        self.update(precisions=replace(kept, text_encoder=own))
+
+    def set_limit(self, limit_bytes: int | None) -> None:
+        """Never use more than this of the GPU's memory; None is no limit."""
+        self.update(limit_bytes=limit_bytes)
+
+    def set_attention(self, attention: Attention) -> None:
+        """Say what computes attention."""
+        self.update(attention=attention)
+
+    def set_compile(self, *, compiled: bool) -> None:
+        """Say whether the repeated blocks are compiled."""
+        self.update(compile=compiled)
 
     def set_strict(self, *, strict: bool) -> None:
         """Say whether size and number of images may change."""

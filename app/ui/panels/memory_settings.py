@@ -1,30 +1,34 @@
 """How memory may be used, as a part of the form that can be folded away."""
 
 from PySide6.QtCore import QCoreApplication, QSignalBlocker, Qt, Signal, Slot
-from PySide6.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QPushButton,
-    QSizePolicy,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
-from app.core.policy import MemoryMode
+from app.core.policy import MemoryMode, Precision
 from app.core.units import GIB
 from app.ui import theme
+from app.ui.models.memory_choices import (
+    automatic,
+    fidelity,
+    given_placement,
+    given_precision,
+    precision_tip,
+    precision_word,
+)
+from app.ui.models.memory_frame import Lane
 from app.ui.models.plan_model import PlanModel, PlanState
 from app.ui.models.policy_file import PolicyState
 from app.ui.models.policy_model import PolicyModel
 from app.ui.models.presets_model import PresetsModel
+from app.ui.panels.memory_more import MemoryMore
 from app.ui.panels.preset_bar import PresetBar
+from app.ui.widgets.choice_box import Choice, ChoiceBox
 from app.ui.widgets.field import Field
 from app.ui.widgets.headroom_slider import HeadroomSlider
 from app.ui.widgets.section import Section
 
 
 class MemorySettings(Section):
-    """Preset, headroom, mode, and what may never change.
+    """Preset, headroom, mode, precision, and what may never change.
 
     Signals:
         fit_asked(): The user wants to know what would fit.
@@ -41,16 +45,20 @@ class MemorySettings(Section):
     ) -> None:
         title = QCoreApplication.translate("MemorySettings", "Memory")
         super().__init__(title, "memory_settings", parent)
-        self._policy = policy
-        self._presets = presets
+        self._policy, self._plans, self._presets = policy, plans, presets
         content = QWidget(self)
         self._bar = PresetBar(presets, content)
         self._headroom = HeadroomSlider(content)
         self._headroom_field = Field(
             self.tr("&Leave to other programs"), self._headroom, name="headroom", parent=content
         )
-        self._mode = QComboBox(content)
+        self._mode = ChoiceBox("memory_mode", content)
         self._mode_field = Field(self.tr("&On the GPU"), self._mode, name="mode", parent=content)
+        self._precision = ChoiceBox("memory_precision", content)
+        self._precision_field = Field(
+            self.tr("&Keep weights in"), self._precision, name="precision", parent=content
+        )
+        self._more = MemoryMore(policy, plans, content)
         self._strict = QCheckBox(self.tr("&Never change size or number of images"), content)
         self._upscale = QCheckBox(self.tr("&Bring smaller pictures to the asked size"), content)
         self._fit = QPushButton(self.tr("What would fit?"), content)
@@ -61,8 +69,10 @@ class MemorySettings(Section):
         column.addWidget(self._bar)
         column.addWidget(self._headroom_field)
         column.addWidget(self._mode_field)
+        column.addWidget(self._precision_field)
         column.addWidget(self._strict)
         column.addWidget(self._upscale)
+        column.addWidget(self._more)
         column.addWidget(self._fit, 0, Qt.AlignmentFlag.AlignLeft)
         self.set_content(content)
         policy.changed.connect(self._show_policy)
@@ -77,30 +87,12 @@ class MemorySettings(Section):
         return self._fit
 
     def _build(self) -> None:
-        self._mode.setObjectName("memory_mode")
-        self._mode.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self._mode.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        for mode, text, tip in (
-            (
-                MemoryMode.AUTO,
-                self.tr("As much as fits"),
-                self.tr("Weights stay on the GPU as far as there is room; the rest comes and goes"),
-            ),
-            (
-                MemoryMode.RESIDENT,
-                self.tr("Everything, or nothing runs"),
-                self.tr("The fastest way; a run that has no room for it is refused"),
-            ),
-            (
-                MemoryMode.MINIMAL,
-                self.tr("As little as possible"),
-                self.tr("Leaves most of the GPU to other programs; pictures take longer"),
-            ),
-        ):
-            self._mode.addItem(text, mode)
-            self._mode.setItemData(self._mode.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
         self._mode.setToolTip(self.tr("What stays in the GPU's memory; pictures are the same"))
-        self._mode.activated.connect(self._on_mode_activated)
+        self._mode.chosen.connect(self._policy.set_mode)
+        self._precision.setToolTip(
+            self.tr("Fewer bits need less memory, and change the picture a little")
+        )
+        self._precision.chosen.connect(self._policy.set_precision)
         self._strict.setObjectName("memory_strict")
         self._strict.setToolTip(
             self.tr(
@@ -129,7 +121,7 @@ class MemorySettings(Section):
     def _show_policy(self, state: PolicyState) -> None:
         policy = state.policy
         self._headroom.set_headroom(policy.headroom_bytes)
-        self._mode.setCurrentIndex(self._mode.findData(policy.mode))
+        self._show_choices()
         for box, value in (
             (self._strict, policy.strict),
             (self._upscale, policy.upscale_back and not policy.strict),
@@ -146,6 +138,57 @@ class MemorySettings(Section):
         if state.inputs is not None:
             self._headroom.set_total(state.inputs.device.total_bytes)
             self._headroom.set_headroom(self._policy.policy.headroom_bytes)
+        self._show_choices()
+
+    def _show_choices(self) -> None:
+        """Mode and precision; "automatic" says what it comes to by the plan of the moment."""
+        policy, state = self._policy.policy, self._plans.state
+        on_cpu = state.lane is Lane.HOST
+        placed = given_placement(state.plan, on_cpu=on_cpu)
+        self._mode.set_choices(self._modes(placed if policy.mode is MemoryMode.AUTO else ""))
+        self._mode.set_value(policy.mode)
+        chosen = policy.precisions.transformer
+        run_in = given_precision(state.plan) if chosen is Precision.AUTO else ""
+        self._precision.set_choices(
+            tuple(
+                Choice(
+                    value=one,
+                    text=automatic(run_in) if one is Precision.AUTO else precision_word(one),
+                    tip=precision_tip(one),
+                )
+                for one in Precision
+                # On a GPU it would only cost; a preset may say so all the same.
+                if one is not Precision.FP32 or on_cpu or chosen is one
+            )
+        )
+        self._precision.set_value(chosen)
+        self._precision_field.set_message(fidelity(chosen), role="muted")
+
+    def _modes(self, given: str) -> tuple[Choice, ...]:
+        return (
+            Choice(
+                value=MemoryMode.AUTO,
+                text=automatic(given),
+                tip=self.tr(
+                    "Weights stay on the GPU as far as there is room; the rest comes and goes"
+                ),
+            ),
+            Choice(
+                value=MemoryMode.RESIDENT,
+                text=self.tr("Everything, or nothing runs"),
+                tip=self.tr("The fastest way; a run that has no room for it is refused"),
+            ),
+            Choice(
+                value=MemoryMode.BALANCED,
+                text=self.tr("Half of what is free"),
+                tip=self.tr("The other half of the GPU's free memory is left to other programs"),
+            ),
+            Choice(
+                value=MemoryMode.MINIMAL,
+                text=self.tr("As little as possible"),
+                tip=self.tr("Leaves most of the GPU to other programs; pictures may take longer"),
+            ),
+        )
 
     @Slot()
     def _summarize(self) -> None:
@@ -156,14 +199,13 @@ class MemorySettings(Section):
             parts[0] = parts[0].format(name=row.name)
         size = f"{policy.headroom_bytes / GIB:.2f}".rstrip("0").rstrip(".")
         parts.append(self.tr("leaves {size} GB").format(size=size))
+        if policy.precisions.transformer is not Precision.AUTO:
+            parts.append(precision_word(policy.precisions.transformer))
         if policy.strict:
             parts.append(self.tr("strict"))
         self.set_summary(" · ".join(parts))
 
     # View to model.
-
-    def _on_mode_activated(self, index: int) -> None:
-        self._policy.set_mode(self._mode.itemData(index))
 
     def _on_strict_toggled(self, checked: bool) -> None:  # noqa: FBT001 - a signal's argument
         self._policy.set_strict(strict=checked)

@@ -45,6 +45,12 @@ class Field(QWidget):
         layout.addWidget(self.message)
         self.setFocusProxy(control)
 
+    def set_label(self, label: str) -> None:
+        """Name the control otherwise."""
+        if label != self._label.text():
+            self._label.setText(label)
+            self._control.setAccessibleName(label.replace("&", ""))
+
     def add_beside_label(self, widget: QWidget) -> None:
         """Put something small at the right end of the label's line."""
         self._aside.addWidget(widget)

@@ -1,0 +1,120 @@
+"""Words for what one can choose about memory, and for what "automatic" comes to by the plan."""
+
+from PySide6.QtCore import QCoreApplication
+
+from app.core.plan import ComponentPlan, GenerationPlan, Placement
+from app.core.policy import Attention, Precision
+from app.core.units import MIB
+from app.ui.models.plan_words import gb
+
+_TRANSFORMER, _TEXT_ENCODER = "transformer", "text_encoder"
+_SMALL_BYTES = 52 * MIB
+"""Less would be "0.0 GB"."""
+
+
+def precision_word(precision: Precision) -> str:
+    """What a precision is called."""
+    return {
+        Precision.AUTO: _tr("Automatic"),
+        Precision.FP32: "fp32",
+        Precision.BF16: "bf16",
+        Precision.FP8: "fp8",
+        Precision.INT8: "int8",
+        Precision.NF4: _tr("4-bit"),
+    }[precision]
+
+
+def precision_tip(precision: Precision) -> str:
+    """What a precision is good for, in a sentence."""
+    return {
+        Precision.AUTO: _tr("The plan chooses, by the GPU and the memory that is free"),
+        Precision.FP32: _tr("32 bits a weight: twice the memory of bf16; for the CPU"),
+        Precision.BF16: _tr("16 bits a weight: as FLUX.2 models are published"),
+        Precision.FP8: _tr("8 bits a weight: half the memory of bf16"),
+        Precision.INT8: _tr("8 bits a weight, in whole numbers: half the memory of bf16"),
+        Precision.NF4: _tr("4.5 bits a weight: less than a third of the memory of bf16"),
+    }[precision]
+
+
+def fidelity(precision: Precision) -> str:
+    """How near pictures come to those of the whole model; "" where they are those."""
+    return {
+        Precision.FP8: _tr("Very close to the whole model"),
+        Precision.INT8: _tr("Very close to the whole model"),
+        Precision.NF4: _tr("Visible on fine detail"),
+    }.get(precision, "")
+
+
+def attention_word(attention: Attention) -> str:
+    """What a way to compute attention is called."""
+    return {
+        Attention.AUTO: _tr("Automatic"),
+        Attention.SDPA: _tr("torch's choice"),
+        Attention.FLASH: _tr("Flash (torch)"),
+        Attention.EFFICIENT: _tr("Memory-efficient (torch)"),
+        Attention.CUDNN: _tr("cuDNN (torch)"),
+        Attention.MATH: _tr("Plain math (torch)"),
+        Attention.CHUNKED: _tr("In parts"),
+        Attention.SAGE: "SageAttention",
+        Attention.FLASH_ATTN: "flash-attn",
+        Attention.XFORMERS: "xFormers",
+    }[attention]
+
+
+def attention_tip(attention: Attention) -> str:
+    """What is to be known about it, in a sentence."""
+    if attention is Attention.AUTO:
+        return _tr("The fastest that a trial on this device found to work")
+    if attention is Attention.CHUNKED:
+        return _tr("Needs least memory at extreme sizes, and takes longer")
+    if attention is Attention.MATH:
+        return _tr("Works everywhere; needs most memory")
+    if attention in {Attention.SAGE, Attention.FLASH_ATTN, Attention.XFORMERS}:
+        return _tr("Where it is installed; else the engine says so and takes another")
+    return _tr("Where the device has it; else the engine says so and takes another")
+
+
+def automatic(given: str) -> str:
+    """The word for automatic, with what it comes to where that is known."""
+    return _tr("Automatic: {given}").format(given=given) if given else _tr("Automatic")
+
+
+def given_precision(plan: GenerationPlan | None) -> str:
+    """In what the weights run by the plan: "bf16", or "bf16, text encoder fp8"."""
+    if plan is None:
+        return ""
+    found = {one.name: one.precision for one in plan.components}
+    transformer, encoder = found.get(_TRANSFORMER), found.get(_TEXT_ENCODER)
+    if transformer is None:
+        return ""
+    word = precision_word(transformer)
+    if encoder is None or encoder is transformer:
+        return word
+    return _tr("{precision}, text encoder {other}").format(
+        precision=word, other=precision_word(encoder)
+    )
+
+
+def given_placement(plan: GenerationPlan | None, *, on_cpu: bool) -> str:
+    """Where the weights are by the plan: "everything stays", "streamed, 3.1 GB stays"."""
+    if plan is None:
+        return ""
+    if on_cpu:
+        return _tr("all in RAM")
+    streamed = [one for one in plan.components if one.placement is Placement.STREAMED]
+    if streamed:
+        stays = max(map(_stays_bytes, streamed))
+        if stays < _SMALL_BYTES:
+            return _tr("streamed")
+        return _tr("streamed, {size} stays").format(size=gb(stays))
+    if all(one.placement is Placement.RESIDENT for one in plan.components):
+        return _tr("everything stays")
+    return _tr("networks take turns")
+
+
+def _stays_bytes(component: ComponentPlan) -> int:
+    return max(0, component.device_bytes - component.slots_bytes)
+
+
+def _tr(text: str) -> str:
+    return QCoreApplication.translate("MemoryChoices", text)
