@@ -1,7 +1,7 @@
 """Telling that memory ran out, which the libraries say in many ways, and what to do then."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -57,7 +57,12 @@ def memory_name(*, of_host: bool) -> str:
 
 
 def out_of_memory_error(
-    name: str, phase: Phase, *, details: str, strict: bool = False
+    name: str,
+    phase: Phase,
+    *,
+    details: str,
+    strict: bool = False,
+    missing: Sequence[str] = (),
 ) -> OutOfVramError:
     """The error as users should read it, once nothing is left to try.
 
@@ -66,7 +71,10 @@ def out_of_memory_error(
         phase: In which.
         details: What the library said.
         strict: Whether fewer images and smaller sizes were not allowed to be tried.
+        missing: What the planner says of the request with what is free now, where it does not fit.
     """
+    if missing:
+        return OutOfVramError(" ".join((ran_out_sentence(name, phase), *missing)), details=details)
     if phase is Phase.LOAD:
         remedy = "close other programs, or choose a smaller model"
     elif strict and phase in (Phase.DENOISE, Phase.DECODE):

@@ -14,7 +14,7 @@ import pytest
 from app.core.events import Downshifted, JobFailed, JobFinished, PlanMade, StepDone
 from app.core.jobs import Job, Phase
 from app.core.paths import resource
-from app.core.plan import PICTURE_KEEPING, GenerationPlan, Rung
+from app.core.plan import PICTURE_KEEPING, GenerationPlan, Rung, Verdict
 from app.core.units import GIB, MIB
 from app.engine.simulated_story import Moment, OtherUse
 from tests.engine_process import make_job
@@ -76,28 +76,29 @@ def test_a_game_starts_at_step_12(quiet: Callable[..., Quiet], tmp_path: Path):
 def test_free_memory_falls_during_decode(quiet: Callable[..., Quiet], tmp_path: Path):
     taken = OtherUse(at=Moment(phase=Phase.DECODE, operation=20), bytes=58 * MIB)
     device = simulated(capacity_bytes=80 * MIB, others=(taken,))
-    events = Runs(device).run(strict(job(tmp_path)))
+    events = Runs(device).run(strict(job(tmp_path, steps=4)))
     assert isinstance(events[-1], JobFinished)
     rungs = of_kind(events, Downshifted)
     assert rungs
     assert {rung.phase for rung in rungs} == {Phase.DECODE}
     # Decode trouble never costs the denoise.
-    assert [one.step for one in of_kind(events, StepDone)] == [*range(1, STEPS + 1)]
+    assert [one.step for one in of_kind(events, StepDone)] == [1, 2, 3, 4]
     assert {rung.rung for rung in rungs} <= {Rung.STREAM, Rung.TILE}
-    assert same(pixels(events), quiet().pictures, levels=1)
+    assert same(pixels(events), quiet(steps=4).pictures, levels=1)
 
 
 @pytest.mark.parametrize("margin_bytes", [0, 2 * MIB])
 def test_the_forecast_is_a_fifth_too_low(
     quiet: Callable[..., Quiet], tmp_path: Path, margin_bytes: int
 ):
-    planned = quiet().plan
+    undisturbed = quiet(steps=4)
+    planned = undisturbed.plan
     device = simulated(capacity_bytes=planned.peak_vram_bytes + margin_bytes, working_factor=1.25)
-    events = Runs(device).run(strict(job(tmp_path)))
+    events = Runs(device).run(strict(job(tmp_path, steps=4)))
     assert isinstance(events[-1], JobFinished)
     assert of_kind(events, Downshifted)
     assert all(rung.rung in PICTURE_KEEPING for rung in of_kind(events, Downshifted))
-    assert same(pixels(events), quiet().pictures, levels=1)
+    assert same(pixels(events), undisturbed.pictures, levels=1)
 
 
 def test_ten_images_while_another_program_leaks(quiet: Callable[..., Quiet], tmp_path: Path):
@@ -114,28 +115,57 @@ def test_ten_images_while_another_program_leaks(quiet: Callable[..., Quiet], tmp
 
 
 def test_strict_mode_refuses_in_words_when_nothing_is_left(tmp_path: Path):
-    all_of_it = OtherUse(at=Moment(phase=Phase.DENOISE, step=12), bytes=80 * MIB)
+    all_of_it = OtherUse(at=Moment(phase=Phase.DENOISE, step=2), bytes=80 * MIB)
     device = simulated(capacity_bytes=80 * MIB, others=(all_of_it,))
-    events = Runs(device).run(strict(job(tmp_path)))
+    events = Runs(device).run(strict(job(tmp_path, steps=3)))
     failed = events[-1]
     assert isinstance(failed, JobFailed)
     assert failed.error.code == "engine.out_of_memory"
     assert "memory ran out while denoising" in failed.error.message
-    assert "close other programs" in failed.error.message
+    assert "GB are missing." in failed.error.message
+    assert "Close other programs" in failed.error.message
     assert not pixels(events)
     assert device.allocated_bytes() < MIB
 
 
+@pytest.mark.parametrize("left_bytes", [16 * MIB, 13 * MIB])
+def test_a_game_that_leaves_room_for_small_pictures_only(left_bytes: int, tmp_path: Path):
+    game = OtherUse(at=Moment(phase=Phase.DENOISE, step=2), bytes=80 * MIB - left_bytes)
+    device = simulated(capacity_bytes=80 * MIB, others=(game,))
+    events = Runs(device).run(job(tmp_path, width_px=448, height_px=448, steps=3))
+    assert isinstance(events[-1], JobFinished)
+    assert sorted(pixels(events)) == [0, 1]
+    plan = of_kind(events, PlanMade)[-1].plan
+    assert plan.verdict is Verdict.SMALLER
+    assert 256 <= plan.width_px < 448
+    assert of_kind(events, Downshifted)[-1].phase in (Phase.DENOISE, Phase.DECODE)
+
+
+def test_what_finds_no_room_in_the_smallest_way_is_refused_with_what_is_missing(tmp_path: Path):
+    game = OtherUse(at=Moment(phase=Phase.DENOISE, step=1), bytes=70 * MIB)
+    device = simulated(capacity_bytes=80 * MIB, others=(game,))
+    events = Runs(device).run(job(tmp_path, width_px=272, height_px=272, steps=2))
+    failed = events[-1]
+    assert isinstance(failed, JobFailed)
+    assert failed.error.code == "engine.out_of_memory"
+    assert failed.error.message.startswith(
+        "The GPU's memory ran out while denoising. Does not fit: "
+    )
+    assert "needed even as one small picture, 0.01 GB may be used" in failed.error.message
+    assert "GB are missing." in failed.error.message
+    assert device.allocated_bytes() < MIB
+
+
 def test_a_job_after_the_trouble_is_planned_afresh(tmp_path: Path):
-    game = OtherUse(at=Moment(phase=Phase.DENOISE, step=12), bytes=60 * MIB)
+    game = OtherUse(at=Moment(phase=Phase.DENOISE, step=2), bytes=60 * MIB)
     over = OtherUse(at=Moment(phase=Phase.SAVE), bytes=0)
     runs = Runs(simulated(capacity_bytes=80 * MIB, others=(game, over)))
-    first = runs.run(job(tmp_path))
+    first = runs.run(job(tmp_path, steps=3))
     assert of_kind(first, Downshifted)
     # The game is over: its moment is in a phase that computes nothing.
     with runs.device.watch(Phase.SAVE):
         pass
-    second = runs.run(job(tmp_path, seed=4))
+    second = runs.run(job(tmp_path, seed=4, steps=3))
     assert isinstance(second[-1], JobFinished)
     assert not of_kind(second, Downshifted)
     assert of_kind(second, PlanMade)[0].plan.batch == 2

@@ -215,8 +215,15 @@ class Attempts:
         self._send(Notice(job_id=self._job.id, code="memory.repeated", message=message))
 
     def _given_up(self, phase: Phase, ran_out: _RanOut) -> Exception:
+        force, missing = self.force, ()
+        if force is not None and (force.problem.on_cpu or not ran_out.of_host):
+            missing = force.refusal(self._room(force))
         return out_of_memory_error(
-            ran_out.name, phase, details=ran_out.details, strict=self._job.policy.strict
+            ran_out.name,
+            phase,
+            details=ran_out.details,
+            strict=self._job.policy.strict,
+            missing=missing,
         )
 
     def _may_relieve(self) -> bool:

@@ -105,6 +105,25 @@ class PlanInForce:
             )
         )
 
+    def refusal(self, room_bytes: int) -> tuple[str, ...]:
+        """What is missing when the device has this much for the request; empty when nothing is.
+
+        Args:
+            room_bytes: That a run of ours can have now.
+        """
+        problem = self.problem
+        plan = plan_generation(
+            problem.request,
+            replace(problem.device, free_bytes=room_bytes),
+            problem.host,
+            problem.policy,
+            problem.coefficients,
+            problem.limits,
+            references=problem.references,
+            loaded=problem.loaded,
+        )
+        return plan.reasons if plan.verdict is Verdict.DOES_NOT_FIT else ()
+
     def note_ran(self, phase: Phase) -> None:
         """A phase ended, and ran to its end by the plan in force."""
         self.ran_by[phase] = self.plan.phase(phase)

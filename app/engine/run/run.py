@@ -284,6 +284,8 @@ class Run:
             ),
         )
         for image in part:
+            # A large picture takes seconds to be packed.
+            self._context.cancel.check()
             rgb = decoded[image.index].rgb
             if rgb is None:
                 self._bad.add(image.index, Phase.DECODE)
