@@ -23,6 +23,12 @@ class Series(enum.IntEnum):
     """RAM of everyone else."""
     HOST_USED = 5
     """RAM in use."""
+    ENGINE_RESIDENT = 6
+    """Of ours, in the memory our engine computes in: weights that stay."""
+    ENGINE_SLOTS = 7
+    """Of ours, there: what streamed weights pass through."""
+    ENGINE_WORKING = 8
+    """Of ours, there: all the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +52,45 @@ class MemoryUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineParts:
+    """What our engine's memory is used for.
+
+    Attributes:
+        on_device: Whether it is the GPU's memory; else the computer's.
+        resident_bytes: Weights that stay.
+        slots_bytes: What streamed weights pass through.
+        working_bytes: All the rest of ours: activations, workspace, context.
+    """
+
+    on_device: bool
+    resident_bytes: int
+    slots_bytes: int
+    working_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Memory at one moment; `time_s` is on the monotonic clock."""
+    """Memory at one moment; `time_s` is on the monotonic clock, `parts` None while nobody tells."""
 
     time_s: float
     host: MemoryUse
     device: MemoryUse | None = None
+    parts: EngineParts | None = None
 
     def values(self) -> tuple[float, ...]:
         """Bytes in the order of `Series`; not a number where nobody tells."""
         device = (math.nan,) * 3 if self.device is None else _values(self.device)
-        return (*device, *_values(self.host))
+        parts = self.parts
+        split = (
+            (math.nan,) * 3
+            if parts is None
+            else (
+                float(parts.resident_bytes),
+                float(parts.slots_bytes),
+                float(parts.working_bytes),
+            )
+        )
+        return (*device, *_values(self.host), *split)
 
 
 def read(sample: Sample, report: EngineMemory | None) -> Reading:
@@ -69,12 +103,34 @@ def read(sample: Sample, report: EngineMemory | None) -> Reading:
     device = sample.device
     reported = None if report is None else report.device_reserved_bytes
     host = sample.host
+    in_ram = _use(host.total_bytes, host.total_bytes - host.available_bytes, host.engine_rss_bytes)
+    on_device = (
+        None
+        if device is None
+        else _use(device.total_bytes, device.used_bytes, _larger(device.engine_bytes, reported))
+    )
     return Reading(
         time_s=sample.time_s,
-        host=_use(host.total_bytes, host.total_bytes - host.available_bytes, host.engine_rss_bytes),
-        device=None
-        if device is None
-        else _use(device.total_bytes, device.used_bytes, _larger(device.engine_bytes, reported)),
+        host=in_ram,
+        device=on_device,
+        parts=None if report is None else _parts(report, on_device, in_ram),
+    )
+
+
+def _parts(report: EngineMemory, device: MemoryUse | None, host: MemoryUse) -> EngineParts | None:
+    """What is ours, split as the engine last told; None where that tells nothing."""
+    on_device = report.device_allocated_bytes is not None
+    use = device if on_device else host
+    if use is None or use.ours_bytes is None or report.resident_bytes + report.slots_bytes == 0:
+        return None
+    # The engine tells at each step and phase, the driver all the time: ours may be less by now.
+    resident = min(report.resident_bytes, use.ours_bytes)
+    slots = min(report.slots_bytes, use.ours_bytes - resident)
+    return EngineParts(
+        on_device=on_device,
+        resident_bytes=resident,
+        slots_bytes=slots,
+        working_bytes=use.ours_bytes - resident - slots,
     )
 
 

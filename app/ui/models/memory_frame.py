@@ -40,6 +40,8 @@ class LaneFrame:
         ours: Bytes our engine used at each of the frame's times; not a number when nobody told.
         used: Bytes everyone used, ours included.
         peak: Of ours; None while there is none.
+        resident: Of ours, bytes of weights that stayed; None where the engine tells nothing.
+        slots: Of ours, bytes that streamed weights pass through; None like `resident`.
     """
 
     lane: Lane
@@ -47,6 +49,8 @@ class LaneFrame:
     ours: memoryview
     used: memoryview
     peak: Peak | None
+    resident: memoryview | None = None
+    slots: memoryview | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +95,24 @@ class SeriesFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartFigures:
+    """Figures of what our engine uses its memory for; together they are what is ours."""
+
+    resident: SeriesFigures
+    slots: SeriesFigures
+    working: SeriesFigures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaneFigures:
-    """Figures of one memory."""
+    """Figures of one memory; `parts` is None where the engine tells nothing of it."""
 
     lane: Lane
     total_bytes: int
     ours: SeriesFigures
     others: SeriesFigures
     used: SeriesFigures
+    parts: PartFigures | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from app.ui.models.memory_frame import (
     MemoryFigures,
     MemoryFrame,
     MemoryView,
+    PartFigures,
     Peak,
     SeriesFigures,
 )
@@ -90,6 +91,7 @@ class MonitorModel(QObject):
         self._reading: Reading | None = None
         self._report: EngineMemory | None = None
         self._engine = EngineProcess()
+        self._split_lane: Lane | None = None
         self._updated_at_s = -float("inf")
 
     @property
@@ -115,6 +117,9 @@ class MonitorModel(QObject):
         self._sample = sample
         self._reading = read(sample, self._report)
         self._recorder.add(self._reading)
+        parts = self._reading.parts
+        if parts is not None:
+            self._split_lane = Lane.DEVICE if parts.on_device else Lane.HOST
         if self._lanes() != lanes or self.device_name != name:
             self.lanes_changed.emit()
         if sample.time_s - self._updated_at_s >= MIN_UPDATE_S:
@@ -160,6 +165,7 @@ class MonitorModel(QObject):
         else:
             columns, origin_s, elapsed_s = recorder.recent(reading.time_s), reading.time_s, 0.0
             marks = recorder.marks(float(columns.times_s[0]))
+        split = self._split_lane
         lanes = tuple(
             LaneFrame(
                 lane=lane,
@@ -167,6 +173,8 @@ class MonitorModel(QObject):
                 ours=columns.highs[_COLUMNS[lane][0]],
                 used=columns.highs[_COLUMNS[lane][2]],
                 peak=self._peak(_COLUMNS[lane][0]),
+                resident=columns.highs[Series.ENGINE_RESIDENT] if lane is split else None,
+                slots=columns.highs[Series.ENGINE_SLOTS] if lane is split else None,
             )
             for lane, use in self._uses()
         )
@@ -189,6 +197,7 @@ class MonitorModel(QObject):
                 ours=self._series(_COLUMNS[lane][0]),
                 others=self._series(_COLUMNS[lane][1]),
                 used=self._series(_COLUMNS[lane][2]),
+                parts=self._part_figures() if lane is self._split_lane else None,
             )
             for lane, use in self._uses()
         )
@@ -271,6 +280,13 @@ class MonitorModel(QObject):
         if figures.peak is None or figures.peak_at_s is None:
             return None
         return Peak(time_s=figures.peak_at_s, value_bytes=figures.peak)
+
+    def _part_figures(self) -> PartFigures:
+        return PartFigures(
+            resident=self._series(Series.ENGINE_RESIDENT),
+            slots=self._series(Series.ENGINE_SLOTS),
+            working=self._series(Series.ENGINE_WORKING),
+        )
 
     def _series(self, series: Series) -> SeriesFigures:
         figures = self._recorder.figures(series)

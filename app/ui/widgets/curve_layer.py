@@ -33,6 +33,7 @@ class Curves:
         xs: Of the points, rising.
         ours: Heights of our curve.
         used: Heights of the curve of everyone, above ours.
+        parts: Within ours, from the top: upper and lower heights of each part, and its look.
         grid_y_px: Heights of the grid's lines.
         forecast: What the curves run over.
     """
@@ -44,6 +45,16 @@ class Curves:
     used: Points
     grid_y_px: tuple[float, ...]
     forecast: tuple[ForecastBox, ...] = ()
+    parts: tuple["CurvePart", ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePart:
+    """A part of ours between two lines, in pixels of the plot."""
+
+    upper: Points
+    lower: Points
+    style: SeriesStyle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +99,7 @@ class CurveLayer:
             scale.height_px,
             curves.grid_y_px,
             curves.forecast,
+            len(curves.parts),
         )
         moved = round((scale.left_s - self._left_s) * scale.plot_width_px / scale.span_s * ratio)
         width = round(scale.plot_width_px * ratio)
@@ -140,10 +152,12 @@ class CurveLayer:
         # The stripes move along, however often they are painted anew.
         passed_px = scale.left_s * scale.plot_width_px / scale.span_s
         painter.setBrushOrigin(QPointF(-(passed_px % STRIPES_PX), 0))
-        outlines = (
-            (area(xs, ys_used, ys_ours), look.others),
-            (area_above(xs, ys_ours, scale.height_px), look.ours),
-        )
+        outlines = [(area(xs, ys_used, ys_ours), look.others)]
+        if not curves.parts:
+            outlines.append((area_above(xs, ys_ours, scale.height_px), look.ours))
+        outlines += [
+            (area(xs, part.upper[first:], part.lower[first:]), part.style) for part in curves.parts
+        ]
         for outline, style in outlines:
             for brush in (style.tint, style.hatch):
                 if brush is not None:
@@ -151,6 +165,9 @@ class CurveLayer:
                     painter.drawPolygon(outline)
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        for part in curves.parts[1:]:
+            painter.setPen(QPen(part.style.line, 1.0))
+            painter.drawPolyline(polygon(xs, part.upper[first:]))
         for ys, style in ((ys_used, look.others), (ys_ours, look.ours)):
             painter.setPen(QPen(style.line, LINE_PX))
             painter.drawPolyline(polygon(xs, ys))

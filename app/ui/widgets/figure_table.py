@@ -12,7 +12,14 @@ from app.core.units import format_bytes
 from app.ui import theme
 from app.ui.models.memory_frame import LaneFigures, MemoryFigures, SeriesFigures
 from app.ui.widgets.graph_scale import format_gb
-from app.ui.widgets.series_style import Role, lane_name, paint_swatch, series_name, series_style
+from app.ui.widgets.series_style import (
+    PARTS,
+    Role,
+    lane_name,
+    paint_swatch,
+    series_name,
+    series_style,
+)
 from app.ui.widgets.text_cache import TextCache
 
 ROW_PX = 20
@@ -20,6 +27,8 @@ GROUP_GAP_PX = 6
 COLUMN_PX = 54
 SWATCH = QSize(12, 9)
 NAME_PX = 128
+INDENT_PX = 10
+"""Of what ours consists of."""
 
 
 class FigureTable(QWidget):
@@ -42,7 +51,7 @@ class FigureTable(QWidget):
         """Show these."""
         if figures == self._figures:
             return
-        other_rows = len(figures.lanes) != len(self._figures.lanes)
+        other_rows = _row_counts(figures) != _row_counts(self._figures)
         self._figures = figures
         if other_rows:
             self.updateGeometry()
@@ -66,8 +75,8 @@ class FigureTable(QWidget):
         )
 
     def sizeHint(self) -> QSize:
-        lanes = max(1, len(self._figures.lanes))
-        height = ROW_PX + lanes * 4 * ROW_PX + (lanes - 1) * GROUP_GAP_PX
+        counts = _row_counts(self._figures) or (4,)
+        height = ROW_PX + sum(counts) * ROW_PX + (len(counts) - 1) * GROUP_GAP_PX
         return QSize(NAME_PX + 3 * COLUMN_PX, height)
 
     def minimumSizeHint(self) -> QSize:
@@ -115,15 +124,15 @@ class FigureTable(QWidget):
         self._paint_right(painter, self._plain, top, self.width(), total, muted)
         for role, series in _series(lane):
             top += ROW_PX
+            indent = INDENT_PX if role in PARTS else 0
             if role is not Role.USED:
                 swatch_top = top + (ROW_PX - SWATCH.height()) / 2
-                swatch = QRectF(0, swatch_top, SWATCH.width(), SWATCH.height())
+                swatch = QRectF(indent, swatch_top, SWATCH.width(), SWATCH.height())
                 paint_swatch(painter, swatch, series_style(lane.lane, role))
             ours = role is Role.OURS
             name = series_name(role)
-            self._paint_name(
-                painter, self._plain, top, name, text if ours else muted, SWATCH.width() + 8
-            )
+            left = SWATCH.width() + 8 + indent
+            self._paint_name(painter, self._plain, top, name, text if ours else muted, left)
             self._paint_cells(painter, self._strong if ours else self._plain, top, series, text)
         return top + ROW_PX
 
@@ -168,7 +177,22 @@ class FigureTable(QWidget):
 
 
 def _series(lane: LaneFigures) -> tuple[tuple[Role, SeriesFigures], ...]:
-    return ((Role.OURS, lane.ours), (Role.OTHERS, lane.others), (Role.USED, lane.used))
+    parts = lane.parts
+    split = (
+        ()
+        if parts is None
+        else (
+            (Role.WORKING, parts.working),
+            (Role.SLOTS, parts.slots),
+            (Role.RESIDENT, parts.resident),
+        )
+    )
+    return ((Role.OURS, lane.ours), *split, (Role.OTHERS, lane.others), (Role.USED, lane.used))
+
+
+def _row_counts(figures: MemoryFigures) -> tuple[int, ...]:
+    """Rows of each lane, its heading included."""
+    return tuple(1 + len(_series(lane)) for lane in figures.lanes)
 
 
 def _cells(series: SeriesFigures) -> tuple[str, str, str]:

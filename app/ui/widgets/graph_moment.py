@@ -4,7 +4,7 @@ from PySide6.QtCore import QCoreApplication
 
 from app.core.units import format_bytes, format_seconds
 from app.ui.models.forecast_frame import ForecastBox
-from app.ui.models.memory_frame import Lane, MemoryFrame, MemoryView
+from app.ui.models.memory_frame import Lane, LaneFrame, MemoryFrame, MemoryView
 from app.ui.widgets.graph_scale import format_elapsed
 from app.ui.widgets.memory_readout import ReadoutRow
 from app.ui.widgets.series_style import Role, lane_name, mark_name, series_name
@@ -46,9 +46,20 @@ def moment_rows(frame: MemoryFrame, row: int) -> tuple[ReadoutRow, ...]:
                 name=prefix + series_name(role),
                 value="–" if value is None else format_bytes(round(value)),
             )
-            for role, value in values.items()
+            for role, value in (values | _parts(lane, row)).items()
         )
     return tuple(rows)
+
+
+def _parts(lane: LaneFrame, row: int) -> dict[Role, float]:
+    """What ours consisted of, where the engine told."""
+    if lane.resident is None or lane.slots is None:
+        return {}
+    resident, slots, ours = lane.resident[row], lane.slots[row], float(lane.ours[row])
+    if resident != resident or slots != slots or ours != ours:
+        return {}
+    working = max(0.0, ours - resident - slots)
+    return {Role.WORKING: working, Role.SLOTS: slots, Role.RESIDENT: resident}
 
 
 def forecast_title(box: ForecastBox) -> str:

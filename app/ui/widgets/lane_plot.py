@@ -3,8 +3,10 @@
 import importlib
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from PySide6.QtCore import QCoreApplication, QRect, QRectF
 from PySide6.QtGui import QColor, QFont, QFontMetricsF
 
@@ -12,7 +14,7 @@ from app.core.units import format_bytes
 from app.ui import theme
 from app.ui.models.forecast_frame import Forecast
 from app.ui.models.memory_frame import Lane, LaneFrame, MarkFrame, MemoryFrame, MemoryView, Peak
-from app.ui.widgets.curve_layer import Curves
+from app.ui.widgets.curve_layer import CurvePart, Curves
 from app.ui.widgets.forecast_shape import AheadShape, ahead_shape, ahead_width_px
 from app.ui.widgets.graph_projection import Points, Projection, as_points, row_at
 from app.ui.widgets.graph_scale import (
@@ -27,7 +29,15 @@ from app.ui.widgets.graph_scale import (
     time_ticks,
 )
 from app.ui.widgets.lane_canvas import LaneCanvas, LaneLabel, LanePicture
-from app.ui.widgets.series_style import Role, lane_name, mark_name, series_name
+from app.ui.widgets.series_style import (
+    PARTS,
+    Role,
+    lane_name,
+    mark_name,
+    series_name,
+    series_style,
+    short_name,
+)
 
 AXIS_WIDTH_PX = 52
 TICK_EVERY_PX = 38
@@ -179,6 +189,7 @@ class LanePlot:
                     used=ys_used,
                     grid_y_px=tuple(scale.y_px(value) for value, _ in self._ticks),
                     forecast=() if forecast is None else forecast.behind,
+                    parts=_parts(lane, scale, ys_ours),
                 ),
                 limit_y_px=limit_y if limit_y >= 0 else None,
                 marks=_marks(scale, shot.frame.marks),
@@ -274,7 +285,7 @@ class LanePlot:
             LaneLabel(
                 y_px=float(ys_used[-1]),
                 value=format_gb(used - (ours if known else 0.0)),
-                text=_translated("Others"),
+                text=short_name(Role.OTHERS),
                 colour=self.canvas.others_style.line,
             ),
             LaneLabel(
@@ -283,6 +294,22 @@ class LanePlot:
                 text=series_name(Role.OURS),
                 colour=self.canvas.ours_style.line,
             ),
+            *self._part_labels(lane, scale),
+        )
+
+    def _part_labels(self, lane: LaneFrame, scale: Projection) -> tuple[LaneLabel, ...]:
+        """What stays and what is streamed through, at the heights where they end."""
+        resident, slots = _last(lane.resident), _last(lane.slots)
+        tops = {Role.SLOTS: (slots, resident + slots), Role.RESIDENT: (resident, resident)}
+        return tuple(
+            LaneLabel(
+                y_px=scale.y_px(top),
+                value=format_gb(size),
+                text=short_name(role),
+                colour=self.canvas.ours_style.line,
+            )
+            for role, (size, top) in tops.items()
+            if size > 0
         )
 
     def _budget_label(self, forecast: Forecast | None, scale: Projection) -> tuple[LaneLabel, ...]:
@@ -337,6 +364,31 @@ def gutter_px(frame: MemoryFrame, font: QFont) -> float:
     texts = [f"{format_gb(lane.total_bytes)} {series_name(Role.OURS)}" for lane in frame.lanes]
     texts += [_total_text(lane, out_of_sight=True) for lane in frame.lanes]
     return max(metrics.horizontalAdvance(text) for text in texts) + 16
+
+
+def _parts(lane: LaneFrame, scale: Projection, ys_ours: Points) -> tuple[CurvePart, ...]:
+    """What ours consists of; nothing where the engine does not tell, or has told of nothing yet."""
+    if lane.resident is None or lane.slots is None:
+        return ()
+    resident = np.nan_to_num(as_points(lane.resident))
+    slots = np.nan_to_num(as_points(lane.slots))
+    # A row of a long recording has the highest of each, which together may be more than ours.
+    lines = (
+        ys_ours,
+        np.maximum(ys_ours, scale.ys_px(resident + slots)),
+        np.maximum(ys_ours, scale.ys_px(resident)),
+        np.full_like(ys_ours, scale.height_px),
+    )
+    return tuple(
+        CurvePart(upper=upper, lower=lower, style=series_style(lane.lane, role))
+        for role, (upper, lower) in zip(PARTS, pairwise(lines), strict=True)
+    )
+
+
+def _last(values: memoryview | None) -> float:
+    """The latest value; 0 where nobody tells."""
+    last = 0.0 if values is None or not len(values) else float(values[-1])
+    return last if last == last else 0.0
 
 
 def _translated(text: str) -> str:

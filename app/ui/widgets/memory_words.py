@@ -30,6 +30,18 @@ def _lane_words(lane: LaneFigures) -> str:
             "MemoryGraph",
             "{memory}: {used} of {total} in use, {ours} of it by Headroom, whose peak was {peak}.",
         )
+    parts = lane.parts
+    if parts is not None and lane.ours.now is not None:
+        text += translate(
+            "MemoryGraph",
+            " Of Headroom's, {resident} are resident weights, {slots} slots for streaming, and "
+            "{working} working memory.",
+        )
+        values |= {
+            "resident": _size(parts.resident.now),
+            "slots": _size(parts.slots.now),
+            "working": _size(parts.working.now),
+        }
     return text.format(**values)
 
 

@@ -11,6 +11,7 @@ from app.ui.models.memory_frame import Lane
 
 FILL_ALPHA = 64
 HATCH_ALPHA = 110
+RESIDENT_ALPHA = 150
 
 
 class Role(enum.Enum):
@@ -19,6 +20,13 @@ class Role(enum.Enum):
     OURS = "ours"
     OTHERS = "others"
     USED = "used"
+    RESIDENT = "resident"
+    SLOTS = "slots"
+    WORKING = "working"
+
+
+PARTS = (Role.WORKING, Role.SLOTS, Role.RESIDENT)
+"""What ours consists of, as the graph has it from top to bottom."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +47,19 @@ class SeriesStyle:
 def series_style(lane: Lane, role: Role) -> SeriesStyle:
     """The look of a series in the scheme in use now."""
     scheme = theme.colours()
-    if role is Role.OURS:
-        line = QColor(scheme.graph_ours)
+    line = QColor(scheme.graph_ours)
+    if role in {Role.OURS, Role.WORKING}:
         return SeriesStyle(line=line, tint=_tint(line, FILL_ALPHA))
+    if role is Role.RESIDENT:
+        return SeriesStyle(line=line, tint=_tint(line, RESIDENT_ALPHA))
+    if role is Role.SLOTS:
+        cross = QColor(line)
+        cross.setAlpha(HATCH_ALPHA)
+        return SeriesStyle(
+            line=line,
+            tint=_tint(line, FILL_ALPHA // 2),
+            hatch=QBrush(cross, Qt.BrushStyle.DiagCrossPattern),
+        )
     others = QColor(scheme.graph_others if lane is Lane.DEVICE else scheme.graph_host)
     if role is Role.OTHERS:
         hatch = QColor(others)
@@ -69,7 +87,20 @@ def series_name(role: Role) -> str:
         Role.OURS: translate("MemoryGraph", "Headroom"),
         Role.OTHERS: translate("MemoryGraph", "Other programs"),
         Role.USED: translate("MemoryGraph", "In use"),
+        Role.RESIDENT: translate("MemoryGraph", "Resident weights"),
+        Role.SLOTS: translate("MemoryGraph", "Slots"),
+        Role.WORKING: translate("MemoryGraph", "Working memory"),
     }[role]
+
+
+def short_name(role: Role) -> str:
+    """What a series is called where there is little room."""
+    translate = QCoreApplication.translate
+    return {
+        Role.OTHERS: translate("MemoryGraph", "Others"),
+        Role.RESIDENT: translate("MemoryGraph", "Resident"),
+        Role.WORKING: translate("MemoryGraph", "Working"),
+    }.get(role) or series_name(role)
 
 
 def mark_name(name: str) -> str:
