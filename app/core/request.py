@@ -1,6 +1,7 @@
 """What the user asks for: everything a picture depends on, and nothing else."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 SIZE_MULTIPLE_PX = 16
 """FLUX.2 packs 16x16 pixels into one image token (8x autoencoder, 2x2 patches)."""
@@ -11,6 +12,8 @@ MAX_IMAGES = 64
 MAX_GUIDANCE = 100.0
 MAX_SEED = 2**64 - 1
 """Largest seed torch.Generator.manual_seed takes."""
+MAX_REFERENCES = 10
+"""The most reference images that FLUX.2 was made for (its publisher's description of dev)."""
 MAX_PROMPT_TOKENS = 512
 """What FLUX.2 reads of a prompt (max_sequence_length of diffusers' pipelines); the rest is cut."""
 
@@ -28,6 +31,8 @@ class GenerationRequest:
         guidance: Guidance scale, 0 to 100; distilled models ignore it.
         seed: Of the first image, 0 to 2**64 - 1; image i has seed + i.
         images: How many images, 1 to 64, denoised as one batch.
+        references: Absolute paths of image files the picture is to follow, in order; at most 10.
+            What is wrong with the files themselves, `app.core.reference_image` says.
     """
 
     prompt: str
@@ -38,6 +43,7 @@ class GenerationRequest:
     guidance: float = 1.0
     seed: int = 0
     images: int = 1
+    references: tuple[str, ...] = ()
 
     def problems(self) -> tuple["RequestProblem", ...]:
         """What keeps this request from being run; empty when nothing does."""
@@ -103,6 +109,24 @@ class GenerationRequest:
             "request.images",
             f"The number of images is {self.images}: choose 1 to {MAX_IMAGES}.",
             ok=1 <= self.images <= MAX_IMAGES,
+        )
+        check(
+            "references",
+            "request.references",
+            f"There are {len(self.references)} reference images: choose at most {MAX_REFERENCES}.",
+            ok=len(self.references) <= MAX_REFERENCES,
+        )
+        check(
+            "references",
+            "request.reference_text",
+            "The name of a reference image holds bytes that are no text: rename the file.",
+            ok=all(map(is_text, self.references)),
+        )
+        check(
+            "references",
+            "request.reference_path",
+            "A reference image is named without its folder: give its whole path.",
+            ok=all(Path(path).is_absolute() for path in self.references),
         )
         return tuple(found)
 

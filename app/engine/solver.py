@@ -6,15 +6,19 @@ from app.core.plan import GenerationPlan
 from app.core.policy import MemoryPolicy
 from app.core.preset import PresetLimits
 from app.core.profile import DeviceProfile, HostProfile
-from app.core.request import MAX_IMAGES, MAX_SIZE_PX, MIN_SIZE_PX, GenerationRequest
+from app.core.request import (
+    MAX_IMAGES,
+    MAX_REFERENCES,
+    MAX_SIZE_PX,
+    MIN_SIZE_PX,
+    GenerationRequest,
+)
 from app.engine.coefficients import ModelCoefficients
 from app.engine.planner import can_make, plan_generation, plan_in_one_batch
 from app.engine.planning.order import last_in_order
 from app.engine.planning.problem import pose
 from app.engine.planning.sizes import sizes_of_ratio
 
-MAX_REFERENCES = 10
-"""The most reference images that FLUX.2 was made for (its publisher's description of dev)."""
 REFERENCE_PX = 1024
 """Sides of the reference images that are counted; larger ones are made smaller than this area."""
 

@@ -1,10 +1,12 @@
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.request import (
+    MAX_REFERENCES,
     MAX_SEED,
     MAX_SIZE_PX,
     MIN_SIZE_PX,
@@ -106,3 +108,15 @@ def test_rounded_size_is_the_nearest_allowed_one(value_px: int):
 
 def test_rounded_size_breaks_ties_upward():
     assert rounded_size_px(104) == 112
+
+
+def test_references_are_few_and_named_by_their_whole_path(tmp_path: Path):
+    paths = tuple(str(tmp_path / f"{number}.png") for number in range(MAX_REFERENCES + 1))
+    assert replace(GOOD, references=paths[:-1]).problems() == ()
+    assert codes(replace(GOOD, references=paths)) == [("references", "request.references")]
+    assert codes(replace(GOOD, references=("cat.png",))) == [
+        ("references", "request.reference_path")
+    ]
+    assert codes(replace(GOOD, references=(f"{paths[0]}\udcff",))) == [
+        ("references", "request.reference_text")
+    ]
