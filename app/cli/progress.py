@@ -1,5 +1,6 @@
 """A run told to people: one moving line on a terminal, plain lines elsewhere, paths on stdout."""
 
+import math
 import shutil
 import sys
 from typing import TextIO
@@ -18,9 +19,10 @@ from app.core.events import (
     PhaseStarted,
     RunResumed,
     StepDone,
+    Streaming,
 )
 from app.core.jobs import Phase
-from app.core.units import format_bytes, format_rate, format_seconds
+from app.core.units import format_bandwidth, format_bytes, format_rate, format_seconds
 from app.monitor.alerts import deferred_sentence, downshift_sentence, resumed_sentence
 
 BAR_WIDTH = 24
@@ -98,6 +100,8 @@ class TextReport(Report):
         seconds_per_step = sum(typical) / len(typical)
         remaining_s = seconds_per_step * (event.steps - event.step)
         told = f"{event.step}/{event.steps}  {format_rate(seconds_per_step)}"
+        if event.streaming is not None:
+            told += _streamed(event.streaming)
         if event.step < event.steps:
             told += f"  ETA {format_seconds(remaining_s)}"
         if self._rewrites:
@@ -126,3 +130,12 @@ class TextReport(Report):
         if self._rewrites:
             self._stderr.write(_CLEAR_LINE)
             self._stderr.flush()
+
+
+def _streamed(streaming: Streaming) -> str:
+    """What the link to the device achieved in a step, and how little of it was waited for."""
+    rate = streaming.bytes_per_s
+    if rate is None:
+        return ""
+    hidden = math.floor(streaming.hidden_share * 100)
+    return f"  {format_bandwidth(rate)} streamed, {hidden} % hidden"

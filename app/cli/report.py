@@ -23,6 +23,7 @@ from app.core.events import (
     PlanMade,
     RunResumed,
     StepDone,
+    Streaming,
 )
 
 
@@ -133,6 +134,7 @@ def _as_json(event: ConductorEvent) -> dict[str, Any] | None:
                 "steps": event.steps,
                 "seconds": event.seconds,
                 "memory": _memory(event.memory),
+                "streaming": None if event.streaming is None else _streaming(event.streaming),
             }
         case PlanMade() | Downshifted() | ImagesDeferred() | RunResumed():
             return _memory_news(event)
@@ -177,6 +179,14 @@ def _memory_news(
             }
         case RunResumed():
             return {"event": "resumed", "step": event.step, "steps": event.steps}
+
+
+def _streaming(streaming: Streaming) -> dict[str, float | None]:
+    return {
+        **asdict(streaming),
+        "bytes_per_s": streaming.bytes_per_s,
+        "hidden_share": streaming.hidden_share,
+    }
 
 
 def _memory(memory: EngineMemory) -> dict[str, int | None]:

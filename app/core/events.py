@@ -47,6 +47,26 @@ class Streaming:
     copying_s: float
     waited_s: float
 
+    @property
+    def bytes_per_s(self) -> float | None:
+        """What the link achieved; None where copying took no time that could be measured."""
+        return self.streamed_bytes / self.copying_s if self.copying_s > 0 else None
+
+    @property
+    def hidden_share(self) -> float:
+        """Of the copying, the share that computing did not wait for: 0 to 1."""
+        if self.copying_s <= 0:
+            return 1.0
+        return min(1.0, max(0.0, 1.0 - self.waited_s / self.copying_s))
+
+    def __add__(self, other: "Streaming") -> "Streaming":
+        """Both together, as of two steps."""
+        return Streaming(
+            streamed_bytes=self.streamed_bytes + other.streamed_bytes,
+            copying_s=self.copying_s + other.copying_s,
+            waited_s=self.waited_s + other.waited_s,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
@@ -70,11 +90,19 @@ class EngineReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseStarted:
-    """A phase of a job began. `note` says what is special: "cached", "already loaded", or ""."""
+    """A phase of a job began.
+
+    Attributes:
+        job_id: Of the job.
+        phase: Which.
+        note: What is special: "cached", "already loaded", or "".
+        parts_later: Of a batch that is made in parts: how many are denoised after the present one.
+    """
 
     job_id: str
     phase: Phase
     note: str = ""
+    parts_later: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

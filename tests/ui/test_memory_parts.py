@@ -164,5 +164,5 @@ def test_moved_pixels_are_those_of_a_whole_painting(bench: Bench, size):
         image(canvas)
     moved = pixels(canvas)
     canvas.layer.forget()
-    # Where a part changes at once, the smoothed line may differ in its last bit.
-    assert np.abs(pixels(canvas) - moved).max() <= 2
+    # Where a part changes at once, the smoothed line may differ by a few of 255.
+    assert np.abs(pixels(canvas) - moved).max() <= 4

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from app.core.events import Streaming
 from app.core.jobs import Phase
+from app.core.units import GIB
 from app.ui.models.engine_model import RunProgress
 from app.ui.models.progress_text import countable_seconds, progress_text
 from tests.ui.run_events import job
@@ -74,3 +76,19 @@ def test_times_told_every_moment_are_whole(seconds: float, text: str):
 
 def test_less_than_a_second_is_said_so():
     assert progress_text(replace(DENOISING, remaining_s=0.3)).remaining == "under 1 s left"
+
+
+STREAMING = Streaming(streamed_bytes=round(2.36 * GIB), copying_s=0.2, waited_s=0.003)
+
+
+def test_streaming_says_its_rate_and_how_much_was_hidden():
+    text = progress_text(replace(DENOISING, streaming=STREAMING))
+    assert text.streaming == "11.8 GB/s, 98 % hidden"
+    assert "2.4 GB in the last steps" in text.streaming_tip
+    assert "0.00 s of the 0.20 s" in text.streaming_tip
+
+
+def test_nothing_is_said_of_streaming_where_nothing_streams():
+    assert progress_text(DENOISING).streaming == ""
+    nothing = Streaming(streamed_bytes=0, copying_s=0.0, waited_s=0.0)
+    assert progress_text(replace(DENOISING, streaming=nothing)).streaming == ""

@@ -7,7 +7,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QLabel, QToolButton
 
+from app.core.events import Streaming
 from app.core.jobs import Phase
+from app.core.units import GIB
 from app.ui import theme
 from app.ui.models.engine_model import RunProgress
 from app.ui.widgets.message_bar import MessageBar
@@ -91,6 +93,18 @@ def test_row_says_phase_step_speed_and_times(row):
     assert text(row, "progress_remaining") == "about 3 s left"
     assert text(row, "progress_elapsed") == "4 s"
     assert find(row, ProgressBar, "progress_bar").fraction == 0.25
+
+
+def test_row_says_what_streaming_achieves_while_it_does(row):
+    streaming = Streaming(streamed_bytes=6 * GIB, copying_s=0.5, waited_s=0.25)
+    row.show_progress(replace(DENOISING, streaming=streaming))
+    assert text(row, "progress_streaming") == "12.0 GB/s, 50 % hidden"
+    assert find(row, QLabel, "progress_streaming").isVisible()
+    row.show_progress(DENOISING)
+    assert not find(row, QLabel, "progress_streaming").isVisible()
+    row.show_progress(replace(DENOISING, streaming=streaming))
+    row.show_outcome("Done")
+    assert not find(row, QLabel, "progress_streaming").isVisible()
 
 
 def test_row_is_busy_while_nothing_can_be_counted(row):

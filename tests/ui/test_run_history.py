@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.core.events import Streaming
 from app.core.jobs import Phase
 from app.ui.models.run_history import RECENT_STEPS, RunHistory
 from tests.ui.run_events import job
@@ -74,3 +75,19 @@ def test_speed_of_another_size_or_model_is_not_guessed():
     history.start(job("c", model_folder="/models/klein"))
     assert history.seconds_per_step() is None
     assert history.remaining_s(Phase.DECODE, step=8, steps=8) is None
+
+
+def test_streaming_is_of_the_newest_steps_together_and_ends_with_it():
+    history = RunHistory()
+    history.start(job())
+    assert history.streaming() is None
+    for _ in range(RECENT_STEPS + 2):
+        history.add_step(1.0, Streaming(streamed_bytes=10, copying_s=0.5, waited_s=0.125))
+    assert history.streaming() == Streaming(
+        streamed_bytes=10 * RECENT_STEPS, copying_s=0.5 * RECENT_STEPS, waited_s=0.625
+    )
+    history.add_step(1.0)
+    assert history.streaming() is None
+    history.add_step(1.0, Streaming(streamed_bytes=10, copying_s=0.5, waited_s=0.0))
+    history.start(job())
+    assert history.streaming() is None

@@ -21,6 +21,7 @@ from app.core.events import (
     PhaseStarted,
     QueueChanged,
     StepDone,
+    Streaming,
 )
 from app.core.jobs import Job, JobState, OutputTarget, Phase
 from app.core.policy import MemoryPolicy
@@ -51,6 +52,7 @@ class RunProgress:
         remaining_s: Until the picture is there; None until it can be told.
         elapsed_s: Since the job began.
         cancelling: The user has asked to stop it.
+        streaming: Weights that came to the device in the newest steps; None when none did.
     """
 
     job: Job
@@ -62,6 +64,7 @@ class RunProgress:
     remaining_s: float | None
     elapsed_s: float
     cancelling: bool
+    streaming: Streaming | None = None
 
 
 class EngineModel(QObject):
@@ -193,6 +196,7 @@ class EngineModel(QObject):
             remaining_s=remaining_s,
             elapsed_s=now_s - run.began_s,
             cancelling=run.cancelling,
+            streaming=self._history.streaming() if run.phase is Phase.DENOISE else None,
         )
 
     # What the user wants.
@@ -337,7 +341,7 @@ class EngineModel(QObject):
         run = self._run_of(event.job_id)
         if run is not None:
             run.step, run.told_s = event.step, self._clock()
-            self._history.add_step(event.seconds)
+            self._history.add_step(event.seconds, event.streaming)
         self._steps.put(event)
 
     @Slot(object)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from PySide6.QtCore import QCoreApplication
 
 from app.core.jobs import Phase
-from app.core.units import format_rate, format_seconds
+from app.core.units import format_bandwidth, format_bytes, format_rate, format_seconds
 from app.ui.models.engine_model import RunProgress
 from app.ui.models.jobs_model import model_name
 
@@ -22,6 +22,8 @@ class ProgressText:
         remaining: "about 12 s left", or "".
         elapsed: "8 s".
         fraction: 0 to 1 while steps are counted, None while nothing can be.
+        streaming: "11.8 GB/s, 98 % hidden", or "".
+        streaming_tip: The same in a sentence, or "".
     """
 
     phase: str
@@ -30,6 +32,8 @@ class ProgressText:
     remaining: str
     elapsed: str
     fraction: float | None
+    streaming: str = ""
+    streaming_tip: str = ""
 
 
 def progress_text(progress: RunProgress) -> ProgressText:
@@ -45,6 +49,8 @@ def progress_text(progress: RunProgress) -> ProgressText:
         remaining=_remaining(progress),
         elapsed=countable_seconds(progress.elapsed_s),
         fraction=progress.step / progress.steps if denoising and progress.steps else None,
+        streaming=_streaming(progress),
+        streaming_tip=_streaming_tip(progress),
     )
 
 
@@ -69,6 +75,30 @@ def phase_words(progress: RunProgress) -> str:
 def countable_seconds(seconds: float) -> str:
     """A duration that is told again every moment: whole seconds, so that it can be read."""
     return f"{math.floor(seconds)} s" if seconds < 10 else format_seconds(seconds)
+
+
+def _streaming(progress: RunProgress) -> str:
+    streaming = progress.streaming
+    rate = None if streaming is None else streaming.bytes_per_s
+    if streaming is None or rate is None:
+        return ""
+    return _tr("{rate}, {share} % hidden").format(
+        rate=format_bandwidth(rate), share=math.floor(streaming.hidden_share * 100)
+    )
+
+
+def _streaming_tip(progress: RunProgress) -> str:
+    streaming = progress.streaming
+    if streaming is None:
+        return ""
+    return _tr(
+        "Weights stream to the GPU while it computes: {size} in the last steps. Computing had to "
+        "wait for them for {waited} of the {copying} that copying took; the rest was hidden."
+    ).format(
+        size=format_bytes(streaming.streamed_bytes),
+        waited=format_seconds(streaming.waited_s),
+        copying=format_seconds(streaming.copying_s),
+    )
 
 
 def _remaining(progress: RunProgress) -> str:

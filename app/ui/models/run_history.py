@@ -3,6 +3,7 @@
 from collections import deque
 from dataclasses import dataclass
 
+from app.core.events import Streaming
 from app.core.jobs import Job, Phase
 
 RECENT_STEPS = 5
@@ -24,6 +25,7 @@ class RunHistory:
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._streamed: deque[Streaming] = deque(maxlen=RECENT_STEPS)
         self._shape: _Shape | None = None
         self._step_s: dict[_Shape, float] = {}
         self._phase_s: dict[tuple[_Shape, Phase], float] = {}
@@ -32,13 +34,26 @@ class RunHistory:
         """A job begins, or begins again."""
         request = job.request
         self._recent.clear()
+        self._streamed.clear()
         self._shape = _Shape(job.model_folder, request.width_px, request.height_px, request.images)
 
-    def add_step(self, seconds: float) -> None:
-        """A step of the running job took this long."""
+    def add_step(self, seconds: float, streaming: Streaming | None = None) -> None:
+        """A step of the running job took this long, and these weights came in during it."""
         self._recent.append(seconds)
+        if streaming is None:
+            # Nothing streams any more.
+            self._streamed.clear()
+        else:
+            self._streamed.append(streaming)
         if self._shape is not None:
             self._step_s[self._shape] = self._mean()
+
+    def streaming(self) -> Streaming | None:
+        """Of the newest steps of this run together; None where nothing streams."""
+        if not self._streamed:
+            return None
+        first, *others = self._streamed
+        return sum(others, first)
 
     def add_phase(self, phase: Phase, seconds: float) -> None:
         """A phase of the running job took this long."""

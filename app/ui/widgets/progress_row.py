@@ -25,6 +25,9 @@ class ProgressRow(QWidget):
         self._phase = self._label("progress_phase", "title", self.tr("What is being done"))
         self._step = self._label("progress_step", "muted", self.tr("Step"))
         self._rate = self._label("progress_rate", "muted", self.tr("Speed"))
+        self._streaming = self._label(
+            "progress_streaming", "muted", self.tr("Streaming of weights")
+        )
         self._remaining = self._label("progress_remaining", "muted", self.tr("Time left"))
         self._elapsed = self._label("progress_elapsed", "muted", self.tr("Time since the start"))
         self._bar = ProgressBar("progress_bar", self)
@@ -45,7 +48,7 @@ class ProgressRow(QWidget):
         for label in (self._phase, self._step):
             words.addWidget(label)
         words.addStretch(1)
-        for label in (self._rate, self._remaining, self._elapsed):
+        for label in (self._streaming, self._rate, self._remaining, self._elapsed):
             words.addWidget(label)
         words.addWidget(self._cancel)
         column = QVBoxLayout(self)
@@ -61,6 +64,9 @@ class ProgressRow(QWidget):
         self._phase.setText(text.phase)
         self._step.setText(text.step)
         self._rate.setText(text.rate)
+        self._streaming.setText(text.streaming)
+        self._streaming.setVisible(bool(text.streaming))
+        self._streaming.setToolTip(text.streaming_tip)
         self._remaining.setText(text.remaining)
         self._elapsed.setText(text.elapsed)
         self._bar.set_fraction(text.fraction)
@@ -73,6 +79,7 @@ class ProgressRow(QWidget):
         self._phase.setText(text)
         for label in (self._step, self._rate, self._remaining, self._elapsed):
             label.setText("")
+        self._streaming.hide()
         self._bar.set_fraction(0.0)
         self._bar.hide()
         self._show_cancel(again=False)

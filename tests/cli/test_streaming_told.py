@@ -1,0 +1,70 @@
+"""What streaming achieves, in the progress for people and in the events for programs."""
+
+import io
+import json
+
+import pytest
+
+from app.cli.progress import TextReport
+from app.cli.report import JsonReport
+from app.core.events import EngineMemory, StepDone, Streaming
+from app.core.units import GIB
+
+MEMORY = EngineMemory(
+    device_allocated_bytes=GIB,
+    device_reserved_bytes=GIB,
+    device_peak_bytes=GIB,
+    host_rss_bytes=1,
+    host_peak_rss_bytes=2,
+    resident_bytes=700,
+    slots_bytes=300,
+)
+
+
+def step(streaming: Streaming | None) -> StepDone:
+    return StepDone(job_id="a", step=1, steps=4, seconds=0.5, memory=MEMORY, streaming=streaming)
+
+
+STREAMING = Streaming(streamed_bytes=6 * GIB, copying_s=0.5, waited_s=0.005)
+
+
+def test_people_are_told_the_rate_and_what_was_hidden():
+    err = io.StringIO()
+    TextReport(io.StringIO(), err).event(step(STREAMING))
+    assert "2.0 it/s  12.0 GB/s streamed, 99 % hidden  ETA" in err.getvalue()
+
+
+@pytest.mark.parametrize(
+    "streaming", [None, Streaming(streamed_bytes=0, copying_s=0.0, waited_s=0.0)]
+)
+def test_people_are_told_nothing_where_nothing_streams(streaming: Streaming | None):
+    err = io.StringIO()
+    TextReport(io.StringIO(), err).event(step(streaming))
+    assert "streamed" not in err.getvalue()
+
+
+def test_programs_are_told_all_of_it(capsys):
+    report = JsonReport()
+    report.event(step(STREAMING))
+    report.event(step(None))
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["streaming"] == {
+        "streamed_bytes": 6 * GIB,
+        "copying_s": 0.5,
+        "waited_s": 0.005,
+        "bytes_per_s": 12 * GIB,
+        "hidden_share": 0.99,
+    }
+    assert (first["memory"]["resident_bytes"], first["memory"]["slots_bytes"]) == (700, 300)
+    assert second["streaming"] is None
+
+
+@pytest.mark.parametrize(
+    ("copying_s", "waited_s", "share"), [(2.0, 0.5, 0.75), (1.0, 3.0, 0.0), (0.0, 0.0, 1.0)]
+)
+def test_the_hidden_share_is_between_nothing_and_all(
+    copying_s: float, waited_s: float, share: float
+):
+    streaming = Streaming(streamed_bytes=8, copying_s=copying_s, waited_s=waited_s)
+    assert streaming.hidden_share == share
+    assert streaming.bytes_per_s == (8 / copying_s if copying_s else None)
