@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from app.core.events import (
     EngineMemory,
-    ImageDone,
     PhaseFinished,
     PhaseStarted,
     PlanMade,
@@ -69,7 +68,7 @@ class RunProgress:
         self.before = before
         self.report: EngineMemory | None = None
         self._planned_in = 0
-        self._images_done = 0
+        self._parts_later = 0
         self._steps_left: int | None = None
         self._step_s: float | None = None
 
@@ -84,6 +83,7 @@ class RunProgress:
                 self._steps_left = None
             case PhaseStarted():
                 self.phase = event.phase
+                self._parts_later = event.parts_later
                 self.phase_number += 1
                 self._steps_left = None
             case StepDone():
@@ -92,8 +92,6 @@ class RunProgress:
                 self.report = event.memory
             case PhaseFinished():
                 self.report = event.memory
-            case ImageDone():
-                self._images_done += 1
             case _:
                 pass
 
@@ -151,8 +149,7 @@ class RunProgress:
             return _ORDER
         left = _ORDER[_ORDER.index(self.phase) :]
         # A batch in parts denoises again after it has decoded.
-        done_after_this = self._images_done + self.plan.batch
-        if self.phase in (Phase.DECODE, Phase.SAVE) and done_after_this < self.plan.images:
+        if self.phase in (Phase.DECODE, Phase.SAVE) and self._parts_later:
             again = (Phase.DENOISE, Phase.DECODE, Phase.SAVE)
             return (*left, *(phase for phase in again if phase not in left))
         return left

@@ -7,6 +7,7 @@ import pytest
 
 from app.core.events import ImageDone, JobCancelled, JobFinished, PhaseStarted, StepDone
 from app.core.jobs import Job, Phase
+from app.core.preset import PresetLimits
 from app.engine.compute_device import CpuDevice
 from tests.engine_process import make_job
 from tests.engine_runs import POLICY, Runs, of_kind, pixels, same
@@ -48,6 +49,20 @@ def test_cancelling_is_answered_between_two_pictures(saved: int, model: Path, tm
     assert asked_at == [len(events) - 1]
     assert [one.index for one in of_kind(events, ImageDone)] == list(range(saved))
     assert len(list(tmp_path.glob("*.png"))) == saved
+
+
+@pytest.mark.parametrize(
+    ("saved", "later"), [((), [3, 2, 1, 0]), ((0, 1, 2), [0]), ((1,), [2, 1, 0]), ((3,), [2, 1, 0])]
+)
+def test_parts_that_are_told_to_come_do_come(
+    saved: tuple[int, ...], later: list[int], model: Path, tmp_path: Path
+):
+    asked = replace(job(model, tmp_path), saved=saved, limits=PresetLimits(max_images=1))
+    events = Runs(CpuDevice()).run(asked)
+    assert isinstance(events[-1], JobFinished)
+    for phase in (Phase.DENOISE, Phase.DECODE, Phase.SAVE):
+        told = [one.parts_later for one in of_kind(events, PhaseStarted) if one.phase is phase]
+        assert told == later
 
 
 def test_a_job_that_is_to_go_on_saves_the_other_pictures_later(model: Path, tmp_path: Path):

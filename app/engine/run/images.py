@@ -63,6 +63,15 @@ class RunImages:
                 return [one for one in part if one.step == part[0].step]
         return []
 
+    def parts_to_come(self, batch: int) -> int:
+        """How many parts there still are, those under way included."""
+        count = 0
+        for first in range(0, len(self._images), batch):
+            part = [one for one in self._images[first : first + batch] if not one.finished]
+            if any(not one.saved_before for one in part):
+                count += len({one.step for one in part})
+        return count
+
     def finish(self, part: Iterable[ImageState]) -> None:
         """Nothing more is to be done for these; their latents go."""
         for image in part:

@@ -55,17 +55,22 @@ class PhaseLog:
         meter.start_job()
 
     @contextlib.contextmanager
-    def during(self, phase: Phase, *, note: str = "", idle: bool = False) -> Generator[None]:
+    def during(
+        self, phase: Phase, *, note: str = "", idle: bool = False, parts_later: int = 0
+    ) -> Generator[None]:
         """Around a phase.
 
         Args:
             phase: Which.
             note: What is special, for `PhaseStarted`.
             idle: Whether it has nothing to do, so that its figures say nothing.
+            parts_later: For `PhaseStarted`.
         """
         self._check()
         self.phase = phase
-        self._send(PhaseStarted(job_id=self._job_id, phase=phase, note=note))
+        self._send(
+            PhaseStarted(job_id=self._job_id, phase=phase, note=note, parts_later=parts_later)
+        )
         self._meter.start_phase()
         began_s = self._device.clock_s()
         yield

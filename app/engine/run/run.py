@@ -160,8 +160,7 @@ class Run:
     def _denoise(self, model: LoadedModel, embeddings: Sequence[torch.Tensor]) -> None:
         """Bring the next part to its last step; other plans may come into force meanwhile."""
         steps = self._job.request.steps
-        note = self._part_note()
-        with self.phases.during(Phase.DENOISE, note=note):
+        with self._part_phase(Phase.DENOISE):
             self._attempts.begin_phase()
             self._attempts.look(TO_COME[1:])
             while (part := self._next_part()) and part[0].step < steps:
@@ -218,16 +217,17 @@ class Run:
             return
         sound = [image for image in part if self._is_sound(image)]
         decoded: dict[int, DecodedImage] = {}
-        with self.phases.during(Phase.DECODE, note=self._part_note()):
+        with self._part_phase(Phase.DECODE):
             self._attempts.begin_phase()
-            self._attempts.look((Phase.DECODE, Phase.DENOISE))
+            to_come = (Phase.DECODE, Phase.DENOISE) if self._parts_later() else (Phase.DECODE,)
+            self._attempts.look(to_come)
             while self._attempts.run(
                 Phase.DECODE, lambda: self._decode_next(model, sound, decoded)
             ):
                 self._attempts.note_progress()
         if len(decoded) < len(sound):
             return  # The size is another now, or the images are for later: see the plan.
-        with self.phases.during(Phase.SAVE, note=self._part_note()):
+        with self._part_phase(Phase.SAVE):
             self._attempts.begin_phase()
             self._save(model, sound, decoded)
         self._images.finish(part)
@@ -299,6 +299,12 @@ class Run:
 
     def _next_part(self) -> list[ImageState]:
         return self._images.next_part(self._plan.batch)
+
+    def _part_phase(self, phase: Phase) -> contextlib.AbstractContextManager[None]:
+        return self.phases.during(phase, note=self._part_note(), parts_later=self._parts_later())
+
+    def _parts_later(self) -> int:
+        return max(0, self._images.parts_to_come(self._plan.batch) - 1)
 
     def _part_note(self) -> str:
         parts = -(-self._plan.images // self._plan.batch)
