@@ -4,6 +4,7 @@ from app.core.events import CalibrationDone, EngineState
 from app.core.jobs import JobState
 from app.core.machine_speeds import MachineSpeeds
 from app.engine.protocol import Calibrate, RunJob
+from app.engine.session import MEASURING_DEADLINE_S
 from tests.fakes.conductor_stage import Stage, make_job
 from tests.fakes.engine import FakeEngines, events_of_run
 
@@ -105,3 +106,44 @@ def test_after_the_end_nothing_is_begun():
     stage = Stage(FakeEngines())
     stage.do(stage.conductor.shutdown, lambda: stage.conductor.calibrate(WANTED))
     assert stage.engines.started == []
+
+
+def test_an_engine_that_hangs_while_it_measures_is_ended_and_told():
+    stage = Stage(FakeEngines())
+    stage.do(lambda: stage.conductor.calibrate(WANTED))
+    hung = stage.engines.last
+    stage.clock.advance(MEASURING_DEADLINE_S - 1)
+    stage.do()
+    assert hung.alive
+    stage.clock.advance(1)
+    stage.do()
+    assert hung.ended_by == "kill"
+    (done,) = stage.of(CalibrationDone)
+    assert isinstance(done, CalibrationDone)
+    assert done.error is not None
+    assert "did not measure the machine in time" in done.error.message
+    assert stage.states[-1] is EngineState.STOPPED
+
+
+def test_a_job_that_waits_for_a_measuring_that_hangs_runs_in_a_new_engine():
+    stage = Stage(FakeEngines())
+    job = make_job("a")
+    stage.do(lambda: stage.conductor.calibrate(WANTED))
+    stage.submit(job)
+    stage.clock.advance(MEASURING_DEADLINE_S)
+    stage.do()
+    stage.do()  # What the new engine says.
+    assert problems(stage) == ["engine.calibration"]
+    assert len(stage.engines.started) == 2
+    assert [one.id for one in stage.engines.last.jobs] == ["a"]
+    stage.say(*events_of_run(job))
+    assert stage.jobs[0].state is JobState.FINISHED
+
+
+def test_the_deadline_goes_with_the_answer():
+    stage = Stage(FakeEngines())
+    stage.do(lambda: stage.conductor.calibrate(WANTED))
+    stage.say(CalibrationDone(speeds=SPEEDS))
+    stage.clock.advance(10 * MEASURING_DEADLINE_S)
+    stage.do()
+    assert stage.engines.last.alive

@@ -86,7 +86,7 @@ class EngineWork:
         if engine is None or not engine.ready or self.closing:
             return
         if self._calibration is not None and engine.job_id is None and not engine.calibrating:
-            engine.calibrate(self._calibration)
+            engine.calibrate(self._calibration, now_s=self.slot.now_s())
         job = self.jobs.running
         pid = engine.client.pid
         if job is None:
@@ -120,7 +120,7 @@ class EngineWork:
         """The machine is measured, or will not be."""
         self._calibration = None
         if self.slot.session is not None:
-            self.slot.session.calibrating = False
+            self.slot.session.note_calibrated()
         self.tell(event)
 
     def go_on(self) -> None:

@@ -13,10 +13,12 @@ from app.core.log import forward_engine_log
 from app.core.machine_speeds import MachineSpeeds
 from app.engine.client import EngineClient, EngineEnded, EngineMessage, StartEngine
 from app.engine.protocol import Calibrate
-from app.engine.session import HELLO_DEADLINE_S, READY_DEADLINE_S
+from app.engine.session import (
+    HELLO_DEADLINE_S,
+    MEASURING_DEADLINE_S,
+    READY_DEADLINE_S,
+)
 
-CALIBRATION_DEADLINE_S = 120.0
-"""It takes seconds; a machine that swaps takes longer."""
 POLL_S = 0.2
 """Windows tells of Ctrl+C only between two waits."""
 
@@ -56,7 +58,7 @@ def measure_with_engine(
     try:
         _next(messages, EngineReady, clock() + HELLO_DEADLINE_S + READY_DEADLINE_S, clock)
         client.send(command)
-        done = _next(messages, CalibrationDone, clock() + CALIBRATION_DEADLINE_S, clock)
+        done = _next(messages, CalibrationDone, clock() + MEASURING_DEADLINE_S, clock)
         if done.speeds is not None:
             return _with_context(done.speeds, client, own_bytes)
     finally:

@@ -17,6 +17,9 @@ HELLO_DEADLINE_S = 120.0
 READY_DEADLINE_S = 300.0
 """From then on until it is ready: importing torch and waking the driver."""
 
+MEASURING_DEADLINE_S = 120.0
+"""From the wish to measure the machine to the answer: it takes seconds, longer if it swaps."""
+
 SETUP_CODE = "engine.setup"
 """Something on this machine keeps the engine from starting: trying again does not help."""
 
@@ -40,7 +43,8 @@ class EngineSession:
         phase: The last one begun in this job, or None.
         cancel_sent: Whether it was asked to cancel that job.
         calibrating: Whether it was asked to measure the machine, and has not answered yet.
-        deadline_s: On the conductor's clock, when its start has taken too long; None once ready.
+        deadline_s: On the conductor's clock, when its start or the measuring has taken too long;
+            None while neither goes on.
     """
 
     def __init__(self, client: EngineClient, *, now_s: float) -> None:
@@ -83,10 +87,17 @@ class EngineSession:
         self._loading = True
         self.client.send(RunJob(job=job, keep_folder=str(app_paths().runs_folder)))
 
-    def calibrate(self, command: Calibrate) -> None:
+    def calibrate(self, command: Calibrate, *, now_s: float) -> None:
         """Ask it to measure the machine; a job that it is given meanwhile comes after that."""
         self.calibrating = True
+        self.deadline_s = now_s + MEASURING_DEADLINE_S
         self.client.send(command)
+
+    def note_calibrated(self) -> None:
+        """It has answered, or nothing is measured any more."""
+        if self.calibrating:
+            self.calibrating = False
+            self.deadline_s = None
 
     def note(self, event: EngineEvent) -> None:
         """Keep track of the phase."""

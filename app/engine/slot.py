@@ -40,6 +40,10 @@ class EngineSlot:
         self._clock = clock
         self._number = 0
 
+    def now_s(self) -> float:
+        """On the clock of the deadlines."""
+        return self._clock()
+
     def is_current(self, number: int) -> bool:
         """Whether a message is from the process in use, not from a dead one."""
         return number == self._number
@@ -83,16 +87,27 @@ class EngineSlot:
                 log.warning("the killed engine (pid %s) is not gone yet", session.client.pid)
 
     def patience_s(self) -> float | None:
-        """How long until a start has taken too long; None while none is awaited."""
+        """How long until a start or the measuring has taken too long; None while none goes on."""
         if self.session is None or self.session.deadline_s is None:
             return None
         return max(0.0, self.session.deadline_s - self._clock())
 
     def overdue(self) -> EngineEnded | None:
-        """What to report of a process that did not start in time; it is killed."""
-        if self.patience_s() != 0.0:
+        """What to report of a process that did not start or measure in time; it is killed."""
+        session = self.session
+        if session is None or self.patience_s() != 0.0:
             return None
+        measuring = session.calibrating
         self.kill()
+        if measuring:
+            error = ErrorInfo(
+                code="engine.calibration_timeout",
+                message=(
+                    "The engine did not measure the machine in time: the GPU driver or a disk may "
+                    "be stuck."
+                ),
+            )
+            return EngineEnded(exit_code=None, error=error)
         error = ErrorInfo(
             code="engine.start_timeout",
             message="The engine did not start in time: the disk or the GPU driver may be stuck.",
