@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Generator, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
@@ -27,6 +28,21 @@ def write_atomic(path: Path, data: bytes) -> None:
         OSError: The folder cannot be made or written, or the disk is full; `path` is as before.
     """
     with _partial_file(path.parent, data) as partial:
+        os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Generator[BinaryIO]:
+    """A file to write step by step, which takes the name `path` when the block ends well.
+
+    When it does not, `path` is as before and nothing is left behind.
+
+    Raises:
+        OSError: The folder cannot be made or written, or the disk is full.
+    """
+    with _partial(path.parent) as (partial, file):
+        yield file
+        _finish(file)
         os.replace(partial, path)
 
 
@@ -74,6 +90,15 @@ def _is_being_written(partial: Path) -> bool:
 @contextlib.contextmanager
 def _partial_file(folder: Path, data: bytes) -> Generator[Path]:
     """A hidden file with `data`, safely on the disk; removed when it is not renamed."""
+    with _partial(folder) as (partial, file):
+        file.write(data)
+        _finish(file)
+        yield partial
+
+
+@contextlib.contextmanager
+def _partial(folder: Path) -> Generator[tuple[Path, BinaryIO]]:
+    """An empty hidden file, open for writing; removed when it is not renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{PARTIAL_PREFIX}{os.getpid()}-{secrets.token_hex(8)}{PARTIAL_SUFFIX}"
     partial = folder / name
@@ -82,13 +107,17 @@ def _partial_file(folder: Path, data: bytes) -> Generator[Path]:
     handle = os.open(partial, flags, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield partial
+            yield partial, file
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def _finish(file: BinaryIO) -> None:
+    """Have all of it on the disk, and the file closed: Windows renames no open file."""
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
 
 
 def _take_name(partial: Path, path: Path) -> None:

@@ -63,6 +63,11 @@ class AppPaths:
         return self.cache / "forecast"
 
     @property
+    def converted_folder(self) -> Path:
+        """Weights that were quantized once, to be opened again."""
+        return self.cache / "converted"
+
+    @property
     def log_file(self) -> Path:
         """Newest log file; older ones have a number behind it."""
         return self.log / "headroom.log"

@@ -1,0 +1,191 @@
+"""Quantizing a network while its weights are read, into a file that is opened the next time."""
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import nn
+
+from app.core.atomic import atomic_file, sweep_partials
+from app.core.errors import EngineError
+from app.core.units import format_bytes
+from app.engine.quantize.file_layout import FileLayout, Group, lay_out_file
+from app.engine.quantize.kept_files import SUFFIX, told
+from app.engine.quantize.linear import QuantizedLinear
+from app.engine.quantize.recipe import Recipe
+from app.engine.quantize.skeleton import named_modules, quantized_skeleton
+from app.engine.quantize.source_key import source_key
+from app.engine.residency.blocks import streamable_blocks
+from app.engine.residency.leaves import ModuleTensors
+from app.engine.stored_weights import MappedFiles, Stored, stored_tensors
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Takes the bytes that were written, and all that will be."""
+_CPU = torch.device("cpu")
+_SPARE_BYTES = 64 << 20
+"""Left free on the disk."""
+
+
+def _ignore(_done_bytes: int, _total_bytes: int) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion:
+    """How weights are converted.
+
+    Attributes:
+        recipe: What becomes of them.
+        folder: Where converted files are kept.
+        model: Label of the model, for lists of the files.
+        device: Where codes are computed.
+        progress: Told while a file is written.
+        check: Called often; may raise to stop, and nothing is left behind.
+    """
+
+    recipe: Recipe
+    folder: Path
+    model: str = ""
+    device: torch.device = _CPU
+    progress: Progress = _ignore
+    check: Callable[[], None] = lambda: None
+
+
+def open_converted(
+    component: str, network: nn.Module, stored: Stored, conversion: Conversion
+) -> Stored:
+    """Weights for a network in fewer bits: of a file that is there, or is made now.
+
+    Args:
+        component: "text_encoder" or "transformer".
+        network: On "meta", in the types that are to be run; its layers become quantized ones.
+        stored: Its weights by the names of its tensors; what it computes itself is in no file.
+        conversion: How.
+
+    Returns:
+        The weights by the names of the quantized network's tensors.
+
+    Raises:
+        EngineError: The disk has no room for the file.
+        ModelError: The file was changed by others.
+        OSError: A file cannot be read or written.
+    """
+    path = converted_path(component, network, stored, conversion)
+    layers = quantized_skeleton(network, conversion.recipe)
+    if path.is_file():
+        # The last use is what a list of the files is ordered by.
+        with contextlib.suppress(OSError):
+            os.utime(path)
+    else:
+        _Writer(component, network, layers, stored, conversion).write(path)
+    return stored_tensors([path])
+
+
+def converted_path(
+    component: str, network: nn.Module, stored: Stored, conversion: Conversion
+) -> Path:
+    """Where the converted file of some weights is, or would be.
+
+    Raises:
+        OSError: The source cannot be read.
+    """
+    types = sorted({str(tensor.dtype) for tensor in network.parameters()})
+    names = sorted(name for name, _ in network.named_parameters())
+    key = source_key({tensor.path for tensor in stored.values()})
+    digest = conversion.recipe.digest(key, component, types, names)
+    return conversion.folder / f"{component}-{conversion.recipe.precision.value}-{digest}{SUFFIX}"
+
+
+class _Writer:
+    def __init__(
+        self,
+        component: str,
+        network: nn.Module,
+        layers: dict[str, QuantizedLinear],
+        stored: Stored,
+        conversion: Conversion,
+    ) -> None:
+        self._component = component
+        self._layers = layers
+        self._stored = stored
+        self._conversion = conversion
+        self._groups = tuple(_groups(component, network, layers, stored))
+        self._files = MappedFiles()
+
+    def write(self, path: Path) -> None:
+        conversion = self._conversion
+        about = told(self._component, conversion.recipe.precision, conversion.model)
+        layout = lay_out_file(self._groups, about)
+        # The folder may be made anew, and a killed writer may have left much behind.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_partials(path.parent)
+        if shutil.disk_usage(path.parent).free < layout.size_bytes + _SPARE_BYTES:
+            raise self._no_room(path, layout)
+        log.info("converting the %s to %s", self._component, conversion.recipe.precision.value)
+        try:
+            with atomic_file(path) as file:
+                self._write_all(file, layout)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise self._no_room(path, layout) from error
+            raise
+
+    def _write_all(self, file: BinaryIO, layout: FileLayout) -> None:
+        file.write(layout.header)
+        for group in self._groups:
+            for span in group.spans():
+                owner, _, part = f"{group.prefix}{span.name}".rpartition(".")
+                layer = self._layers.get(owner)
+                if layer is None or part == "bias":
+                    self._conversion.check()
+                    source = self._files.tensor(self._stored[f"{group.prefix}{span.name}"])
+                    made = {f"{group.prefix}{span.name}": source.to(span.dtype)}
+                elif part == "codes":
+                    made = self._encoded(owner, layer)
+                else:
+                    continue  # Scales are written with their codes.
+                for name, tensor in made.items():
+                    file.seek(layout.places[name])
+                    numbers: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+                    file.write(memoryview(numbers))
+                self._conversion.progress(file.tell(), layout.size_bytes)
+
+    def _encoded(self, name: str, layer: QuantizedLinear) -> dict[str, torch.Tensor]:
+        weight = self._files.tensor(self._stored[f"{name}.weight"])
+        codes, scales = layer.encode_all(weight, self._conversion.device, self._conversion.check)
+        return {f"{name}.codes": codes, f"{name}.scales": scales}
+
+    def _no_room(self, path: Path, layout: FileLayout) -> EngineError:
+        precision = self._conversion.recipe.precision.value
+        return EngineError(
+            f"Weights in {precision} are kept in a file, which needs "
+            f"{format_bytes(layout.size_bytes)} in {path.parent}, and the disk has less: free some "
+            "space there, remove converted weights of other models, or choose another precision.",
+            code="engine.no_disk_space",
+        )
+
+
+def _groups(
+    component: str, network: nn.Module, layers: dict[str, QuantizedLinear], stored: Stored
+) -> Iterator[Group]:
+    """What a network has besides its blocks, and its blocks."""
+    blocks = streamable_blocks(component, network)
+    prefixes = {id(module): f"{name}." for name, module in named_modules(network)}
+    whole = [("", ModuleTensors(network, without=blocks))]
+    for prefix, tensors in (*whole, *((prefixes[id(b)], ModuleTensors(b)) for b in blocks)):
+        computed = frozenset(
+            span.name
+            for span in tensors.layout.spans
+            if f"{prefix}{span.name}" not in stored
+            and f"{prefix}{span.name}".rpartition(".")[0] not in layers
+        )
+        yield Group(prefix=prefix, layout=tensors.layout, left_out=computed)
