@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,18 @@ import torch
 from app.core.errors import AppError, ModelError
 from app.engine.devices import run_dtype
 from app.engine.embedding_cache import EmbeddingCache
-from app.engine.libraries import diffusers_class, transformers_class
+from app.engine.libraries import diffusers_class
 from app.engine.model_components import DEV, KLEIN, ModelFamily
 from app.engine.model_folder import ModelInfo, stored_dtypes
+from app.engine.network_files import (
+    Opening,
+    open_text_encoder,
+    open_transformer,
+    refuse_missing,
+)
 from app.engine.out_of_memory import is_out_of_memory
+from app.engine.residency.host_network import HostNetwork
+from app.engine.residency.host_store import HostStore, Missing
 from app.engine.text_encoding import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -33,6 +41,7 @@ class LoadedModel:
         info: About the folder.
         pipeline: Flux2KleinPipeline or Flux2Pipeline of diffusers.
         dtypes: Of the weights, by folder.
+        hosts: The computer's side of the text encoder and the transformer, by component.
         embeddings: Of prompts it has encoded.
         preview_matrix: See `app.engine.preview`; None until the first preview is wanted.
     """
@@ -41,6 +50,7 @@ class LoadedModel:
     info: ModelInfo
     pipeline: Any
     dtypes: Mapping[str, torch.dtype]
+    hosts: Mapping[str, HostNetwork]
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
     preview_matrix: torch.Tensor | None = None
 
@@ -69,6 +79,9 @@ def load_model(
     check: Callable[[], None],
     *,
     dtypes: Mapping[str, torch.dtype] | None = None,
+    store: HostStore | None = None,
+    file_blocks: Mapping[str, Collection[int]] | None = None,
+    progress: Callable[[int], None] = lambda _bytes: None,
 ) -> LoadedModel:
     """Read all components into RAM and put the pipeline together.
 
@@ -76,8 +89,12 @@ def load_model(
         info: From `inspect_model_folder`, which has checked the folder.
         key: Of the folder.
         device: That will run it, for the precision; `app.engine.placement` brings it there.
-        check: Called between components; may raise to stop the loading.
+        check: Called between components and between pieces of them; may raise to stop the loading.
         dtypes: Of the weights, by folder; None is what the device runs stored weights in.
+        store: Where the weights are to be; None has them where the CPU computes with them. With a
+            store for another device the networks stay on "meta" until they are lent to it.
+        file_blocks: Blocks that are to stay on the disk, by component.
+        progress: Told how many bytes more are loaded.
 
     Raises:
         ModelError: A component cannot be loaded.
@@ -87,22 +104,27 @@ def load_model(
             name: run_dtype(device, getattr(torch, stored))
             for name, stored in stored_dtypes(info.folder).items()
         }
+    store = store or HostStore(in_place=True)
     layout = KLEIN if info.family is ModelFamily.KLEIN else DEV
-    text_encoder_class = transformers_class(layout.text_encoder_class)
+    hosts: dict[str, HostNetwork] = {}
+
+    def open_network(name: str, opener: Callable[[ModelInfo, Opening], HostNetwork]) -> Any:  # noqa: ANN401
+        opening = Opening(
+            store=store,
+            dtype=dtypes[name],
+            file_blocks=frozenset((file_blocks or {}).get(name, ())),
+            check=check,
+            progress=progress,
+        )
+        hosts[name] = opener(info, opening)
+        return hosts[name].network
+
     steps: dict[str, Callable[[], Any]] = {
         "scheduler": lambda: _load_scheduler(info.folder),
         "tokenizer": lambda: load_tokenizer(info),
-        "text_encoder": lambda: _load_network(
-            text_encoder_class, info.folder / "text_encoder", dtype=dtypes["text_encoder"]
-        ),
-        "transformer": lambda: _load_network(
-            diffusers_class("Flux2Transformer2DModel"),
-            info.folder / "transformer",
-            torch_dtype=dtypes["transformer"],
-        ),
-        "vae": lambda: _load_network(
-            diffusers_class("AutoencoderKLFlux2"), info.folder / "vae", torch_dtype=dtypes["vae"]
-        ),
+        "text_encoder": lambda: open_network("text_encoder", open_text_encoder),
+        "transformer": lambda: open_network("transformer", open_transformer),
+        "vae": lambda: _load_autoencoder(info.folder / "vae", dtypes["vae"]),
     }
     components: dict[str, Any] = {}
     for name, load in steps.items():
@@ -113,7 +135,9 @@ def load_model(
         components["is_distilled"] = info.distilled
     pipeline = diffusers_class(layout.pipeline_class)(**components)
     pipeline.set_progress_bar_config(disable=True)
-    return LoadedModel(key=key, info=info, pipeline=pipeline, dtypes=dtypes)
+    # While the device is empty, and what runs at each step before what runs once.
+    store.pin([hosts["transformer"], hosts["text_encoder"]])
+    return LoadedModel(key=key, info=info, pipeline=pipeline, dtypes=dtypes, hosts=hosts)
 
 
 def networks(pipeline: Any) -> dict[str, Any]:  # noqa: ANN401 - a pipeline of diffusers
@@ -136,26 +160,23 @@ def _load_scheduler(folder: Path) -> Any:  # noqa: ANN401 - untyped library
     )
 
 
-def _load_network(network_class: Any, folder: Path, **dtype: torch.dtype) -> Any:  # noqa: ANN401
-    network, report = network_class.from_pretrained(
+def _load_autoencoder(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401
+    network, report = diffusers_class("AutoencoderKLFlux2").from_pretrained(
         str(folder),
         local_files_only=True,
         # Pickled weights can run any program when they are opened.
         use_safetensors=True,
         output_loading_info=True,
-        **dtype,
+        torch_dtype=dtype,
     )
-    # The libraries fill what is missing with random numbers and only warn. An output head is
-    # not used here, and shares the input's weights in some encoders.
-    missing = sorted(name for name in report["missing_keys"] if "lm_head" not in name)
-    wrong = sorted(str(entry[0]) for entry in report.get("mismatched_keys") or ())
-    if missing or wrong:
-        raise ModelError(
-            f"The weights in {folder} are not those of its config.json: "
-            "download this folder again from the model's source.",
-            code="model.incomplete",
-            details=f"missing: {', '.join(missing[:5])}; of another shape: {', '.join(wrong[:5])}",
-        )
+    # The library fills what is missing with random numbers and only warns.
+    wrong = (str(entry[0]) for entry in report.get("mismatched_keys") or ())
+    refuse_missing(
+        folder,
+        Missing(
+            absent=tuple(sorted(report["missing_keys"])), of_another_shape=tuple(sorted(wrong))
+        ),
+    )
     return network.eval()
 
 

@@ -36,11 +36,12 @@ LABELS: dict[str, str] = {
     "dev": "FLUX.2 dev",
 }
 """Known models: name -> label for people."""
-_WEIGHT_STEMS = {
+WEIGHT_STEMS = {
     "transformer": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
+"""File name of a component's weights without suffix, by its folder."""
 
 
 class GuidanceKind(enum.Enum):
@@ -126,7 +127,7 @@ def stored_dtypes(folder: Path) -> dict[str, str]:
 
 
 def _read_all_weights(folder: Path) -> dict[str, ComponentWeights]:
-    return {name: read_weights(folder / name, stem) for name, stem in _WEIGHT_STEMS.items()}
+    return {name: read_weights(folder / name, stem) for name, stem in WEIGHT_STEMS.items()}
 
 
 def _pipeline(folder: Path) -> tuple[PipelineLayout, _ModelIndex]:

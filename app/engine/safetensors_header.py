@@ -53,11 +53,13 @@ class TensorEntry:
         dtype: As torch calls it, such as "bfloat16".
         shape: Dimensions.
         size_bytes: In the file.
+        offset_bytes: Where it begins, counted from the start of the file.
     """
 
     dtype: str
     shape: tuple[int, ...]
     size_bytes: int
+    offset_bytes: int = 0
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -94,13 +96,13 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
             "check the disk and the file's permissions.",
             code="model.unreadable",
         ) from error
-    tensors, end = _parse(path, header)
+    tensors, end = _parse(path, header, data_start)
     if data_start + end > file_bytes:
         raise _truncated(path, file_bytes, data_start + end)
     return tensors
 
 
-def _parse(path: Path, header: bytes) -> tuple[dict[str, TensorEntry], int]:
+def _parse(path: Path, header: bytes, data_start: int) -> tuple[dict[str, TensorEntry], int]:
     """The tensors, and where the last one's bytes end, counted from the end of the header."""
     try:
         raw = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
@@ -126,7 +128,12 @@ def _parse(path: Path, header: bytes) -> tuple[dict[str, TensorEntry], int]:
         if begin != end or (stop - begin) * 8 != math.prod(entry.shape) * bits:
             raise _invalid(path, f"{name} lies at {begin} to {stop}")
         end = stop
-        tensors[name] = TensorEntry(dtype=dtype, shape=entry.shape, size_bytes=stop - begin)
+        tensors[name] = TensorEntry(
+            dtype=dtype,
+            shape=entry.shape,
+            size_bytes=stop - begin,
+            offset_bytes=data_start + begin,
+        )
     return tensors, end
 
 

@@ -1,0 +1,255 @@
+"""Which weights of a model are in RAM, locked or not, and which are read from the disk."""
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from app.core.units import format_bytes
+from app.engine.residency.block_source import BlockSource
+from app.engine.residency.blocks import streamable_blocks
+from app.engine.residency.host_network import HostNetwork
+from app.engine.residency.in_place import fill_in_place
+from app.engine.residency.leaves import ModuleTensors
+from app.engine.residency.pinning import MIN_RAM_LEFT_BYTES, Pinning, spread_order
+from app.engine.residency.readers import FileReader
+from app.engine.residency.stored_block import StoredBlock, paged_buffer
+from app.engine.stored_weights import Stored, StoredTensor
+
+log = logging.getLogger(__name__)
+
+Check = Callable[[], None]
+"""May raise to stop."""
+Progress = Callable[[int], None]
+"""Told how many bytes more are loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """What a network needs and its files do not have.
+
+    Attributes:
+        absent: Names of tensors.
+        of_another_shape: Names of tensors.
+    """
+
+    absent: tuple[str, ...]
+    of_another_shape: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Everything:
+    """All tensors of a network by name: those in files, and those that were made."""
+
+    made: Mapping[str, torch.Tensor]
+    stored: Stored
+
+    def source(self, tensors: ModuleTensors, prefix: str) -> BlockSource:
+        """Where the tensors of a module come from, whose names all begin with a prefix."""
+        made: dict[str, torch.Tensor] = {}
+        found: dict[str, StoredTensor] = {}
+        for span in tensors.layout.spans:
+            whole = f"{prefix}{span.name}"
+            if whole not in self.stored and whole in self.made:
+                made[span.name] = self.made[whole]
+            else:
+                found[span.name] = self.stored[whole]
+        return BlockSource(tensors.layout, found, made)
+
+
+def find_missing(network: torch.nn.Module, stored: Stored) -> Missing:
+    """What a network on "meta" needs and is not stored, or not so."""
+    absent: list[str] = []
+    wrong: list[str] = []
+    made = _made(network)
+    for span in ModuleTensors(network).layout.spans:
+        found = stored.get(span.name)
+        if found is None:
+            if span.name not in made:
+                absent.append(span.name)
+        elif found.shape != span.shape:
+            wrong.append(span.name)
+    return Missing(absent=tuple(sorted(absent)), of_another_shape=tuple(sorted(wrong)))
+
+
+class HostStore:
+    """The computer's side of the weights that one device is lent.
+
+    Attributes:
+        in_place: Whether the device computes with what is in RAM: the CPU.
+    """
+
+    def __init__(
+        self,
+        pinning: Pinning | None = None,
+        *,
+        in_place: bool = False,
+        room_bytes: Callable[[], int] | None = None,
+    ) -> None:
+        """Hold nothing yet.
+
+        Args:
+            pinning: Locks RAM; None where no device copies from it.
+            in_place: Whether the device computes with what is in RAM.
+            room_bytes: RAM that more weights may take now; None leaves the system some.
+        """
+        self.in_place = in_place
+        self._pinning = pinning
+        self._room_bytes = room_bytes or _room_bytes
+        self._locked_bounces: set[int] = set()
+        self._reader = FileReader(self._bounce_buffer, free=self._free_bounce_buffer)
+
+    def open(
+        self,
+        name: str,
+        network: torch.nn.Module,
+        stored: Stored,
+        *,
+        file_blocks: Iterable[int] = (),
+        check: Check = lambda: None,
+        progress: Progress = lambda _bytes: None,
+    ) -> HostNetwork:
+        """Read a network's weights into RAM, each once, as far as there is room for them.
+
+        Nothing is locked yet; see `pin`.
+
+        Args:
+            name: Of the component.
+            network: On "meta", but for what no file has. It stays so, for the device to point it
+                to weights there; or it gets its weights here when the device computes in place,
+                from the mapped files where they are stored as they are needed.
+            stored: By the names of the network's tensors, with their shapes.
+            file_blocks: Indices of blocks that stay in the files.
+            check: Called between pieces of a block.
+            progress: Told how many bytes more are loaded, block by block.
+
+        Raises:
+            KeyError: A tensor is not stored.
+            ValueError: A tensor is stored with another number of elements.
+            OSError: A file cannot be read.
+        """
+        modules = streamable_blocks(name, network)
+        of_rest = ModuleTensors(network, without=modules)
+        of_blocks = [ModuleTensors(module) for module in modules]
+        everything = _Everything(made=_made(network), stored=stored)
+        rest = StoredBlock(everything.source(of_rest, ""), pinning=self._pinning)
+        # Torch has no whole types for the names of modules.
+        untyped: Any = network
+        prefixes = {id(module): f"{prefix}." for prefix, module in untyped.named_modules()}
+        blocks = [
+            StoredBlock(
+                everything.source(tensors, prefixes[id(module)]),
+                pinning=self._pinning,
+            )
+            for tensors, module in zip(of_blocks, modules, strict=True)
+        ]
+        if self.in_place:
+            groups = zip([of_rest, *of_blocks], [rest, *blocks], strict=True)
+            fill_in_place(network, stored, groups, check)
+            progress(sum(block.layout.size_bytes for block in (rest, *blocks)))
+        else:
+            rest.keep(check)
+            progress(rest.layout.size_bytes)
+            self._arrange(blocks, frozenset(file_blocks), check, progress)
+        return HostNetwork(
+            name=name,
+            network=network,
+            rest=rest,
+            blocks=tuple(blocks),
+            modules=modules,
+            reader=self._reader,
+        )
+
+    def follow(self, host: HostNetwork, file_blocks: Iterable[int]) -> bool:
+        """Have other blocks in the files only; nothing copies from the network's RAM now.
+
+        Blocks for which there is no RAM stay in the files as well.
+
+        Args:
+            host: From `open`.
+            file_blocks: Indices of blocks.
+
+        Returns:
+            Whether any block is somewhere else than before.
+        """
+        blocks = _stored_blocks(host)
+        before = [block.tier for block in blocks]
+        self._arrange(blocks, frozenset(file_blocks))
+        _pin_blocks(blocks)
+        if not any(block.packed() is None for block in blocks):
+            self._reader.let_go()
+        return before != [block.tier for block in blocks]
+
+    def pin(self, hosts: Sequence[HostNetwork]) -> None:
+        """Lock what is in RAM, the first networks first, as far as the driver lets us.
+
+        Before weights fill the device: some drivers allow less afterwards. The RAM between locked
+        blocks is spread evenly, so that copies that keep the host busy are, too.
+        """
+        for host in hosts:
+            _pin_blocks(_stored_blocks(host))
+
+    def _arrange(
+        self,
+        blocks: Sequence[StoredBlock],
+        file_blocks: frozenset[int],
+        check: Check = lambda: None,
+        progress: Progress = lambda _bytes: None,
+    ) -> None:
+        """First make room, then fill it."""
+        for index in file_blocks:
+            blocks[index].let_go()
+        wanted = [
+            block
+            for index, block in enumerate(blocks)
+            if index not in file_blocks and block.packed() is None
+        ]
+        room_bytes = self._room_bytes()
+        total_bytes = sum(block.layout.size_bytes for block in wanted)
+        for index in spread_order(len(wanted)):
+            block = wanted[index]
+            if block.layout.size_bytes > room_bytes:
+                continue
+            check()
+            block.keep(check)
+            progress(block.layout.size_bytes)
+            room_bytes -= block.layout.size_bytes
+            total_bytes -= block.layout.size_bytes
+        if total_bytes:
+            log.info("%s of weights stay on the disk: RAM is short", format_bytes(total_bytes))
+
+    def _bounce_buffer(self, size_bytes: int) -> torch.Tensor:
+        buffer = paged_buffer(size_bytes)
+        locked = None if self._pinning is None else self._pinning.pin(buffer)
+        if locked is None:
+            return buffer
+        self._locked_bounces.add(locked.data_ptr())
+        return locked
+
+    def _free_bounce_buffer(self, buffer: torch.Tensor) -> None:
+        if self._pinning is not None and buffer.data_ptr() in self._locked_bounces:
+            self._locked_bounces.remove(buffer.data_ptr())
+            self._pinning.unpin(buffer)
+
+
+def _made(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What a network on "meta" has in RAM already, by name."""
+    everything = itertools.chain(network.named_parameters(), network.named_buffers())
+    return {name: tensor.detach() for name, tensor in everything if not tensor.is_meta}
+
+
+def _pin_blocks(blocks: Sequence[StoredBlock]) -> None:
+    for index in spread_order(len(blocks)):
+        blocks[index].pin()
+
+
+def _stored_blocks(host: HostNetwork) -> list[StoredBlock]:
+    return [block for block in host.blocks if isinstance(block, StoredBlock)]
+
+
+def _room_bytes() -> int:
+    return int(psutil.virtual_memory().available) - MIN_RAM_LEFT_BYTES

@@ -1,0 +1,63 @@
+"""Weights for a device that computes with what is in RAM: the files themselves, mapped."""
+
+import itertools
+from collections.abc import Callable, Iterable
+
+import torch
+
+from app.engine.residency.leaves import ModuleTensors, take_apart
+from app.engine.residency.stored_block import StoredBlock
+from app.engine.stored_weights import MappedFiles, Stored
+
+
+def fill_in_place(
+    network: torch.nn.Module,
+    stored: Stored,
+    groups: Iterable[tuple[ModuleTensors, StoredBlock]],
+    check: Callable[[], None],
+) -> None:
+    """Give a network on "meta" its weights.
+
+    A tensor that is stored as it is needed is a part of the mapped file: nothing is copied, and
+    the system may forget it and read it again. What is stored otherwise is converted, and what is
+    put together of several tensors is read, both once and for good.
+
+    Args:
+        network: All of it, or what is in the groups, is on "meta".
+        stored: By the names of its tensors.
+        groups: The tensors of its blocks and of the rest, with where they are stored.
+        check: Called between tensors; may raise to stop.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    if _is_plain(network):
+        _map(network, stored, check)
+        return
+    for tensors, block in groups:
+        block.keep(check)
+        buffer = block.packed()
+        if buffer is not None:
+            tensors.bind(buffer).apply()
+
+
+def _is_plain(network: torch.nn.Module) -> bool:
+    everything = itertools.chain(network.parameters(), network.buffers())
+    return all(list(take_apart(tensor)[0]) == [""] for tensor in everything)
+
+
+def _map(network: torch.nn.Module, stored: Stored, check: Callable[[], None]) -> None:
+    files = MappedFiles()
+    for name, parameter in list(network.named_parameters()):
+        if name in stored:
+            check()
+            weights = files.tensor(stored[name]).to(parameter.dtype)
+            _replace(network, name, torch.nn.Parameter(weights, requires_grad=False))
+    for name, buffer in list(network.named_buffers()):
+        if name in stored:
+            _replace(network, name, files.tensor(stored[name]).to(buffer.dtype))
+
+
+def _replace(network: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
+    prefix, _, key = name.rpartition(".")
+    setattr(network.get_submodule(prefix), key, tensor)

@@ -1,0 +1,143 @@
+"""RAM that a device copies from by itself: locked in place where the driver allows it.
+
+How much may be locked differs between systems and even between moments, and no call tells. So it is
+tried, block by block, before weights fill the device, and the first refusal ends it: on some
+Windows drivers each further attempt makes things worse.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import psutil
+import torch
+
+from app.core.units import format_bytes
+
+log = logging.getLogger(__name__)
+
+MIN_RAM_LEFT_BYTES = 2 << 30
+"""Available RAM below which no more is locked: what is locked cannot be swapped out."""
+
+
+class Registrar(Protocol):
+    """Locks RAM for a device."""
+
+    def lock(self, buffer: torch.Tensor) -> torch.Tensor | None:
+        """The same buffer once it is locked, or a locked copy; None when the driver refuses.
+
+        A refusal leaves nothing behind that a later call would fail of.
+
+        Args:
+            buffer: (bytes,) uint8 on memory pages of its own.
+        """
+        ...
+
+    def unlock(self, buffer: torch.Tensor) -> None:
+        """Undo `lock`, given what it returned; nothing copies from it any more."""
+        ...
+
+
+class CudaRegistrar:
+    """torch.cuda on NVIDIA and AMD: memory is locked where it is. Not tried on a real GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Lock for a device."""
+        self._device = device
+        # Has no types.
+        self._runtime: Any = torch.cuda.cudart()
+
+    def lock(self, buffer: torch.Tensor) -> torch.Tensor | None:
+        """Register the memory with the driver."""
+        status = int(self._runtime.cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0))
+        if status == 0:
+            return buffer
+        log.info("%s cannot be locked (error %d)", format_bytes(buffer.nbytes), status)
+        self._clear_error()
+        return None
+
+    def unlock(self, buffer: torch.Tensor) -> None:
+        """Unregister the memory."""
+        status = int(self._runtime.cudaHostUnregister(buffer.data_ptr()))
+        if status != 0:
+            log.info("%s stay locked (error %d)", format_bytes(buffer.nbytes), status)
+            self._clear_error()
+
+    def _clear_error(self) -> None:
+        """The driver's runtime keeps its last error for whoever looks next: let that be us."""
+        try:
+            torch.empty(1, dtype=torch.uint8, device=self._device).fill_(0)
+        except RuntimeError as error:
+            log.debug("as expected, what came next was told of it: %s", error)
+
+
+class CopyingRegistrar:
+    """torch.xpu on Intel: only torch's own memory is locked. Not tried on a real GPU."""
+
+    def lock(self, buffer: torch.Tensor) -> torch.Tensor | None:
+        """A copy in memory that torch allocates locked; in RAM twice until the other is let go."""
+        try:
+            return buffer.pin_memory()
+        except RuntimeError as error:
+            log.info("%s cannot be locked (%s)", format_bytes(buffer.nbytes), error)
+            return None
+
+    def unlock(self, buffer: torch.Tensor) -> None:
+        """Torch unlocks it when nobody uses it."""
+
+
+class Pinning:
+    """Locks buffers as long as that works.
+
+    Attributes:
+        pinned_bytes: Locked now.
+    """
+
+    def __init__(
+        self, registrar: Registrar, *, available_bytes: Callable[[], int] | None = None
+    ) -> None:
+        """Lock nothing yet.
+
+        Args:
+            registrar: Of the device.
+            available_bytes: RAM that is available now; None asks the system.
+        """
+        self.pinned_bytes = 0
+        self._registrar = registrar
+        self._available_bytes = available_bytes or _available_bytes
+        self._refused = False
+
+    def pin(self, buffer: torch.Tensor) -> torch.Tensor | None:
+        """The buffer, or a copy, locked; None when that is not, or no more, possible.
+
+        Args:
+            buffer: See `paged_buffer`.
+        """
+        if self._refused or buffer.nbytes == 0:
+            return None
+        if self._available_bytes() < MIN_RAM_LEFT_BYTES:
+            log.info("RAM is short: no more than %s are locked", format_bytes(self.pinned_bytes))
+            return None
+        locked = self._registrar.lock(buffer)
+        if locked is None:
+            self._refused = True
+            log.info("no more than %s are locked", format_bytes(self.pinned_bytes))
+            return None
+        self.pinned_bytes += locked.nbytes
+        return locked
+
+    def unpin(self, buffer: torch.Tensor) -> None:
+        """Give a locked buffer back to the system's control."""
+        self._registrar.unlock(buffer)
+        self.pinned_bytes -= buffer.nbytes
+
+
+def spread_order(count: int) -> Sequence[int]:
+    """The numbers below a count, so that each beginning of them is spread evenly over all."""
+    bits = max(1, (count - 1).bit_length())
+    reversed_bits = (int(f"{index:0{bits}b}"[::-1], 2) for index in range(1 << bits))
+    return [index for index in reversed_bits if index < count]
+
+
+def _available_bytes() -> int:
+    return int(psutil.virtual_memory().available)
