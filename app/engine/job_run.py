@@ -48,6 +48,7 @@ class JobRunner:
         self._send = send
         self._guard = guard
         self._forecast_cache = paths.forecast_cache
+        self._converted_folder = paths.converted_folder
         self._store = CalibrationStore(paths.calibration_file)
         self._meter = MemoryMeter(device)
         self._cancel = CancelPoints()
@@ -84,6 +85,7 @@ class JobRunner:
                 relief=relief,
                 keep_folder=keep_folder,
                 forecast_cache=self._forecast_cache,
+                converted_folder=self._converted_folder,
                 store=self._store,
             )
         )

@@ -11,6 +11,7 @@ import msgspec
 import torch
 
 from app.core.errors import AppError, ModelError
+from app.core.policy import Precision
 from app.engine.devices import run_dtype
 from app.engine.embedding_cache import EmbeddingCache
 from app.engine.libraries import diffusers_class
@@ -23,6 +24,7 @@ from app.engine.network_files import (
     refuse_missing,
 )
 from app.engine.out_of_memory import is_out_of_memory
+from app.engine.quantize.converting import Conversion
 from app.engine.residency.host_network import HostNetwork
 from app.engine.residency.host_store import HostStore, Missing
 from app.engine.text_encoding import load_tokenizer
@@ -40,7 +42,8 @@ class LoadedModel:
         key: What was loaded; see `model_key`.
         info: About the folder.
         pipeline: Flux2KleinPipeline or Flux2Pipeline of diffusers.
-        dtypes: Of the weights, by folder.
+        dtypes: Of the weights, by folder; of what is not quantized, where most is.
+        quantized: Precision of the components that are quantized, by folder.
         hosts: The computer's side of the text encoder and the transformer, by component.
         embeddings: Of prompts it has encoded.
         preview_matrix: See `app.engine.preview`; None until the first preview is wanted.
@@ -50,9 +53,20 @@ class LoadedModel:
     info: ModelInfo
     pipeline: Any
     dtypes: Mapping[str, torch.dtype]
+    quantized: Mapping[str, Precision]
     hosts: Mapping[str, HostNetwork]
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
     preview_matrix: torch.Tensor | None = None
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What pictures depend on of how the weights are kept, for each component."""
+        return tuple(
+            " ".join(
+                [self.quantized[name].value, str(dtype)] if name in self.quantized else [str(dtype)]
+            )
+            for name, dtype in self.dtypes.items()
+        )
 
 
 def model_key(folder: Path) -> ModelKey:
@@ -79,6 +93,7 @@ def load_model(
     check: Callable[[], None],
     *,
     dtypes: Mapping[str, torch.dtype] | None = None,
+    conversions: Mapping[str, Conversion] | None = None,
     store: HostStore | None = None,
     file_blocks: Mapping[str, Collection[int]] | None = None,
     progress: Callable[[int], None] = lambda _bytes: None,
@@ -91,6 +106,7 @@ def load_model(
         device: That will run it, for the precision; `app.engine.placement` brings it there.
         check: Called between components and between pieces of them; may raise to stop the loading.
         dtypes: Of the weights, by folder; None is what the device runs stored weights in.
+        conversions: Of the components that are quantized, by folder.
         store: Where the weights are to be; None has them where the CPU computes with them. With a
             store for another device the networks stay on "meta" until they are lent to it.
         file_blocks: Blocks that are to stay on the disk, by component.
@@ -106,12 +122,14 @@ def load_model(
         }
     store = store or HostStore(in_place=True)
     layout = KLEIN if info.family is ModelFamily.KLEIN else DEV
+    conversions = conversions or {}
     hosts: dict[str, HostNetwork] = {}
 
     def open_network(name: str, opener: Callable[[ModelInfo, Opening], HostNetwork]) -> Any:  # noqa: ANN401
         opening = Opening(
             store=store,
             dtype=dtypes[name],
+            conversion=conversions.get(name),
             file_blocks=frozenset((file_blocks or {}).get(name, ())),
             check=check,
             progress=progress,
@@ -137,7 +155,14 @@ def load_model(
     pipeline.set_progress_bar_config(disable=True)
     # While the device is empty, and what runs at each step before what runs once.
     store.pin([hosts["transformer"], hosts["text_encoder"]])
-    return LoadedModel(key=key, info=info, pipeline=pipeline, dtypes=dtypes, hosts=hosts)
+    return LoadedModel(
+        key=key,
+        info=info,
+        pipeline=pipeline,
+        dtypes=dtypes,
+        quantized={name: found.recipe.precision for name, found in conversions.items()},
+        hosts=hosts,
+    )
 
 
 def networks(pipeline: Any) -> dict[str, Any]:  # noqa: ANN401 - a pipeline of diffusers

@@ -18,6 +18,7 @@ from app.engine.model_checks import read_json
 from app.engine.model_components import DEV, KLEIN, ModelFamily
 from app.engine.model_folder import WEIGHT_STEMS, ModelInfo
 from app.engine.model_weights import read_weights
+from app.engine.quantize.converting import Conversion, open_converted
 from app.engine.residency.host_network import HostNetwork
 from app.engine.residency.host_store import HostStore, Missing, find_missing
 from app.engine.stored_weights import MappedFiles, Stored, stored_tensors
@@ -38,6 +39,7 @@ class Opening:
         store: Where its weights are to be.
         dtype: Of its weights.
         file_blocks: Blocks that stay on the disk.
+        conversion: Into fewer bits; None keeps the weights in `dtype`.
         check: Called often; may raise to stop.
         progress: Told how many bytes more are loaded.
     """
@@ -47,6 +49,7 @@ class Opening:
     file_blocks: frozenset[int]
     check: Callable[[], None]
     progress: Callable[[int], None]
+    conversion: Conversion | None = None
 
 
 def open_text_encoder(info: ModelInfo, opening: Opening) -> HostNetwork:
@@ -123,6 +126,8 @@ def _open(
     name: str, folder: Path, network: torch.nn.Module, stored: Stored, opening: Opening
 ) -> HostNetwork:
     refuse_missing(folder, find_missing(network, stored))
+    if opening.conversion is not None:
+        stored = open_converted(name, network, stored, opening.conversion)
     return opening.store.open(
         name,
         network,

@@ -55,7 +55,7 @@ def kept_files(folder: Path) -> list[KeptFile]:
     found: list[KeptFile] = []
     with contextlib.suppress(OSError):
         for path in folder.glob(f"*{SUFFIX}"):
-            with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
+            with contextlib.suppress(OSError, ValueError, struct.error):
                 found.append(_read(path))
     return sorted(found, key=lambda file: -file.used_s)
 

@@ -29,6 +29,7 @@ class RunContext:
         relief: What is asked of it meanwhile.
         keep_folder: Where latents are kept; None keeps them in memory only.
         forecast_cache: Where forecasts of models that are not among the known ones are kept.
+        converted_folder: Where weights are kept that were quantized here.
         store: What was measured on this machine; None plans with assumptions only.
     """
 
@@ -41,6 +42,7 @@ class RunContext:
     relief: ReliefRequests
     keep_folder: Path | None
     forecast_cache: Path
+    converted_folder: Path
     store: CalibrationStore | None
 
     @property

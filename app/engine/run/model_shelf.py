@@ -15,6 +15,7 @@ from app.engine.model_folder import ModelInfo
 from app.engine.placement import Placer
 from app.engine.planning.problem import TEXT_ENCODER
 from app.engine.preview import fit_preview_matrix
+from app.engine.quantize.converting import Conversion
 
 
 class ModelShelf:
@@ -51,7 +52,12 @@ class ModelShelf:
         return self.model if self.placer.holds(TEXT_ENCODER) else None
 
     def load(
-        self, info: ModelInfo, dtypes: Mapping[str, torch.dtype], check: Callable[[], None]
+        self,
+        info: ModelInfo,
+        dtypes: Mapping[str, torch.dtype],
+        check: Callable[[], None],
+        *,
+        conversions: Mapping[str, Conversion] | None = None,
     ) -> LoadedModel:
         """Read a model, in the place of the one that is here, and place nothing yet.
 
@@ -59,11 +65,19 @@ class ModelShelf:
             info: About its folder, which `find` was asked for before.
             dtypes: Of the weights, by folder.
             check: Called between components; may raise to stop.
+            conversions: Of the components that are quantized, by folder.
         """
         # First, so that two models are never in memory at once.
         self.drop()
         key = self._key or model_key(info.folder)
-        model = load_model(info, key, self.device.torch_device, check, dtypes=dtypes)
+        model = load_model(
+            info,
+            key,
+            self.device.torch_device,
+            check,
+            dtypes=dtypes,
+            conversions=conversions,
+        )
         parts = networks(model.pipeline)
         for network in parts.values():
             self._cancel.watch(network)

@@ -1,13 +1,13 @@
-"""From a plan's precisions to the types that weights are loaded in."""
+"""From a plan's precisions to the types that weights are loaded in, and what is quantized."""
 
 import torch
 
-from app.core.errors import EngineError
 from app.core.plan import GenerationPlan
 from app.core.policy import MemoryPolicy, Precision
 from app.engine.compute_device import ComputeDevice
 from app.engine.devices import run_dtype
 from app.engine.planning.problem import AUTOENCODER, TEXT_ENCODER, TRANSFORMER
+from app.engine.quantize.recipe import QUANTIZED, Recipe
 
 _FOLDERS = {TEXT_ENCODER: "text_encoder", TRANSFORMER: "transformer", AUTOENCODER: "vae"}
 _HALVES = (torch.bfloat16, torch.float16)
@@ -16,16 +16,13 @@ _HALVES = (torch.bfloat16, torch.float16)
 def dtypes_of(
     plan: GenerationPlan, policy: MemoryPolicy, stored: dict[str, str], device: ComputeDevice
 ) -> dict[str, torch.dtype]:
-    """The type of each network's weights, by folder.
+    """The type of each network's weights, by folder; of those that are not quantized.
 
     Args:
         plan: To carry out.
         policy: Where it says nothing, the CPU runs each network as it is stored.
         stored: Name of the type by folder; see `app.engine.model_folder.stored_dtypes`.
         device: To run on.
-
-    Raises:
-        EngineError: A precision cannot be run.
     """
     wanted = {
         TEXT_ENCODER: policy.precisions.text_encoder,
@@ -42,15 +39,22 @@ def dtypes_of(
     return found
 
 
+def recipes_of(plan: GenerationPlan) -> dict[str, Recipe]:
+    """How the networks of a plan are quantized, by folder; without those that are not.
+
+    The autoencoder never is: it is small, and each of its layers shows in the picture.
+    """
+    chosen = {name: plan.component(name).precision for name in (TEXT_ENCODER, TRANSFORMER)}
+    return {
+        _FOLDERS[name]: Recipe(precision=precision)
+        for name, precision in chosen.items()
+        if precision in QUANTIZED
+    }
+
+
 def _dtype(precision: Precision, stored: torch.dtype, device: ComputeDevice) -> torch.dtype:
     if precision is Precision.FP32:
         return torch.float32
-    if precision is Precision.BF16:
-        if device.kind == "cpu" and stored in _HALVES:
-            return stored
-        return run_dtype(device.torch_device, torch.bfloat16)
-    raise EngineError(
-        f"Weights cannot be run in {precision.value} yet: choose “auto”, bf16 or fp32 "
-        "as the precision.",
-        code="engine.precision",
-    )
+    if device.kind == "cpu" and (precision in QUANTIZED or stored in _HALVES):
+        return stored
+    return run_dtype(device.torch_device, torch.bfloat16)

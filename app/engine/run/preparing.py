@@ -11,9 +11,10 @@ from app.engine.loader import LoadedModel
 from app.engine.model_folder import ModelInfo, inspect_model_folder, stored_dtypes
 from app.engine.run.attempts import Attempts
 from app.engine.run.context import RunContext
+from app.engine.run.conversions import conversions_of
 from app.engine.run.phases import PhaseLog
 from app.engine.run.plan_in_force import PlanInForce, planned
-from app.engine.run.precisions import dtypes_of
+from app.engine.run.precisions import dtypes_of, recipes_of
 from app.engine.run.profiles import profiles_of
 
 log = logging.getLogger(__name__)
@@ -72,10 +73,15 @@ def _load(
     if force is None:
         raise RuntimeError("there is no plan to load for")
     dtypes = dtypes_of(force.plan, context.job.policy, stored_dtypes(info.folder), context.device)
+    recipes = recipes_of(force.plan)
+    quantized = {name: recipe.precision for name, recipe in recipes.items()}
     model = kept
-    if model is None or model.dtypes != dtypes:
+    if model is None or model.dtypes != dtypes or model.quantized != quantized:
+        conversions = conversions_of(context, info, recipes)
         model = attempts.run(
-            Phase.LOAD, lambda: shelf.load(info, dtypes, context.cancel.check), rungs=False
+            Phase.LOAD,
+            lambda: shelf.load(info, dtypes, context.cancel.check, conversions=conversions),
+            rungs=False,
         )
     attempts.run(Phase.LOAD, attempts.place)
     if context.job.previews and model.preview_matrix is None:

@@ -325,7 +325,7 @@ class Run:
             width_px=plan.width_px,
             height_px=plan.height_px,
             model=model.key,
-            precisions=tuple(str(dtype) for dtype in model.dtypes.values()),
+            precisions=model.precisions,
             device=self._device.kind,
             libraries=library_versions(),
         ).digest()
