@@ -45,14 +45,16 @@ class CancelPoints:
         self.flag = CancelFlag()
 
     def watch(self, network: Any) -> None:  # noqa: ANN401 - a torch.nn.Module; see below
-        """Look before each part of each list of parts.
+        """Look before each part of each list of parts, but for parts that have none themselves.
 
+        Those are quick, and lie within others, which may be compiled: a look is no computation.
         Untyped on purpose: this module is imported before torch is.
         """
         for module in network.modules():
             if type(module).__name__ == "ModuleList":
                 for block in module:
-                    block.register_forward_pre_hook(self._before_block)
+                    if next(block.children(), None) is not None:
+                        block.register_forward_pre_hook(self._before_block)
 
     def _before_block(self, *_inputs: object) -> None:
         self.flag.check()
