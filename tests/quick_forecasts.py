@@ -4,21 +4,23 @@ Weights are counted from the files, to the byte. Working memory and time are rou
 depends on them use the demo, whose coefficients ship.
 """
 
+import math
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from safetensors import safe_open
 
 from app.core.policy import Precision
-from app.engine.coefficients import ModelCoefficients
+from app.engine.coefficients import ModelCoefficients, reference_size
 from app.engine.model_folder import ModelInfo, stored_dtypes
 
 _FOLDERS = {"text_encoder": "text_encoder", "transformer": "transformer", "autoencoder": "vae"}
 _BLOCK = re.compile(r"(single_transformer_blocks|transformer_blocks|layers)\.(\d+)\.")
 _BYTES = {Precision.FP32: 4, Precision.BF16: 2}
+Sizes = Sequence[tuple[int, int]]
 
 
 class QuickCoefficients:
@@ -47,9 +49,16 @@ class QuickCoefficients:
         return prompts * 512 * 512 * _BYTES[precision]
 
     def denoise_working_bytes(
-        self, *, images: int, width_px: int, height_px: int, precision: Precision, **_: Any
+        self,
+        *,
+        images: int,
+        width_px: int,
+        height_px: int,
+        precision: Precision,
+        references: Sizes = (),
+        **_: Any,
     ) -> int:
-        tokens = 512 + width_px * height_px // 256
+        tokens = 512 + width_px * height_px // 256 + _reference_tokens(references)
         return images * tokens * 1000 * _BYTES[precision]
 
     def decode_working_bytes(
@@ -70,10 +79,26 @@ class QuickCoefficients:
     def encode_flops(self, *, prompts: int) -> int:
         return prompts * 10**8
 
-    def denoise_step_flops(
-        self, *, images: int, width_px: int, height_px: int, passes: int = 1, **_: Any
+    def encode_reference_working_bytes(
+        self, *, width_px: int, height_px: int, precision: Precision
     ) -> int:
-        return images * passes * width_px * height_px * 10**4
+        return _reference_tokens([(width_px, height_px)]) * 256 * 40 * _BYTES[precision]
+
+    def encode_reference_flops(self, *, width_px: int, height_px: int) -> int:
+        return _reference_tokens([(width_px, height_px)]) * 256 * 10**4
+
+    def denoise_step_flops(
+        self,
+        *,
+        images: int,
+        width_px: int,
+        height_px: int,
+        passes: int = 1,
+        references: Sizes = (),
+        **_: Any,
+    ) -> int:
+        pixels = width_px * height_px + 256 * _reference_tokens(references)
+        return images * passes * pixels * 10**4
 
     def decode_flops(self, *, images: int, width_px: int, height_px: int) -> int:
         return images * width_px * height_px * 10**4
@@ -98,6 +123,10 @@ def use_quick_forecasts(replace: Callable[[object, str, object], None] = setattr
 
     replace(preparing, "coefficients_for", find)
     replace(preparing, "forecast_model", measure)
+
+
+def _reference_tokens(references: Sizes) -> int:
+    return sum(math.prod(edge // 16 for edge in reference_size(*one)) for one in references)
 
 
 def _counts(folder: Path) -> tuple[int, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import msgspec
 
@@ -17,11 +18,40 @@ PARAMETERS_KEY = "parameters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceRecord:
+    """A reference image a picture follows.
+
+    Attributes:
+        path: Of its file; below the user's own folder it begins with "~", because pictures are
+            given away, and whose computer they were made on is nobody else's business.
+        sha256: Of the file's content when it was read.
+    """
+
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str, sha256: str) -> "ReferenceRecord":
+        """About a file by its absolute path."""
+        home = Path.home()
+        if Path(path).is_relative_to(home):
+            path = (Path("~") / Path(path).relative_to(home)).as_posix()
+        return cls(path=path, sha256=sha256)
+
+    def here(self) -> str:
+        """Where the file would be on this computer."""
+        if not self.path.startswith("~/"):
+            return self.path
+        return str(Path.home() / self.path.removeprefix("~/"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
     """How one image was made.
 
     Attributes:
-        request: What was asked for; its model is a known name, or a folder's name without the path.
+        request: What was asked for; its model is a known name, or a folder's name without the path,
+            and its reference images are in `references`.
         schema_version: Of this record.
         app_version: Of Headroom.
         model_label: The model, for people.
@@ -43,6 +73,7 @@ class ImageRecord:
         memory_mode: How eagerly weights stayed on the device, such as "auto".
         attention: What computed attention; "auto" where it is not known.
         compiled: Whether the repeated blocks were to be compiled.
+        references: Reference images the picture follows, in order.
     """
 
     request: GenerationRequest
@@ -67,6 +98,7 @@ class ImageRecord:
     memory_mode: str = ""
     attention: str = ""
     compiled: bool = False
+    references: tuple[ReferenceRecord, ...] = ()
 
 
 def record_to_json(record: ImageRecord) -> str:
@@ -75,6 +107,7 @@ def record_to_json(record: ImageRecord) -> str:
         record.request,
         prompt=_without_surrogates(record.request.prompt),
         model=_without_surrogates(record.request.model),
+        references=(),
     )
     label = _without_surrogates(record.model_label)
     return msgspec.json.encode(replace(record, request=request, model_label=label)).decode()

@@ -9,7 +9,7 @@ from PIL import Image
 from app.core.errors import AppError, ErrorInfo
 from app.core.events import EngineMemory, ImageDone
 from app.core.jobs import Job
-from app.core.metadata import ImageRecord
+from app.core.metadata import ImageRecord, ReferenceRecord
 from app.core.naming import NameFields
 from app.core.plan import GenerationPlan
 from app.core.run_report import PhaseReport, TakenRung
@@ -32,6 +32,7 @@ class ImageSaver:
         plan: They were made by.
         rungs: Taken during the run.
         phases: Planned and measured, before saving.
+        references: The reference images.
     """
 
     job: Job
@@ -43,6 +44,7 @@ class ImageSaver:
     plan: GenerationPlan
     rungs: tuple[TakenRung, ...] = ()
     phases: tuple[PhaseReport, ...] = ()
+    references: tuple[ReferenceRecord, ...] = ()
 
     def save(self, rgb: bytes, index: int) -> ImageDone:
         """Write image `index`; what cannot be written is handed back as a whole PNG file."""
@@ -103,7 +105,7 @@ class ImageSaver:
 
     def _record(self, index: int, created: datetime) -> ImageRecord:
         # Pictures are given away: where the model lies on this machine is nobody else's business.
-        request = replace(self.job.request, model=self._model_name())
+        request = replace(self.job.request, model=self._model_name(), references=())
         return ImageRecord(
             request=request,
             app_version=self.app_version,
@@ -126,4 +128,5 @@ class ImageSaver:
             memory_mode=self.job.policy.mode.value,
             attention=self.plan.attention.value,
             compiled=self.job.policy.compile,
+            references=self.references,
         )

@@ -19,6 +19,7 @@ from app.engine.latents import patch_px_of, to_grid
 from app.engine.loader import LoadedModel
 from app.engine.model_folder import GuidanceKind
 from app.engine.preview import estimate_clean, preview_of
+from app.engine.reference_latents import given_references
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,12 +31,14 @@ class DenoiseTask:
         embeddings: Of the prompt, and of what guidance pushes away from where it does.
         latents: A grid on the CPU.
         step: Denoising steps that are done.
+        references: Reference images as `encode_reference` gives them, in order.
     """
 
     request: GenerationRequest
     embeddings: Sequence[torch.Tensor]
     latents: torch.Tensor
     step: int = 0
+    references: Sequence[torch.Tensor] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,20 +89,22 @@ def denoise(
         # Ignored all the same; any other value only makes the pipeline warn.
         guidance = 1.0
     sigmas = np.linspace(1.0, 1 / request.steps, request.steps)  # diffusers' own, before the shift
-    model.pipeline(
-        prompt_embeds=embeddings[0],
-        width=request.width_px,
-        height=request.height_px,
-        num_inference_steps=request.steps,
-        sigmas=sigmas[task.step :],
-        guidance_scale=guidance,
-        num_images_per_prompt=len(task.latents),
-        latents=device.to_device(task.latents),
-        output_type="latent",
-        return_dict=False,
-        callback_on_step_end=_StepWatcher(model, task, device, on_step, previews=previews),
-        **options,
-    )
+    with given_references(model.pipeline, task.references, device) as images:
+        model.pipeline(
+            prompt_embeds=embeddings[0],
+            width=request.width_px,
+            height=request.height_px,
+            num_inference_steps=request.steps,
+            sigmas=sigmas[task.step :],
+            guidance_scale=guidance,
+            num_images_per_prompt=len(task.latents),
+            latents=device.to_device(task.latents),
+            output_type="latent",
+            return_dict=False,
+            callback_on_step_end=_StepWatcher(model, task, device, on_step, previews=previews),
+            **options,
+            **images,
+        )
 
 
 class _StepWatcher:

@@ -34,7 +34,9 @@ class RunIdentity:
     """What latents depend on: only the same may go on with them.
 
     Attributes:
-        request: Without its number of images, which the latents of one do not depend on.
+        request: Without its number of images, which the latents of one do not depend on, and
+            without the places of its reference images.
+        references: Digests of what is in the reference images' files.
         width_px: That images are really made at.
         height_px: That images are really made at.
         model: Files of the model, with their times and sizes.
@@ -50,10 +52,11 @@ class RunIdentity:
     precisions: tuple[str, ...]
     device: str
     libraries: tuple[str, ...]
+    references: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """The same text for the same identity, in every process."""
-        same = replace(self, request=replace(self.request, images=1))
+        same = replace(self, request=replace(self.request, images=1, references=()))
         return hashlib.sha256(msgspec.json.encode(same)).hexdigest()
 
 

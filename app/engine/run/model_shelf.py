@@ -16,6 +16,7 @@ from app.engine.placement import Placer
 from app.engine.planning.problem import TEXT_ENCODER
 from app.engine.preview import fit_preview_matrix
 from app.engine.quantize.converting import Conversion
+from app.engine.reference_latents import ReferenceCache
 
 
 class ModelShelf:
@@ -24,11 +25,13 @@ class ModelShelf:
     Attributes:
         device: The weights are lent to.
         model: That is loaded, or None.
+        references: Reference images that it has encoded.
     """
 
     def __init__(self, device: ComputeDevice, cancel: CancelPoints) -> None:
         self.device = device
         self.model: LoadedModel | None = None
+        self.references = ReferenceCache()
         self._cancel = cancel
         self._placer: Placer | None = None
         self._key: ModelKey | None = None
@@ -125,6 +128,7 @@ class ModelShelf:
 
     def drop(self) -> None:
         """Have no model."""
+        self.references.clear()
         if self._placer is not None:
             self._placer.evict()
             self.model = self._placer = None

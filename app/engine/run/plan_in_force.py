@@ -142,6 +142,7 @@ def planned(
     host: HostProfile,
     coefficients: ModelCoefficients,
     *,
+    references: tuple[tuple[int, int], ...] = (),
     loaded: bool,
 ) -> tuple[PlanProblem, GenerationPlan]:
     """The problem that a job is on a machine as it is now, and the planner's answer.
@@ -151,12 +152,27 @@ def planned(
         device: With what is free on it now.
         host: The computer around it.
         coefficients: Of the job's model.
+        references: Width and height of each reference image.
         loaded: Whether the model is in RAM already.
     """
     problem = pose(
-        job.request, device, host, job.policy, coefficients, limits=job.limits, loaded=loaded
+        job.request,
+        device,
+        host,
+        job.policy,
+        coefficients,
+        limits=job.limits,
+        references=references,
+        loaded=loaded,
     )
     plan = plan_generation(
-        job.request, device, host, job.policy, coefficients, job.limits, loaded=loaded
+        job.request,
+        device,
+        host,
+        job.policy,
+        coefficients,
+        job.limits,
+        references=references,
+        loaded=loaded,
     )
     return problem, plan

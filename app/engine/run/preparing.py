@@ -20,12 +20,21 @@ from app.engine.run.profiles import profiles_of
 log = logging.getLogger(__name__)
 
 LOADED_NOTE = "already loaded"
+Sizes = tuple[tuple[int, int], ...]
 MEASURED_NOTE = "measuring the model"
 """A model that is run for the first time and is none of the known ones takes some seconds more."""
 
 
-def prepare(context: RunContext, phases: PhaseLog, attempts: Attempts) -> LoadedModel:
+def prepare(
+    context: RunContext, phases: PhaseLog, attempts: Attempts, references: Sizes = ()
+) -> LoadedModel:
     """Plan the run and have the model ready; the plan is then `attempts.force`.
+
+    Args:
+        context: The run.
+        phases: Told of this one.
+        attempts: Carry it out.
+        references: Width and height of each reference image.
 
     Raises:
         ModelError: The folder's model cannot be used.
@@ -39,18 +48,22 @@ def prepare(context: RunContext, phases: PhaseLog, attempts: Attempts) -> Loaded
     if coefficients is None:
         note = MEASURED_NOTE
     else:
-        attempts.force = _plan(context, coefficients, loaded=kept is not None)
+        attempts.force = _plan(context, coefficients, references, loaded=kept is not None)
     with phases.during(Phase.LOAD, note=note, idle=bool(note)):
         attempts.begin_phase()
         if attempts.force is None:
             coefficients = _measured(info, context.forecast_cache)
-            attempts.force = _plan(context, coefficients, loaded=kept is not None)
+            attempts.force = _plan(context, coefficients, references, loaded=kept is not None)
         return _load(context, attempts, info, kept)
 
 
-def _plan(context: RunContext, coefficients: ModelCoefficients, *, loaded: bool) -> PlanInForce:
+def _plan(
+    context: RunContext, coefficients: ModelCoefficients, references: Sizes, *, loaded: bool
+) -> PlanInForce:
     device, host = profiles_of(context.device, context.store)
-    problem, plan = planned(context.job, device, host, coefficients, loaded=loaded)
+    problem, plan = planned(
+        context.job, device, host, coefficients, references=references, loaded=loaded
+    )
     return PlanInForce(context.job, problem, plan, context.send)
 
 

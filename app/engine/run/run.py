@@ -27,6 +27,7 @@ from app.engine.run.phases import PhaseLog
 from app.engine.run.plan_in_force import PlanInForce
 from app.engine.run.preparing import prepare
 from app.engine.run.profiles import library_versions
+from app.engine.run.references import RunReferences
 from app.engine.run.reporting import phase_reports, run_report
 from app.engine.saving import ImageSaver
 
@@ -59,6 +60,8 @@ class Run:
         self._attempts = Attempts(job, context.shelf, send=context.send, relief=context.relief)
         self._kept = KeptLatents(context.keep_folder, job.id, guard=context.guard)
         self._bad = BadImages(job.request)
+        self._references = RunReferences(files=(), digests=())
+        self._reference_latents: tuple[torch.Tensor, ...] = ()
         self._resumed_at = 0
 
     def execute(self) -> RunReport:
@@ -70,7 +73,8 @@ class Run:
         """
         for problem in self._job.request.problems():
             raise RequestError(problem.message, code=problem.code)
-        model = prepare(self._context, self.phases, self._attempts)
+        self._references = RunReferences.read(self._job)
+        model = prepare(self._context, self.phases, self._attempts, self._references.sizes)
         cut = prompt_cut_message(model.info, self._job.request.prompt)
         if cut is not None:
             self._send(Notice(job_id=self._job.id, code="prompt.cut", message=cut))
@@ -123,6 +127,8 @@ class Run:
     def _encode(self, model: LoadedModel) -> Sequence[torch.Tensor]:
         prompts = prompts_to_encode(model, self._job.request)
         cached = all(prompt in model.embeddings for prompt in prompts)
+        seen = self._references.are_in(self._context.shelf.references)
+        idle = cached and seen
 
         def encode_all() -> Sequence[torch.Tensor]:
             if cached:
@@ -132,10 +138,13 @@ class Run:
             with placer.phase("text_encoder"), self._device.watch(Phase.ENCODE):
                 return encode(model, prompts, self._device)
 
-        with self.phases.during(Phase.ENCODE, note="cached" if cached else "", idle=cached):
+        with self.phases.during(Phase.ENCODE, note="cached" if idle else "", idle=idle):
             self._attempts.begin_phase()
             self._attempts.look(TO_COME)
             embeddings = self._attempts.run(Phase.ENCODE, encode_all)
+            self._reference_latents = self._references.encode(
+                self._context, self._attempts, model
+            )
         if not all(bool(torch.isfinite(one).all()) for one in embeddings):
             raise EngineError(
                 "The text encoder turned the prompt into numbers that are not finite: "
@@ -178,7 +187,13 @@ class Run:
             if len(latents) == len(part)
             else noise(model, request, [image.index for image in part])
         )
-        task = DenoiseTask(request=request, embeddings=embeddings, latents=grid, step=step)
+        task = DenoiseTask(
+            request=request,
+            embeddings=embeddings,
+            latents=grid,
+            step=step,
+            references=self._reference_latents,
+        )
         self._attempts.place()
         placer = self._context.shelf.placer
         with placer.phase("transformer"), self._device.watch(Phase.DENOISE, step=step):
@@ -282,6 +297,7 @@ class Run:
             phases=phase_reports(
                 self._force, self.phases, idle_bytes=self._context.meter.idle_bytes
             ),
+            references=self._references.records(),
         )
         for image in part:
             # A large picture takes seconds to be packed.
@@ -328,4 +344,5 @@ class Run:
             precisions=model.precisions,
             device=self._device.kind,
             libraries=library_versions(),
+            references=self._references.digests,
         ).digest()
