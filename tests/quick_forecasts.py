@@ -9,17 +9,29 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from safetensors import safe_open
 
 from app.core.policy import Precision
 from app.engine.coefficients import ModelCoefficients, reference_size
 from app.engine.model_folder import ModelInfo, stored_dtypes
+from app.engine.weight_sizes import aligned_bytes
 
 _FOLDERS = {"text_encoder": "text_encoder", "transformer": "transformer", "autoencoder": "vae"}
 _BLOCK = re.compile(r"(single_transformer_blocks|transformer_blocks|layers)\.(\d+)\.")
+_NOT_READ = re.compile(r"vision|projector|lm_head|(^|\.)norm\.")
 _BYTES = {Precision.FP32: 4, Precision.BF16: 2}
+
+
+class _Tensors(NamedTuple):
+    """Parameters of tensors: outside blocks, of embeddings, and of each block in running order."""
+
+    outside: list[int]
+    tables: list[int]
+    blocks: list[list[int]]
+
+
 Sizes = Sequence[tuple[int, int]]
 
 
@@ -34,16 +46,25 @@ class QuickCoefficients:
         self.default_steps = info.default_steps
         stored = stored_dtypes(info.folder)["transformer"]
         self.stored_precision = Precision.FP32 if stored == "float32" else Precision.BF16
-        self._counts = {name: _counts(info.folder / one) for name, one in _FOLDERS.items()}
+        self._counts = {
+            name: _counts(info.folder / one, info.text_layers_read)
+            for name, one in _FOLDERS.items()
+        }
 
     def weights_bytes(self, component: str, precision: Precision) -> int:
-        outside, blocks = self._counts[component]
-        return _BYTES[precision] * (outside + sum(blocks))
+        return self._bytes(self._counts[component].outside, precision) + sum(
+            self.block_bytes(component, precision)
+        )
+
+    def ram_only_bytes(self, component: str, precision: Precision) -> int:
+        return self._bytes(self._counts[component].tables, precision)
 
     def block_bytes(self, component: str, precision: Precision) -> tuple[int, ...]:
-        if component == "autoencoder":
-            return ()
-        return tuple(_BYTES[precision] * count for count in self._counts[component][1])
+        blocks = self._counts[component].blocks
+        return tuple(self._bytes(block, precision) for block in blocks)
+
+    def _bytes(self, tensors: list[int], precision: Precision) -> int:
+        return sum(aligned_bytes(_BYTES[precision] * count) for count in tensors)
 
     def encode_working_bytes(self, *, prompts: int, precision: Precision) -> int:
         return prompts * 512 * 512 * _BYTES[precision]
@@ -129,10 +150,11 @@ def _reference_tokens(references: Sizes) -> int:
     return sum(math.prod(edge // 16 for edge in reference_size(*one)) for one in references)
 
 
-def _counts(folder: Path) -> tuple[int, tuple[int, ...]]:
-    """Parameters outside the blocks, and of each block in the order they run."""
-    outside = 0
-    blocks: dict[tuple[bool, int], int] = defaultdict(int)
+def _counts(folder: Path, layers_read: int) -> _Tensors:
+    """Of the files' tensors those that are read."""
+    outside: list[int] = []
+    tables: list[int] = []
+    blocks: dict[tuple[bool, int], list[int]] = defaultdict(list)
     for file in sorted(folder.glob("*.safetensors")):
         opened: Any = safe_open(file, framework="pt")
         with opened as weights:
@@ -140,9 +162,13 @@ def _counts(folder: Path) -> tuple[int, tuple[int, ...]]:
                 count = 1
                 for length in weights.get_slice(name).get_shape():
                     count *= length
-                match = None if "vision" in name else _BLOCK.search(name)
-                if match is None:
-                    outside += count
-                else:
-                    blocks[match[1].startswith("single"), int(match[2])] += count
-    return outside, tuple(blocks[key] for key in sorted(blocks))
+                match = _BLOCK.search(name)
+                if folder.name == "text_encoder" and _NOT_READ.search(name):
+                    continue
+                if "embed_tokens" in name:
+                    tables.append(count)
+                elif match is None or folder.name == "vae":
+                    outside.append(count)
+                elif match[1] != "layers" or int(match[2]) < layers_read:
+                    blocks[match[1].startswith("single"), int(match[2])].append(count)
+    return _Tensors(outside, tables, [blocks[key] for key in sorted(blocks)])

@@ -8,13 +8,13 @@ import functools
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from app.core.paths import resource
-from app.core.policy import Precision
+from app.core.policy import Attention, Precision
 from app.core.request import MAX_PROMPT_TOKENS
 from app.engine.architecture import (
     Architecture,
@@ -23,12 +23,14 @@ from app.engine.architecture import (
     digest_of,
     read_all_configs,
 )
+from app.engine.attention.chunks import chunk_bytes
 from app.engine.lines import Lines
 from app.engine.model_folder import ModelInfo, stored_dtypes
+from app.engine.weight_sizes import NetworkCoefficients
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
 SHIPPED: tuple[str, ...] = (
     "demo",
     "klein-4b",
@@ -43,54 +45,6 @@ PATCH_PX = 16
 """One image token is 16x16 pixels."""
 REFERENCE_AREA_PX = 1024 * 1024
 """Larger reference images are made smaller, to this area (diffusers Flux2ImageProcessor)."""
-_QUANTIZED_BYTES = {
-    Precision.FP8: 1.0,
-    Precision.INT8: 1.0,
-    # 4 bits, and 32 bits of scale for each block of 64.
-    Precision.NF4: 4.5 / 8,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParameterCounts:
-    """Parameters of a part of a network.
-
-    Attributes:
-        matrices: In weight matrices of linear layers, which can be quantized.
-        others: All others, which stay in bf16 when the matrices are quantized.
-    """
-
-    matrices: int
-    others: int
-
-    def stored_bytes(self, precision: Precision) -> int:
-        """Size in memory.
-
-        Raises:
-            ValueError: The precision is AUTO, which says nothing.
-        """
-        if precision is Precision.AUTO:
-            raise ValueError("AUTO is no precision: decide on one first")
-        if precision is Precision.FP32:
-            return 4 * (self.matrices + self.others)
-        if precision is Precision.BF16:
-            return 2 * (self.matrices + self.others)
-        return math.ceil(_QUANTIZED_BYTES[precision] * self.matrices) + 2 * self.others
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkCoefficients:
-    """Weights of one network.
-
-    Attributes:
-        outside: Parameters outside the blocks, never quantized.
-        blocks: Of each block that can come and go by itself, in the order they run.
-        largest_matrix: Parameters of the largest matrix in a block.
-    """
-
-    outside: int
-    blocks: tuple[ParameterCounts, ...]
-    largest_matrix: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +64,8 @@ class ModelCoefficients:
         networks: By component: "text_encoder", "transformer", "autoencoder".
         encode: Working memory of one prompt's encoding, by precision.
         denoise: Working memory of the denoising loop, by `denoise_case` and precision.
+        denoise_with: The same for kinds of attention that need another amount.
+        denoise_quantized: What quantized layers need besides, by precision.
         decode: Working memory of decoding a batch whole, by precision.
         encode_reference: Working memory of encoding one reference image, by precision.
         encode_flop: Of one prompt's encoding.
@@ -130,6 +86,8 @@ class ModelCoefficients:
     networks: dict[str, NetworkCoefficients]
     encode: dict[Precision, Lines]
     denoise: dict[str, dict[Precision, Lines]]
+    denoise_with: dict[Attention, dict[str, dict[Precision, Lines]]]
+    denoise_quantized: dict[Precision, Lines] = field(default_factory=dict[Precision, Lines])
     decode: dict[Precision, Lines]
     encode_reference: dict[Precision, Lines]
     encode_flop: Lines
@@ -138,32 +96,40 @@ class ModelCoefficients:
     encode_reference_flop: Lines
 
     def weights_bytes(self, component: str, precision: Precision) -> int:
-        """All weights of a component.
+        """Weights of a component that computing has on the device.
 
         Raises:
             ValueError: The precision is AUTO.
         """
         network = self.networks[component]
-        outside = ParameterCounts(matrices=0, others=network.outside)
-        blocks = (block.stored_bytes(precision) for block in network.blocks)
-        return outside.stored_bytes(precision) + sum(blocks)
+        return network.outside.stored_bytes(precision) + sum(network.block_bytes(precision))
 
-    def block_bytes(self, component: str, precision: Precision) -> tuple[int, ...]:
-        """Weights of each block that can come and go, in the order they run.
-
-        The transformer's double blocks, then its single blocks; the text encoder's layers; none of
-        the autoencoder.
+    def ram_only_bytes(self, component: str, precision: Precision) -> int:
+        """Weights that stay in the computer's RAM beside a GPU: the text encoder's embeddings.
 
         Raises:
             ValueError: The precision is AUTO.
         """
-        return tuple(block.stored_bytes(precision) for block in self.networks[component].blocks)
+        return self.networks[component].ram_only.stored_bytes(precision)
+
+    def block_bytes(self, component: str, precision: Precision) -> tuple[int, ...]:
+        """Weights of each block that can come and go, in the order they run.
+
+        The transformer's double blocks, then its single blocks; those of the text encoder's layers
+        that are read; none of the autoencoder.
+
+        Raises:
+            ValueError: The precision is AUTO.
+        """
+        return self.networks[component].block_bytes(precision)
 
     def encode_working_bytes(self, *, prompts: int, precision: Precision) -> int:
         """Peak above the text encoder's weights; prompts are encoded one after the other."""
         if prompts < 1:
             return 0
-        return self._working("text_encoder", self.encode, precision, {})
+        if precision is Precision.AUTO:
+            raise _undecided()
+        return self.encode.get(precision, self.encode[Precision.BF16]).at({})
 
     def denoise_working_bytes(
         self,
@@ -173,6 +139,7 @@ class ModelCoefficients:
         height_px: int,
         references: tuple[tuple[int, int], ...] = (),
         precision: Precision,
+        attention: Attention = Attention.AUTO,
     ) -> int:
         """Peak above the transformer's weights, in any step.
 
@@ -184,10 +151,16 @@ class ModelCoefficients:
             height_px: Of the images.
             references: Width and height of each reference image as it was given, in pixels.
             precision: Of the transformer.
+            attention: What computes attention; most kinds need the same.
         """
         counts = denoise_counts(images, width_px, height_px, references)
-        lines = self.denoise[denoise_case(counts)]
-        return self._working("transformer", lines, precision, counts)
+        if attention is Attention.CHUNKED:
+            counts = with_attention(counts, *attention_shape(self.architecture))
+        lines = self.denoise_with.get(attention, self.denoise)[denoise_case(counts)]
+        working = lines[_unquantized(precision)].at(counts)
+        if precision in self.denoise_quantized:
+            working += self.denoise_quantized[precision].at(counts)
+        return working
 
     def decode_working_bytes(
         self,
@@ -259,19 +232,6 @@ class ModelCoefficients:
         """Floating-point operations to encode a reference image."""
         width_px, height_px = reference_size(width_px, height_px)
         return self.encode_reference_flop.at(decode_counts(1, width_px, height_px))
-
-    def _working(
-        self,
-        component: str,
-        lines: dict[Precision, Lines],
-        precision: Precision,
-        counts: dict[str, float],
-    ) -> int:
-        working = lines[_unquantized(precision)].at(counts)
-        if precision in _QUANTIZED_BYTES:
-            # A quantized matrix is turned into bf16 for its product, one at a time.
-            working += 2 * self.networks[component].largest_matrix
-        return working
 
 
 def reference_size(width_px: int, height_px: int) -> tuple[int, int]:
@@ -346,7 +306,7 @@ def _unquantized(precision: Precision) -> Precision:
         ValueError: The precision is AUTO, which says nothing.
     """
     if precision is Precision.AUTO:
-        raise ValueError("AUTO is no precision: decide on one first")
+        raise _undecided()
     return Precision.FP32 if precision is Precision.FP32 else Precision.BF16
 
 
@@ -362,6 +322,23 @@ def denoise_counts(
         "reference_tokens": reference_tokens,
         "sequence": MAX_PROMPT_TOKENS + tokens + reference_tokens,
     }
+
+
+def attention_shape(architecture: Configs) -> tuple[int, int]:
+    """Heads of a transformer's attention, and the width of each."""
+    transformer = architecture["transformer"]
+    return int(transformer["num_attention_heads"]), int(transformer["attention_head_dim"])
+
+
+def with_attention(counts: dict[str, float], heads: int, head_width: int) -> dict[str, float]:
+    """Counts with what attention in parts needs beside its inputs and its output, in bytes."""
+    chunk = chunk_bytes(
+        batch=int(counts["images"]),
+        heads=heads,
+        tokens=int(counts["sequence"]),
+        head_width=head_width,
+    )
+    return {**counts, "chunk": chunk}
 
 
 def denoise_case(counts: dict[str, float]) -> str:
@@ -381,3 +358,7 @@ def decode_counts(images: int, width_px: int, height_px: int) -> dict[str, float
 
 def _tokens(width_px: int, height_px: int) -> int:
     return (width_px // PATCH_PX) * (height_px // PATCH_PX)
+
+
+def _undecided() -> ValueError:
+    return ValueError("AUTO is no precision: decide on one first")

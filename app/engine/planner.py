@@ -14,7 +14,7 @@ from app.engine.planning.order import last_in_order
 from app.engine.planning.problem import PlanProblem, pose
 from app.engine.planning.reasons import reasons_of, refusal
 from app.engine.planning.sizes import smaller_sizes
-from app.engine.planning.way import Way, streams
+from app.engine.planning.way import Way, streaming_seconds, streams
 
 
 def plan_generation(
@@ -120,7 +120,8 @@ def _plan(problem: PlanProblem, way: Way) -> GenerationPlan:
         verdict = Verdict.FITS
     plan = _described(problem, way, verdict)
     plan = replace(plan, changes=changes_of(problem, way))
-    return replace(plan, reasons=reasons_of(problem, plan))
+    streaming_s = streaming_seconds(problem, way)
+    return replace(plan, reasons=reasons_of(problem, plan, streaming_s=streaming_s))
 
 
 def _refuse(problem: PlanProblem) -> GenerationPlan:
@@ -170,4 +171,5 @@ def _described(problem: PlanProblem, way: Way, verdict: Verdict) -> GenerationPl
         ram_peak_bytes=peak_bytes if problem.on_cpu else way.ram_bytes,
         ram_budget_bytes=problem.budget_bytes if problem.on_cpu else problem.ram_budget_bytes,
         measured_runs=problem.device.calibration.runs,
+        attention=problem.policy.attention,
     )

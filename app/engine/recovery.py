@@ -18,7 +18,7 @@ from app.engine.planning.problem import (
     PlanProblem,
 )
 from app.engine.planning.sizes import smaller_sizes
-from app.engine.replan import more_streamed, placed, refigured
+from app.engine.replan import more_streamed, placed, refigured, streamed
 
 FIRST_CUT = 1 / 8
 """Of what a phase was expected to need: after a failure that no forecast explains, at least this
@@ -170,7 +170,7 @@ def _lighter(problem: PlanProblem, plan: GenerationPlan, name: str) -> Iterator[
     if problem.on_cpu:
         return
     for way in more_streamed(problem, plan.component(name)):
-        yield refigured(problem, placed(plan, [name], Placement.STREAMED, way.streamed_blocks))
+        yield refigured(problem, streamed(plan, name, way))
 
 
 def _without_others(problem: PlanProblem, plan: GenerationPlan, name: str) -> GenerationPlan | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from app.core.plan import ComponentPlan, GenerationPlan, Placement, Verdict
 from app.engine.planning.decode_ways import DecodeWay
-from app.engine.planning.kept import Kept, resident, ways_to_come
+from app.engine.planning.kept import Kept, in_turns, resident, ways_to_come
 from app.engine.planning.phase_needs import PhaseNeeds
 from app.engine.planning.problem import (
     AUTOENCODER,
@@ -54,13 +54,31 @@ def refigured(problem: PlanProblem, plan: GenerationPlan) -> GenerationPlan:
     )
 
 
-def placed(
-    plan: GenerationPlan, names: Iterable[str], placement: Placement, blocks: tuple[int, ...] = ()
-) -> GenerationPlan:
-    """The plan with components placed otherwise; its figures are as before."""
+def placed(plan: GenerationPlan, names: Iterable[str], placement: Placement) -> GenerationPlan:
+    """The plan with components placed otherwise, whole; its figures are as before."""
     chosen = frozenset(names)
     components = tuple(
-        replace(one, placement=placement, streamed_blocks=blocks) if one.name in chosen else one
+        replace(one, placement=placement, streamed_blocks=(), slots_bytes=0, file_blocks=())
+        if one.name in chosen
+        else one
+        for one in plan.components
+    )
+    return replace(plan, components=components)
+
+
+def streamed(plan: GenerationPlan, name: str, way: Kept) -> GenerationPlan:
+    """The plan with a component streamed in one of its ways; its figures are as before."""
+    components = tuple(
+        replace(
+            one,
+            placement=Placement.STREAMED,
+            device_bytes=way.device_bytes,
+            streamed_blocks=way.streamed_blocks,
+            slots_bytes=way.slots_bytes,
+            file_blocks=way.file_blocks,
+        )
+        if one.name == name
+        else one
         for one in plan.components
     )
     return replace(plan, components=components)
@@ -77,14 +95,14 @@ def more_streamed(problem: PlanProblem, component: ComponentPlan) -> tuple[Kept,
 
 
 def _kept(problem: PlanProblem, component: ComponentPlan) -> Kept:
-    weights = problem.weights[component.name]
     if component.placement is Placement.RESIDENT:
-        return resident(weights)
+        return resident(problem.weights[component.name])
     if component.placement is Placement.STREAMED:
+        choice = (component.streamed_blocks, component.slots_bytes)
         for way in ways_to_come(problem, component.name):
-            if way.streamed_blocks == component.streamed_blocks:
+            if (way.streamed_blocks, way.slots_bytes) == choice:
                 return way
-    return Kept(Placement.TURNS, weights, weights)
+    return in_turns(problem, component.name)
 
 
 def _decode_way(problem: PlanProblem, plan: GenerationPlan, needs: PhaseNeeds) -> DecodeWay:

@@ -42,9 +42,17 @@ def _turns(before: GenerationPlan, after: GenerationPlan) -> Iterator[Words]:
 def _streams(before: GenerationPlan, after: GenerationPlan) -> Iterator[Words]:
     for one in after.components:
         was = before.component(one.name)
-        if one.placement is not Placement.STREAMED or one.streamed_blocks == was.streamed_blocks:
+        if one.placement is not Placement.STREAMED:
             continue
         word = COMPONENT_WORDS[one.name]
+        if one.streamed_blocks == was.streamed_blocks:
+            if one.slots_bytes < was.slots_bytes:
+                yield (
+                    Rung.STREAM,
+                    f"blocks of the {word} come in two ahead of the one that runs",
+                    "one ahead of it",
+                )
+            continue
         former, now = len(was.streamed_blocks), len(one.streamed_blocks)
         yield (
             Rung.STREAM,

@@ -26,6 +26,7 @@ from app.engine.coefficients import (
 from app.engine.lines import Lines
 from app.engine.model_folder import ModelInfo, inspect_model_folder
 from app.engine.overheads import default_calibration, overheads, peak_tflops
+from app.engine.weight_sizes import ParameterCounts
 
 COMPONENTS = ("text_encoder", "transformer", "autoencoder")
 DECIDED = [precision for precision in Precision if precision is not Precision.AUTO]
@@ -57,9 +58,10 @@ def test_each_known_model_ships(name: str) -> None:
         ("klein-4b", "transformer", 3.8755),
         ("klein-base-9b", "transformer", 9.0786),
         ("dev", "transformer", 32.2233),
-        ("klein-4b", "text_encoder", 4.0225),
-        ("klein-9b", "text_encoder", 8.1907),
-        ("dev", "text_encoder", 24.011),
+        # 27 of 36 layers, 30 of 40; neither embeddings nor head nor what sees.
+        ("klein-4b", "text_encoder", 2.7251),
+        ("klein-9b", "text_encoder", 5.2081),
+        ("dev", "text_encoder", 16.6733),
         ("klein-4b", "autoencoder", 0.08405),
         ("klein-4b+small-decoder", "autoencoder", 0.0624),
     ],
@@ -74,7 +76,8 @@ def test_parameters_are_those_of_the_published_models(
 def test_blocks_are_the_double_ones_then_the_single_ones() -> None:
     blocks = shipped("klein-4b").block_bytes("transformer", Precision.BF16)
     assert [round(block / 2**20) for block in blocks] == [468] * 5 + [234] * 20
-    assert len(shipped("dev").block_bytes("text_encoder", Precision.BF16)) == 40
+    assert len(shipped("klein-4b").block_bytes("text_encoder", Precision.BF16)) == 27
+    assert len(shipped("dev").block_bytes("text_encoder", Precision.BF16)) == 30
     assert shipped("dev").block_bytes("autoencoder", Precision.BF16) == ()
 
 
@@ -82,6 +85,29 @@ def test_quantized_file_of_the_4b_transformer_has_its_published_size() -> None:
     # flux-2-klein-4b-fp8.safetensors has 4.07 GB.
     stored = shipped("klein-4b").weights_bytes("transformer", Precision.FP8)
     assert stored == pytest.approx(4.07e9, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("klein-4b", 388.95), ("klein-9b", 622.3), ("dev", 671.1)]
+)
+def test_the_table_of_embeddings_stays_in_ram(name: str, millions: float) -> None:
+    found = shipped(name)
+    assert found.ram_only_bytes("text_encoder", Precision.BF16) / 2e6 == pytest.approx(
+        millions, rel=1e-3
+    )
+    assert found.ram_only_bytes("transformer", Precision.BF16) == 0
+    quantized = found.ram_only_bytes("text_encoder", Precision.NF4)
+    assert quantized == found.ram_only_bytes("text_encoder", Precision.BF16)
+
+
+def test_each_tensor_takes_whole_blocks_of_the_allocator() -> None:
+    small = ParameterCounts(matrices=((3, 5, 2),), others=((1, 3), (200, 1)))
+    assert small.stored_bytes(Precision.FP32) == 2 * 512 + 3 * 512 + 1024
+    # Too narrow for 8 bits: they stay in bf16.
+    assert small.stored_bytes(Precision.FP8) == small.stored_bytes(Precision.BF16)
+    wide = ParameterCounts(matrices=((1024, 512, 1),))
+    assert wide.stored_bytes(Precision.FP8) == 1024 * 512 + 1024 * 4
+    assert wide.stored_bytes(Precision.NF4) == 1024 * 512 // 2 + 1024 * 512 // 32 * 2
 
 
 @pytest.mark.parametrize("name", EVERY)

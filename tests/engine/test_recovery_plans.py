@@ -131,7 +131,7 @@ def test_the_gentlest_rung_that_fits_the_room_is_taken_at_once():
     with_one_less = keeping_plan(
         problem,
         plan,
-        failure(Phase.DENOISE, room_bytes=needed_of(found.phase(Phase.DENOISE)) + 300 * MIB),
+        failure(Phase.DENOISE, room_bytes=needed_of(found.phase(Phase.DENOISE)) + 900 * MIB),
     )
     assert with_one_less is not None
     assert len(with_one_less.component("transformer").streamed_blocks) < streamed

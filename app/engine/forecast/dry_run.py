@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 
 import torch
 
-from app.core.policy import Precision
-from app.engine.forecast.fused_kernels import Attention, FusedKernels
+from app.core.policy import Attention, Precision
+from app.engine.architecture import architecture_of
+from app.engine.coefficients import attention_shape
+from app.engine.forecast.fused_kernels import FusedKernels
 from app.engine.forecast.model_spec import ModelSpec
 from app.engine.forecast.networks import DTYPES, Networks, Untyped
 from app.engine.forecast.phase_calls import PhaseCalls
 from app.engine.forecast.phase_storages import PhaseStorages
 from app.engine.forecast.remembered_shapes import RememberedShapes
+from app.engine.quantize.recipe import QUANTIZED, Recipe
+from app.engine.quantize.ways import Way, forced_way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,26 +39,43 @@ class Measured:
 
 
 class DryRun:
-    """The phases of one model in one precision; see `PhaseCalls` for their arguments."""
+    """The phases of one model in one precision; see `PhaseCalls` for their arguments.
+
+    Attributes:
+        networks: Without data.
+        attention_shape: Heads of the transformer's attention, and the width of each.
+    """
 
     def __init__(
         self,
         spec: ModelSpec,
         precision: Precision,
         *,
-        attention: Attention = Attention.FUSED,
+        attention: Attention = Attention.SDPA,
         shallow: bool = False,
+        way: Way = Way.DEQUANTIZE,
     ) -> None:
         """Build nothing yet.
 
         Args:
             spec: Of the model.
-            precision: BF16 or FP32.
+            precision: Of text encoder and transformer; beside quantized layers all is in bf16.
             attention: How attention is computed on the device.
             shallow: Whether the transformer has two blocks of each kind only: the same peak in
                 less time; its `flops` are then of no use.
+            way: How quantized layers are multiplied with.
         """
-        self.networks = Networks(spec, "meta", DTYPES[precision], shallow=shallow)
+        quantized = precision in QUANTIZED
+        self.networks = Networks(
+            spec,
+            "meta",
+            DTYPES[Precision.BF16 if quantized else precision],
+            shallow=shallow,
+            recipe=Recipe(precision=precision) if quantized else None,
+        )
+        self.attention_shape = attention_shape(architecture_of(spec.configs))
+        self._precision = precision
+        self._way = way
         self._calls = PhaseCalls(spec, self.networks)
         self._attention = attention
 
@@ -112,7 +133,13 @@ class DryRun:
         storages = PhaseStorages("meta")
         watch = _Watch(storages, network)
         try:
-            with torch.no_grad(), FusedKernels(self._attention), RememberedShapes(), storages:
+            with (
+                torch.no_grad(),
+                forced_way(self._precision, self._way),
+                FusedKernels(self._attention),
+                RememberedShapes(),
+                storages,
+            ):
                 call()
         finally:
             watch.close()

@@ -50,6 +50,24 @@ def fit_flops(terms: Sequence[str], points: Sequence[Point]) -> Lines:
     return _as_lines(terms, _solve(inputs, flops[:, None]).T)
 
 
+def fit_above(terms: Sequence[str], points: Sequence[tuple[dict[str, float], int]]) -> Lines:
+    """Two lines above some values: what it never is less than, and what it grows by.
+
+    Args:
+        terms: "1", and what it grows with.
+        points: Counts and values, of small counts as well as of large ones.
+    """
+    inputs = _matrix(terms, [counts for counts, _value in points])
+    values = np.array([value for _counts, value in points], dtype=np.float64)
+    order = inputs[:, 1].argsort()
+    half = order[len(order) // 2 :]
+    growing = np.maximum(_solve(inputs[half], values[half, None])[:, 0], 0.0)
+    constant = np.array([values[order[0]], 0.0])
+    lines = np.stack([constant, growing])
+    lines[:, 0] += max(0.0, float((values - (inputs @ lines.T).max(1)).max()))
+    return _as_lines(terms, lines)
+
+
 def _lines_of(terms: Sequence[str], points: Sequence[Point]) -> Floats | None:
     """A line for each moment, (moments, terms), or None if the points do not determine them."""
     inputs = _matrix(terms, [counts for counts, _measured in points])

@@ -9,15 +9,18 @@ The dry run must allocate what a GPU's kernel allocates. Assumptions, by name:
   (kNeedsOutputAccumulatorBuffer in aten's kernel_forward.h).
 - "math attention": scores and weights are whole matrices, as aten's
   _scaled_dot_product_attention_math has them: where no fused kernel serves.
+- "attention in parts": what `app.engine.attention.chunks` says beside the output.
 - "fused RMS norm": its output and one fp32 number a row (aten's _fused_rms_norm on CUDA).
 """
 
-import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+
+from app.core.policy import Attention
+from app.engine.attention.chunks import chunk_bytes
 
 Function = Any
 """A function of torch, or an operator: neither has a type."""
@@ -25,17 +28,10 @@ _FLASH_HEAD_WIDTH = 256
 _REGISTER_HEAD_WIDTH = 128
 
 
-class Attention(enum.Enum):
-    """How attention is computed on the device."""
-
-    FUSED = "fused"
-    MATH = "math"
-
-
 class FusedKernels(TorchFunctionMode):
     """Replaces attention and RMS norm while it is active."""
 
-    def __init__(self, attention: Attention = Attention.FUSED) -> None:
+    def __init__(self, attention: Attention = Attention.SDPA) -> None:
         super().__init__()
         self._attention = attention
 
@@ -80,6 +76,8 @@ class FusedKernels(TorchFunctionMode):
                 enable_gqa=enable_gqa,
             )
         width = value.shape[-1]
+        if self._attention is Attention.CHUNKED:
+            return _in_parts(query, width)
         if query.dtype is not torch.float32 and attn_mask is None and width <= _FLASH_HEAD_WIDTH:
             return torch.ops.aten._scaled_dot_product_flash_attention(
                 query, key, value, 0.0, is_causal
@@ -92,6 +90,16 @@ class FusedKernels(TorchFunctionMode):
         )[0]
         del sums
         return out
+
+
+def _in_parts(query: torch.Tensor, width: int) -> torch.Tensor:
+    """Without the parts, whose number differs from size to size."""
+    batch, heads, tokens, _ = query.shape
+    out = query.new_empty((batch, tokens, heads, width)).permute(0, 2, 1, 3)
+    size = chunk_bytes(batch=batch, heads=heads, tokens=tokens, head_width=width)
+    parts = torch.empty(size, dtype=torch.uint8, device=query.device)
+    del parts
+    return out
 
 
 def _rms_norm(

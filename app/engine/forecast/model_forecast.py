@@ -72,6 +72,8 @@ def make_coefficients(spec: ModelSpec, parts: PartMaker) -> ModelCoefficients:
         },
         encode=text_encoder.encode,
         denoise=transformer.denoise,
+        denoise_with=transformer.denoise_with,
+        denoise_quantized=transformer.quantized,
         decode=autoencoder.decode,
         encode_reference=autoencoder.reference,
         encode_flop=text_encoder.flop,

@@ -1,21 +1,26 @@
 """A model's networks, built by the libraries' own classes on tensors without data."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from app.core.policy import Precision
-from app.engine.coefficients import NetworkCoefficients, ParameterCounts
 from app.engine.forecast.model_spec import ModelSpec
 from app.engine.libraries import diffusers_class, transformers_class
+from app.engine.model_components import final_norm_read, text_layers_read
+from app.engine.quantize.recipe import Recipe
+from app.engine.quantize.skeleton import quantized_skeleton
+from app.engine.weight_sizes import NetworkCoefficients, ParameterCounts, Tensors
 
 Untyped = Any
 """A network or a pipeline of diffusers or transformers, or a class of them."""
 DTYPES = {Precision.BF16: torch.bfloat16, Precision.FP32: torch.float32}
 _SHALLOW_BLOCKS = 2
 _WEIGHT_DEVIATION = 0.02
+_BY_NAME = Recipe(precision=Precision.FP8)
 
 
 class Networks:
@@ -27,7 +32,13 @@ class Networks:
     """
 
     def __init__(
-        self, spec: ModelSpec, device: str, dtype: torch.dtype, *, shallow: bool = False
+        self,
+        spec: ModelSpec,
+        device: str,
+        dtype: torch.dtype,
+        *,
+        shallow: bool = False,
+        recipe: Recipe | None = None,
     ) -> None:
         """Build nothing yet.
 
@@ -36,24 +47,23 @@ class Networks:
             device: A device of torch.
             dtype: Of weights and inputs.
             shallow: Whether the transformer has two blocks of each kind instead of all.
+            recipe: Of quantized layers in text encoder and transformer; only on "meta".
         """
         self.device = device
         self.dtype = dtype
         self._spec = spec
         self._shallow = shallow
+        self._recipe = recipe
 
     @functools.cached_property
     def text_encoder(self) -> Untyped:
-        """Whole, as the pipeline loads it."""
+        """The part of it that is read; the table of embeddings stays in RAM."""
         network_class: Untyped = transformers_class(self._spec.layout.text_encoder_class)
         values = dict(self._spec.configs["text_encoder"])
         config = network_class.config_class.from_dict(values)
         with torch.device("meta"):
-            network = network_class._from_config(config, dtype=self.dtype)
-        network = self._filled(network)
-        # What has one weight on "meta" has two after it left.
-        network.tie_weights()
-        return network
+            whole = network_class._from_config(config, dtype=self.dtype)
+        return self._quantized(self._filled(_part_that_is_read(whole, self._spec.text_out_layers)))
 
     @functools.cached_property
     def transformer(self) -> Untyped:
@@ -62,7 +72,7 @@ class Networks:
         if self._shallow:
             for name in ("num_layers", "num_single_layers"):
                 config[name] = min(_SHALLOW_BLOCKS, config[name])
-        return self._of_diffusers("Flux2Transformer2DModel", config)
+        return self._quantized(self._of_diffusers("Flux2Transformer2DModel", config))
 
     @functools.cached_property
     def autoencoder(self) -> Untyped:
@@ -76,10 +86,18 @@ class Networks:
         # Not the network's own `to`, which warns about casting.
         return self._filled(torch.nn.Module.to(network, self.dtype))
 
+    def _quantized(self, network: Untyped) -> Untyped:
+        if self._recipe is not None:
+            quantized_skeleton(network, self._recipe)
+        return network
+
     def _filled(self, network: Untyped) -> Untyped:
         """The same on the device, with weights that keep numbers small."""
         if self.device != "meta":
             network = network.to_empty(device=self.device)
+            for table in network.modules():
+                if isinstance(table, HostEmbedding):
+                    table.to_empty(device="cpu")
             for tensor in tensors_of(network):
                 if tensor.is_floating_point():
                     tensor.data.normal_(0.0, _WEIGHT_DEVIATION)
@@ -93,37 +111,85 @@ def tensors_of(network: Untyped) -> list[torch.Tensor]:
 
 
 def count_parameters(component: str, network: Untyped) -> NetworkCoefficients:
-    """Parameters of a network and of its blocks.
+    """The tensors of a network and of its blocks.
 
     Args:
         component: "text_encoder", "transformer" or "autoencoder".
         network: With all its blocks.
     """
-    blocks = tuple(_count(block) for block in _blocks(component, network))
-    total = sum(tensor.numel() for tensor in tensors_of(network))
-    inside = sum(block.matrices + block.others for block in blocks)
-    matrices = [
-        layer.weight.numel()
-        for block in _blocks(component, network)
-        for layer in block.modules()
-        if isinstance(layer, torch.nn.Linear)
-    ]
+    blocks = _blocks(component, network)
+    counted = [_count(name, block) for name, block in blocks.items()]
+    kinds = tuple(dict.fromkeys(counted))
+    tables = [module for module in network.modules() if isinstance(module, HostEmbedding)]
+    elsewhere = {id(tensor) for part in (*blocks.values(), *tables) for tensor in tensors_of(part)}
+    outside = [tensor for tensor in tensors_of(network) if id(tensor) not in elsewhere]
     return NetworkCoefficients(
-        outside=total - inside, blocks=blocks, largest_matrix=max(matrices, default=0)
+        outside=ParameterCounts(others=_sizes(outside)),
+        ram_only=ParameterCounts(
+            others=_sizes(tensor for table in tables for tensor in tensors_of(table))
+        ),
+        kinds=kinds,
+        blocks=tuple(kinds.index(block) for block in counted),
     )
 
 
-def _blocks(component: str, network: Untyped) -> Iterator[torch.nn.Module]:
-    if component == "transformer":
-        yield from network.transformer_blocks
-        yield from network.single_transformer_blocks
-    elif component == "text_encoder":
-        yield from network.get_decoder().layers
+class HostEmbedding(torch.nn.Embedding):
+    """A table of embeddings that stays in RAM: only what is looked up goes to the device."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
+        """The rows of some tokens, on the tokens' device."""
+        if input.device.type == "meta":
+            size = (*input.shape, self.embedding_dim)
+            return torch.empty(size, dtype=self.weight.dtype, device="meta")
+        return super().forward(input.to("cpu")).to(input.device)
 
 
-def _count(block: torch.nn.Module) -> ParameterCounts:
-    matrices = sum(
-        layer.weight.numel() for layer in block.modules() if isinstance(layer, torch.nn.Linear)
+def _part_that_is_read(whole: Untyped, out_layers: Sequence[int]) -> Untyped:
+    """A text encoder up to the last layer that is read: no head, no part that sees."""
+    network: Untyped = whole.get_decoder()
+    layers = len(network.layers)
+    read = text_layers_read(out_layers)
+    network.layers = network.layers[:read]
+    network.config.num_hidden_layers = read
+    if not final_norm_read(out_layers, layers):
+        network.norm = torch.nn.Identity()
+    whole_table = network.embed_tokens
+    network.embed_tokens = HostEmbedding(
+        whole_table.num_embeddings,
+        whole_table.embedding_dim,
+        device="meta",
+        dtype=whole_table.weight.dtype,
     )
-    total = sum(tensor.numel() for tensor in tensors_of(block))
-    return ParameterCounts(matrices=matrices, others=total - matrices)
+    return network
+
+
+def _blocks(component: str, network: Untyped) -> dict[str, torch.nn.Module]:
+    """The blocks by their names in the network, in the order they run."""
+    stacks = {
+        "transformer": ("transformer_blocks", "single_transformer_blocks"),
+        "text_encoder": ("layers",),
+    }
+    return {
+        f"{stack}.{index}": block
+        for stack in stacks.get(component, ())
+        for index, block in enumerate(getattr(network, stack))
+    }
+
+
+def _count(name: str, block: torch.nn.Module) -> ParameterCounts:
+    weights = [
+        layer.weight
+        for inner, layer in block.named_modules()
+        # Whether its size suits, depends on the precision; here the name is what counts.
+        if isinstance(layer, torch.nn.Linear) and _BY_NAME.covers(f"{name}.{inner}", 64, 64)
+    ]
+    matrices = Counter((weight.shape[0], weight.shape[1]) for weight in weights)
+    quantizable = {id(weight) for weight in weights}
+    return ParameterCounts(
+        matrices=tuple((*shape, count) for shape, count in sorted(matrices.items())),
+        others=_sizes(tensor for tensor in tensors_of(block) if id(tensor) not in quantizable),
+    )
+
+
+def _sizes(tensors: Iterable[torch.Tensor]) -> Tensors:
+    return tuple(sorted(Counter(tensor.numel() for tensor in tensors).items()))

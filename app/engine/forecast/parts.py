@@ -4,17 +4,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
-from app.core.policy import Precision
+from app.core.policy import Attention, Precision
 from app.engine.architecture import Architecture, architecture_of, digest_of
-from app.engine.coefficients import NetworkCoefficients, decode_counts, denoise_case, denoise_counts
+from app.engine.coefficients import decode_counts, denoise_case, denoise_counts, with_attention
 from app.engine.forecast import points
 from app.engine.forecast.dry_run import DryRun
-from app.engine.forecast.fit import Point, fit_flops, fit_peak
+from app.engine.forecast.fit import Point, fit_above, fit_flops, fit_peak
 from app.engine.forecast.model_spec import ModelSpec
 from app.engine.forecast.networks import DTYPES, count_parameters
 from app.engine.lines import Lines
+from app.engine.quantize.ways import Way
+from app.engine.weight_sizes import NetworkCoefficients
 
 ByPrecision = dict[Precision, Lines]
+WAYS = {
+    Precision.FP8: (Way.DEQUANTIZE, Way.FP8_ROWS),
+    Precision.INT8: (Way.DEQUANTIZE, Way.INT8_ROWS),
+    Precision.NF4: (Way.DEQUANTIZE,),
+}
+"""How quantized layers may be multiplied with; "fp8, scaled after" needs what "by rows" does."""
 Part = TypeVar("Part")
 
 
@@ -33,6 +41,8 @@ class TransformerPart:
 
     network: NetworkCoefficients
     denoise: dict[str, ByPrecision]
+    denoise_with: dict[Attention, dict[str, ByPrecision]]
+    quantized: ByPrecision
     flop: Lines
 
 
@@ -84,9 +94,15 @@ def _pick(architecture: Architecture, *names: str) -> Architecture:
 def _text_encoder(spec: ModelSpec) -> TextEncoderPart:
     runs = {precision: DryRun(spec, precision) for precision in DTYPES}
     measured = {precision: run.encode() for precision, run in runs.items()}
+    working = {precision: found.working_bytes for precision, found in measured.items()}
+    for precision, ways in WAYS.items():
+        # The way is found by a trial on the device: room for any of them.
+        working[precision] = max(
+            DryRun(spec, precision, way=way).encode().working_bytes for way in ways
+        )
     return TextEncoderPart(
         network=count_parameters("text_encoder", runs[Precision.BF16].networks.text_encoder),
-        encode={p: _constant(found.working_bytes) for p, found in measured.items()},
+        encode={precision: _constant(value) for precision, value in working.items()},
         flop=_constant(measured[Precision.BF16].flops),
     )
 
@@ -100,7 +116,33 @@ def _transformer(spec: ModelSpec) -> TransformerPart:
             case: {p: _denoise_lines(run, case) for p, run in runs.items()}
             for case in points.DENOISE
         },
+        denoise_with={kind: _with_attention(spec, kind) for kind in points.ATTENTION_TERMS},
+        quantized={p: _quantized_lines(spec, p, runs[Precision.BF16]) for p in WAYS},
         flop=fit_flops(points.DENOISE_FLOP_TERMS, _denoised(whole, points.FLOPS)),
+    )
+
+
+def _with_attention(spec: ModelSpec, kind: Attention) -> dict[str, ByPrecision]:
+    runs = {p: DryRun(spec, p, attention=kind, shallow=True) for p in DTYPES}
+    return {
+        case: {p: _denoise_lines(run, case, kind) for p, run in runs.items()}
+        for case in points.DENOISE
+    }
+
+
+def _quantized_lines(spec: ModelSpec, precision: Precision, plain: DryRun) -> Lines:
+    """What quantized layers need more than plain ones, in the way that needs most."""
+    without = _denoised(plain, points.QUANTIZED)
+    more = [0] * len(without)
+    for way in WAYS[precision]:
+        found = _denoised(DryRun(spec, precision, way=way, shallow=True), points.QUANTIZED)
+        more = [
+            max(most, one.working_bytes - other.working_bytes)
+            for most, (_, one), (_, other) in zip(more, found, without, strict=True)
+        ]
+    return fit_above(
+        points.QUANTIZED_TERMS,
+        [(counts, size) for (counts, _), size in zip(without, more, strict=True)],
     )
 
 
@@ -123,9 +165,19 @@ def _autoencoder(spec: ModelSpec) -> AutoencoderPart:
     )
 
 
-def _denoise_lines(run: DryRun, case: str) -> Lines:
+def _denoise_lines(run: DryRun, case: str, attention: Attention = Attention.SDPA) -> Lines:
     terms, requests = points.DENOISE[case]
-    domain = [counts for counts in points.denoise_domain() if denoise_case(counts) == case]
+    if attention in points.ATTENTION_TERMS:
+        term = points.ATTENTION_TERMS[attention]
+        many = attention is Attention.MATH and case.startswith("several")
+        terms = (*terms, f"images*{term}" if many else term)
+        requests = (*requests, *points.MORE_FOR_ATTENTION[case])
+    shape = run.attention_shape
+    domain = [
+        with_attention(counts, *shape)
+        for counts in points.denoise_domain()
+        if denoise_case(counts) == case
+    ]
     return fit_peak(terms, _denoised(run, requests), domain)
 
 
@@ -136,7 +188,7 @@ def _constant(value: int) -> Lines:
 def _denoised(run: DryRun, requests: Sequence[points.DenoisePoint]) -> list[Point]:
     return [
         (
-            denoise_counts(images, *size, references),
+            with_attention(denoise_counts(images, *size, references), *run.attention_shape),
             run.denoise(images=images, width_px=size[0], height_px=size[1], references=references),
         )
         for images, size, references in requests

@@ -3,7 +3,8 @@
 import random
 from collections.abc import Callable
 
-from app.core.request import MAX_SIZE_PX
+from app.core.policy import Attention
+from app.core.request import MAX_PROMPT_TOKENS, MAX_SIZE_PX
 from app.engine.coefficients import PATCH_PX
 
 Size = tuple[int, int]
@@ -62,6 +63,27 @@ DENOISE: dict[str, tuple[tuple[str, ...], tuple[DenoisePoint, ...]]] = {
     ),
 }
 """By `denoise_case`: terms, and enough requests to determine a factor for each."""
+ATTENTION_TERMS = {Attention.MATH: "sequence*sequence", Attention.CHUNKED: "chunk"}
+"""Kinds of attention that need another amount than the others, and what it grows with."""
+MORE_FOR_ATTENTION: dict[str, tuple[DenoisePoint, ...]] = {
+    "one": ((1, (512, 768), ()),),
+    "several": ((4, (512, 768), ()),),
+    "one with references": ((1, (512, 768), ((768, 768),)),),
+    "several with references": (
+        (4, (768, 512), ((768, 768),)),
+        (3, (1024, 1024), ((1024, 512),)),
+    ),
+}
+"""By `denoise_case`: requests to determine the factor of one more term."""
+QUANTIZED_TERMS = ("1", "images*sequence")
+QUANTIZED: tuple[DenoisePoint, ...] = (
+    (1, (64, 64), ()),
+    (1, (512, 512), ()),
+    (1, (1024, 1024), ()),
+    (2, (1024, 1024), ()),
+    (1, (2048, 1536), ()),
+    (1, (2048, 2048), ()),
+)
 FLOPS: tuple[DenoisePoint, ...] = ((1, (64, 64), ()), (1, (592, 1104), ()), (1, (2048, 2048), ()))
 DECODE: tuple[tuple[int, Size], ...] = (
     (2, (64, 64)),
@@ -97,6 +119,7 @@ def denoise_domain() -> list[dict[str, float]]:
             "images": choice.choice((1, 2, 3, 4, 8, 64)),
             "tokens": tokens,
             "reference_tokens": references,
+            "sequence": MAX_PROMPT_TOKENS + tokens + references,
         }
 
     return _domain(pick)

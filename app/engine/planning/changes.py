@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from app.core.jobs import Phase
 from app.core.plan import Placement, PlanChange, Rung
 from app.core.policy import MemoryMode
-from app.core.units import format_need
+from app.core.units import format_need, format_seconds
 from app.engine.planning.decode_ways import DecodeWay
 from app.engine.planning.figures import and_list, gigabytes, size_text
 from app.engine.planning.ladder import Ladder
@@ -33,6 +33,7 @@ def changes_of(problem: PlanProblem, way: Way) -> tuple[PlanChange, ...]:
     return (
         *_turns(problem, way, ladder),
         *_streams(problem, way, ladder),
+        *_files(problem, way),
         *_decode(problem, way, ladder),
         *_split(problem, way, ladder),
         *_fewer(problem, way),
@@ -81,6 +82,27 @@ def _streams(problem: PlanProblem, way: Way, ladder: Ladder) -> Iterator[PlanCha
             + " each time it runs",
             reason=_why(
                 problem, needed_bytes(problem, phase, weights, forecast), f"With the whole {word}"
+            ),
+        )
+
+
+def _files(problem: PlanProblem, way: Way) -> Iterator[PlanChange]:
+    for name in _PHASES:
+        kept = way.kept[name]
+        if not kept.file_blocks:
+            continue
+        from_disk = len(kept.file_blocks)
+        coming = len(kept.streamed_blocks)
+        read_s = kept.file_bytes / problem.device.calibration.read_bytes_per_s
+        yield PlanChange(
+            rung=Rung.STREAM,
+            before=f"blocks of the {COMPONENT_WORDS[name]} that come in wait in RAM",
+            after=f"{'all' if from_disk == coming else from_disk} of them are read from the disk "
+            "each time it runs",
+            reason=(
+                f"RAM does not hold all weights: {gigabytes(kept.file_bytes, up=True)} GB of the "
+                f"{COMPONENT_WORDS[name]} are read from the disk each time it runs, which takes "
+                f"{format_seconds(read_s)}."
             ),
         )
 
@@ -159,6 +181,11 @@ def _smaller(problem: PlanProblem, way: Way) -> Iterator[PlanChange]:
 def _why(problem: PlanProblem, needed: int, condition: str) -> str:
     if needed <= problem.budget_bytes and problem.policy.mode is MemoryMode.MINIMAL:
         return "The memory mode “minimal” leaves the device to others."
+    if needed <= problem.budget_bytes and problem.policy.mode is MemoryMode.BALANCED:
+        return (
+            "The memory mode “balanced” lets weights stay in half of the "
+            f"{gigabytes(problem.budget_bytes)} GB that may be used."
+        )
     needed_text, budget = format_need(needed, problem.budget_bytes)
     return f"{condition}, {needed_text} GB are needed; {budget} GB may be used."
 

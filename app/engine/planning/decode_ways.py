@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, replace
 
 from app.core.jobs import Phase
-from app.core.plan import DECODE_TILES_PX, Placement
-from app.engine.planning.kept import Kept
+from app.core.plan import DECODE_TILES_PX
+from app.engine.planning.kept import in_turns
 from app.engine.planning.problem import AUTOENCODER, PlanProblem
 from app.engine.planning.ram import cpu_decode_ram_bytes
 from app.engine.planning.seconds import DECODE_RUNG_S, compute_seconds, cpu_decode_seconds
@@ -115,14 +115,13 @@ def _cpu_way(
     problem: PlanProblem, task: DecodeTask, *, slowest_s: float, ram_bytes: int
 ) -> list[DecodeWay]:
     """The largest tiles for which there is RAM; without swapping, which would take for ever."""
-    weights = problem.weights[AUTOENCODER]
     seconds = cpu_decode_seconds(
         problem,
         flops=problem.coefficients.decode_flops(
             images=task.images, width_px=task.width_px, height_px=task.height_px
         ),
         slowest_s=slowest_s,
-        brought=Kept(Placement.TURNS, weights, weights),
+        brought=in_turns(problem, AUTOENCODER),
     )
     for tile in _tiles(problem, task):
         more = cpu_decode_ram_bytes(

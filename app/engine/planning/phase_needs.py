@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from app.core.jobs import Phase
 from app.core.plan import Placement
 from app.engine.planning.decode_ways import DecodeTask, DecodeWay, at_once, one_by_one
-from app.engine.planning.kept import Kept
+from app.engine.planning.kept import Kept, in_turns, resident, within_mode
 from app.engine.planning.memory import needed_bytes
 from app.engine.planning.problem import AUTOENCODER, TEXT_ENCODER, TRANSFORMER, PlanProblem
 from app.engine.planning.ram import run_ram_bytes
-from app.engine.planning.seconds import compute_seconds, part_seconds, weights_seconds
+from app.engine.planning.seconds import (
+    Runs,
+    compute_seconds,
+    part_seconds,
+    weights_seconds,
+)
 
 Names = frozenset[str]
 """Components that stay on the device for the whole run."""
@@ -37,7 +42,7 @@ class PhaseNeeds:
         )
         self._task = DecodeTask(width_px=width_px, height_px=height_px, images=images)
         self._denoise_forecast = functools.cache(self._forecast_denoise)
-        self._denoise_compute_s = functools.cache(self._compute_denoise)
+        self._denoise_runs = functools.cache(self._runs_of_denoise)
         self._decode_at_once = functools.cache(self._decodes_at_once)
         self._decode_one_by_one = functools.cache(self._decodes_one_by_one)
         self._encode_forecast = functools.cache(self._forecast_encode)
@@ -61,14 +66,18 @@ class PhaseNeeds:
         """
         problem = self._problem
         seconds = self._encode_compute_s()
-        seconds += weights_seconds(problem, Phase.ENCODE, kept, traversals=problem.prompts)
+        runs = ((problem.prompts, seconds / problem.prompts),)
+        seconds += weights_seconds(problem, Phase.ENCODE, kept, runs)
         if problem.references:
             seconds += self._references_of(staying).seconds
         return PhaseNeed(*self._encode_bytes(staying, kept), seconds)
 
     def fits_encode(self, staying: Names, kept: Kept) -> bool:
         """Whether there is room for `encode`; quicker than to look at its time as well."""
-        return self._fit(Phase.ENCODE, *self._encode_bytes(staying, kept))
+        own = kept.device_bytes + self._others(staying, TEXT_ENCODER)
+        return within_mode(self._problem, kept, own) and self._fit(
+            Phase.ENCODE, *self._encode_bytes(staying, kept)
+        )
 
     def denoise(self, staying: Names, kept: Kept, batch: int) -> PhaseNeed:
         """All steps, for one part of the batch after the other.
@@ -79,15 +88,18 @@ class PhaseNeeds:
             batch: Images in a part.
         """
         problem = self._problem
-        parts = -(-self._images // batch)
-        traversals = problem.request.steps * problem.passes * parts
-        seconds = self._denoise_compute_s(batch) + part_seconds(problem, parts)
-        seconds += weights_seconds(problem, Phase.DENOISE, kept, traversals=traversals)
+        runs = self._denoise_runs(batch)
+        seconds = sum(count * computing_s for count, computing_s in runs)
+        seconds += part_seconds(problem, -(-self._images // batch))
+        seconds += weights_seconds(problem, Phase.DENOISE, kept, runs)
         return PhaseNeed(*self._denoise_bytes(staying, kept, batch), seconds)
 
     def fits_denoise(self, staying: Names, kept: Kept, batch: int) -> bool:
         """Whether there is room for `denoise`; quicker than to look at its time as well."""
-        return self._fit(Phase.DENOISE, *self._denoise_bytes(staying, kept, batch))
+        weights, working = self._denoise_bytes(staying, kept, batch)
+        return within_mode(self._problem, kept, weights) and self._fit(
+            Phase.DENOISE, weights, working
+        )
 
     def decode(self, staying: Names, way: DecodeWay) -> PhaseNeed:
         """The autoencoder for all images.
@@ -101,7 +113,8 @@ class PhaseNeeds:
         if way.on_cpu:
             own = kept.device_bytes if kept.placement is Placement.RESIDENT else 0
             return PhaseNeed(others + own, 0, way.seconds)
-        seconds = way.seconds + weights_seconds(self._problem, Phase.DECODE, kept, traversals=1)
+        runs = ((1, way.seconds),)
+        seconds = way.seconds + weights_seconds(self._problem, Phase.DECODE, kept, runs)
         return PhaseNeed(others + kept.device_bytes, way.forecast_bytes, seconds)
 
     def decodes(self, batch: int) -> tuple[DecodeWay, ...]:
@@ -112,9 +125,9 @@ class PhaseNeeds:
 
     def autoencoder(self, staying: Names) -> Kept:
         """How the autoencoder is kept: it has no blocks that could be streamed."""
-        weights = self._problem.weights[AUTOENCODER]
-        stays = AUTOENCODER in staying
-        return Kept(Placement.RESIDENT if stays else Placement.TURNS, weights, weights)
+        if AUTOENCODER in staying:
+            return resident(self._problem.weights[AUTOENCODER])
+        return in_turns(self._problem, AUTOENCODER)
 
     def _fit(self, phase: Phase, weights: int, forecast: int) -> bool:
         return needed_bytes(self._problem, phase, weights, forecast) <= self._problem.budget_bytes
@@ -146,7 +159,7 @@ class PhaseNeeds:
         flops = sum(coefficients.encode_reference_flops(**size) for size in sizes)
         kept = self.autoencoder(staying)
         seconds = compute_seconds(problem, Phase.ENCODE, flops)
-        seconds += weights_seconds(problem, Phase.ENCODE, kept, traversals=1)
+        seconds += weights_seconds(problem, Phase.ENCODE, kept, ((1, seconds),))
         weights = kept.device_bytes + self._others(staying, AUTOENCODER)
         return PhaseNeed(weights, working, seconds)
 
@@ -167,25 +180,26 @@ class PhaseNeeds:
             height_px=height_px,
             references=self._problem.references,
             precision=self._problem.precisions[TRANSFORMER],
+            attention=self._problem.policy.attention,
         )
 
-    def _compute_denoise(self, batch: int) -> float:
+    def _runs_of_denoise(self, batch: int) -> Runs:
+        """Of the transformer: in each step once or twice for each part of the batch."""
         width_px, height_px = self._size
+        problem = self._problem
         whole, rest = divmod(self._images, batch)
-        step_flops = sum(
-            count
-            * self._problem.coefficients.denoise_step_flops(
-                images=images,
-                width_px=width_px,
-                height_px=height_px,
-                references=self._problem.references,
-                passes=self._problem.passes,
-            )
-            for count, images in ((whole, batch), (1, rest))
-            if images
-        )
-        flops = step_flops * self._problem.request.steps
-        return compute_seconds(self._problem, Phase.DENOISE, flops)
+        found: list[tuple[int, float]] = []
+        for parts, images in ((whole, batch), (1, rest)):
+            if parts and images:
+                flops = problem.coefficients.denoise_step_flops(
+                    images=images,
+                    width_px=width_px,
+                    height_px=height_px,
+                    references=problem.references,
+                )
+                count = parts * problem.request.steps * problem.passes
+                found.append((count, compute_seconds(problem, Phase.DENOISE, flops)))
+        return found
 
     def _decodes_at_once(self, batch: int) -> DecodeWay:
         return at_once(self._problem, self._task, batch)

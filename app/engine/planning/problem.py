@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from app.core.policy import MemoryPolicy, Precision
 from app.core.preset import PresetLimits
 from app.core.profile import DeviceProfile, HostProfile
-from app.core.request import GenerationRequest
+from app.core.request import SIZE_MULTIPLE_PX, GenerationRequest
 from app.engine.coefficients import ModelCoefficients
+from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
+from app.engine.planning.precisions import file_bytes, resolve_precisions
 
-TEXT_ENCODER = "text_encoder"
-TRANSFORMER = "transformer"
-AUTOENCODER = "autoencoder"
-COMPONENTS = (TEXT_ENCODER, TRANSFORMER, AUTOENCODER)
-
+ENGINE_BYTES = 1 << 30
+"""Of the engine process without a model: Python, torch, the driver. An assumption."""
+LATENT_CHANNELS = 128
+"""Of one image token (FLUX.2: 32 channels in patches of 2x2)."""
+BOUNCE_BYTES = 1 << 28
+"""What weights pass through on their way from the disk to the device. An assumption."""
 RAM_HEADROOM_SHARE = 8
 """The RAM left to others is at most this part of all there is, whatever the policy says: on a
 machine of 4 GB, the usual 2 GB would leave nothing to run even the demo in."""
@@ -33,14 +36,18 @@ class PlanProblem:
         references: Width and height of each reference image, in pixels.
         loaded: Whether the weights are in RAM already.
         precisions: Of each component; never AUTO.
-        weights: All weights of each component, in bytes.
-        stored_bytes: Of the model's files.
+        weights: All weights of each component that computing has on the device, in bytes.
+        ram_only_bytes: Of weights that stay in RAM beside a GPU; 0 on the CPU.
+        stored_bytes: Of the files that are read.
         blocks: Bytes of each component's blocks.
         prompts: How many prompts are encoded.
         passes: Of the transformer in each step.
         budget_bytes: What may be used of the device.
         ram_calm_bytes: What may be used of the RAM without swapping.
         ram_budget_bytes: What may be used of the RAM and the swap.
+        ram_rooms: For each component, how many bytes of its weights RAM can hold without swapping;
+            what is above is read from the disk whenever it is needed.
+        precision_reason: Why a precision was chosen that nobody asked for, in a sentence, or "".
     """
 
     request: GenerationRequest
@@ -53,6 +60,7 @@ class PlanProblem:
     loaded: bool
     precisions: dict[str, Precision]
     weights: dict[str, int]
+    ram_only_bytes: int
     stored_bytes: int
     blocks: dict[str, tuple[int, ...]]
     prompts: int
@@ -60,6 +68,8 @@ class PlanProblem:
     budget_bytes: int
     ram_calm_bytes: int
     ram_budget_bytes: int
+    ram_rooms: dict[str, int]
+    precision_reason: str = ""
 
     @property
     def on_cpu(self) -> bool:
@@ -68,8 +78,8 @@ class PlanProblem:
 
     @property
     def all_weights_bytes(self) -> int:
-        """Of all components."""
-        return sum(self.weights.values())
+        """Of all components, wherever they are."""
+        return sum(self.weights.values()) + self.ram_only_bytes
 
     def allows_size(self, width_px: int, height_px: int) -> bool:
         """Whether the preset's limits allow a size."""
@@ -91,20 +101,22 @@ def pose(
     loaded: bool = False,
 ) -> PlanProblem:
     """The problem of a request; see `plan_generation` for the arguments."""
-    precisions = {
-        TEXT_ENCODER: policy.precisions.text_encoder,
-        TRANSFORMER: policy.precisions.transformer,
-        AUTOENCODER: policy.precisions.autoencoder,
-    }
-    stored = coefficients.stored_precision
-    usual = stored if device.kind == "cpu" else Precision.BF16
-    resolved = {
-        name: usual if precision is Precision.AUTO else precision
-        for name, precision in precisions.items()
-    }
+    on_cpu = device.kind == "cpu"
     guided = coefficients.guidance == "cfg" and request.guidance > 1
     ram_headroom = min(policy.ram_headroom_bytes, host.total_bytes // RAM_HEADROOM_SHARE)
     ram_calm = max(0, host.available_bytes - ram_headroom)
+    budget = _budget(device, policy, ram_headroom)
+    ram_room = max(0, ram_calm - run_bytes_in_ram(request))
+    chosen = resolve_precisions(
+        coefficients, policy, on_cpu=on_cpu, vram_room_bytes=budget, ram_room_bytes=ram_room
+    )
+    precisions = chosen.precisions
+    weights = {name: coefficients.weights_bytes(name, precisions[name]) for name in COMPONENTS}
+    ram_only = {name: coefficients.ram_only_bytes(name, precisions[name]) for name in COMPONENTS}
+    if on_cpu:
+        weights = {name: weights[name] + ram_only[name] for name in COMPONENTS}
+        ram_only = dict.fromkeys(COMPONENTS, 0)
+    blocks = {name: coefficients.block_bytes(name, precisions[name]) for name in COMPONENTS}
     return PlanProblem(
         request=request,
         device=device,
@@ -114,16 +126,46 @@ def pose(
         limits=limits or PresetLimits(),
         references=references,
         loaded=loaded,
-        precisions=resolved,
-        weights={name: coefficients.weights_bytes(name, resolved[name]) for name in COMPONENTS},
-        stored_bytes=sum(coefficients.weights_bytes(name, stored) for name in COMPONENTS),
-        blocks={name: coefficients.block_bytes(name, resolved[name]) for name in COMPONENTS},
+        precisions=precisions,
+        weights=weights,
+        ram_only_bytes=sum(ram_only.values()),
+        stored_bytes=sum(file_bytes(coefficients, name, precisions[name]) for name in COMPONENTS),
+        blocks=blocks,
         prompts=2 if guided else 1,
         passes=2 if guided else 1,
-        budget_bytes=_budget(device, policy, ram_headroom),
+        budget_bytes=budget,
         ram_calm_bytes=ram_calm,
         ram_budget_bytes=ram_calm + host.swap_free_bytes,
+        ram_rooms=_ram_rooms(weights, ram_room - sum(ram_only.values())),
+        precision_reason=chosen.reason,
     )
+
+
+def run_bytes_in_ram(request: GenerationRequest) -> int:
+    """RAM that a request needs beside a GPU besides weights: the engine, and all its latents."""
+    return ENGINE_BYTES + latents_bytes(request.width_px, request.height_px, request.images)
+
+
+def latents_bytes(width_px: int, height_px: int, images: int) -> int:
+    """Of images that wait in RAM for their decoding."""
+    tokens = (width_px // SIZE_MULTIPLE_PX) * (height_px // SIZE_MULTIPLE_PX)
+    return images * tokens * LATENT_CHANNELS * 4
+
+
+def _ram_rooms(weights: dict[str, int], room_bytes: int) -> dict[str, int]:
+    """How RAM is shared where it does not hold everything.
+
+    The transformer's blocks may come in at every step, so they go first; then what is read once a
+    run.
+    """
+    if sum(weights.values()) <= room_bytes:
+        return weights
+    left = max(0, room_bytes - BOUNCE_BYTES)
+    rooms: dict[str, int] = {}
+    for name in (TRANSFORMER, TEXT_ENCODER, AUTOENCODER):
+        rooms[name] = min(left, weights[name])
+        left -= rooms[name]
+    return rooms
 
 
 def _budget(device: DeviceProfile, policy: MemoryPolicy, ram_headroom_bytes: int) -> int:

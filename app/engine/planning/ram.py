@@ -1,26 +1,31 @@
 """What a run needs of the computer's RAM beside a GPU."""
 
 from app.core.policy import Precision
-from app.core.request import SIZE_MULTIPLE_PX
-from app.engine.planning.problem import AUTOENCODER, PlanProblem
-
-ENGINE_BYTES = 1 << 30
-"""Of the engine process without a model: Python, torch, the driver. An assumption."""
-LATENT_CHANNELS = 128
-"""Of one image token (FLUX.2: 32 channels in patches of 2x2)."""
+from app.engine.planning.components import AUTOENCODER
+from app.engine.planning.problem import BOUNCE_BYTES, ENGINE_BYTES, PlanProblem, latents_bytes
 
 
 def run_ram_bytes(problem: PlanProblem, *, width_px: int, height_px: int, images: int) -> int:
     """RAM of a run that decodes on the device; 0 on the CPU, where the device is the RAM.
 
-    The engine keeps all weights in RAM whatever is on the device: what leaves the device is
-    dropped there and never copied back. The latents of all images wait there for their decoding.
+    The engine keeps each weight in RAM once, whatever is on the device: what leaves the device is
+    dropped there and never copied back. What RAM cannot hold is read from the disk when it is
+    needed. The latents of all images wait in RAM for their decoding.
     """
     if problem.on_cpu:
         return 0
-    tokens = (width_px // SIZE_MULTIPLE_PX) * (height_px // SIZE_MULTIPLE_PX)
-    latents = images * tokens * LATENT_CHANNELS * 4
-    return ENGINE_BYTES + problem.all_weights_bytes + latents
+    held = sum(min(problem.ram_rooms[name], weights) for name, weights in problem.weights.items())
+    bounce = BOUNCE_BYTES if unheld_bytes(problem) else 0
+    latents = latents_bytes(width_px, height_px, images)
+    return ENGINE_BYTES + held + bounce + problem.ram_only_bytes + latents
+
+
+def unheld_bytes(problem: PlanProblem) -> int:
+    """Weights that RAM cannot hold; 0 on the CPU."""
+    if problem.on_cpu:
+        return 0
+    rooms = problem.ram_rooms
+    return sum(max(0, weights - rooms[name]) for name, weights in problem.weights.items())
 
 
 def cpu_decode_ram_bytes(

@@ -5,10 +5,15 @@ come out slower. The small costs below see to that where the roofline sees no di
 assumptions about the order of magnitude, nothing that was measured.
 """
 
+from collections.abc import Sequence
+
 from app.core.jobs import Phase
 from app.core.plan import Placement
 from app.engine.planning.kept import Kept
 from app.engine.planning.problem import PlanProblem
+
+Runs = Sequence[tuple[int, float]]
+"""How often a network runs with how many seconds of computing each time; the first is run first."""
 
 TURN_S = 0.001
 """For a component to come and go within a run, besides its copy."""
@@ -17,7 +22,8 @@ DECODE_RUNG_S = 0.005
 STREAM_S = 0.01
 """For a component to be streamed at all: more than turns and rungs of the decode."""
 STREAM_SHARE = 0.02
-"""What streamed weights cost beside their copy: allocating, waiting."""
+"""Of its copy, what a streamed weight costs where it is hidden behind computing: both share the
+device's memory, and the first blocks are waited for."""
 PART_S = 0.01
 """For each further part of a batch in each step: small batches use a GPU less well."""
 CPU_FLOPS = 1e11
@@ -28,11 +34,20 @@ PNG_BYTES_PER_S = 2e7
 """Pixels packed into PNG files per second."""
 
 
-def load_seconds(problem: PlanProblem, *, resident_bytes: int, swapped_bytes: int) -> float:
-    """Reading all weights from the disk, and bringing those that stay to the device."""
+def load_seconds(
+    problem: PlanProblem, *, resident_bytes: int, swapped_bytes: int, cold: bool | None = None
+) -> float:
+    """Reading all weights from the disk, and bringing those that stay to the device.
+
+    Args:
+        problem: What is planned.
+        resident_bytes: That stay on the device.
+        swapped_bytes: Of RAM that is not there.
+        cold: Whether nothing is loaded yet; None is as the problem says.
+    """
     calibration = problem.device.calibration
     read_s = brought_s = 0.0
-    if not problem.loaded:
+    if cold or (cold is None and not problem.loaded):
         read_s = problem.stored_bytes / calibration.read_bytes_per_s
         brought_s = _brought_seconds(problem, resident_bytes)
     # What is swapped is written to the disk and read again.
@@ -45,28 +60,47 @@ def compute_seconds(problem: PlanProblem, phase: Phase, flops: float) -> float:
     return flops / problem.device.calibration.compute_flops * _factor(problem, phase)
 
 
-def weights_seconds(problem: PlanProblem, phase: Phase, kept: Kept, *, traversals: int) -> float:
+def weights_seconds(problem: PlanProblem, phase: Phase, kept: Kept, runs: Runs) -> float:
     """What the way a component is kept adds to the computing of its phase.
 
-    Today a block is copied, then it runs, and the next is copied only then, so that the times of
-    both add up. Where copies run ahead beside the computing it is the larger of the two: that
-    belongs here then.
+    Copies run beside the computing, so that of a run only what takes longer than its computing is
+    added. For the first run this says a little too much: blocks that stay are brought before it,
+    and the others are counted as if they were, too; so a component that is streamed never seems
+    to be there sooner than one that comes whole. `app.engine.residency.timeline` plays the same
+    run block by block; a test compares.
 
     Args:
         problem: What is planned.
         phase: In which the component runs.
         kept: How its weights are kept.
-        traversals: How often it runs, and so how often streamed blocks come in.
+        runs: How often the component runs, and how long each takes to compute.
     """
     if kept.placement is Placement.RESIDENT:
         return 0.0
-    # The first time they come is no dearer than to bring the whole component.
-    brought_s = TURN_S + _brought_seconds(problem, kept.stays_bytes + kept.streamed_bytes)
+    calibration = problem.device.calibration
+    seconds = TURN_S + _brought_seconds(problem, kept.stays_bytes + kept.streamed_bytes)
+    seconds += read_again_seconds(problem, kept)
     if not kept.streamed_bytes:
-        return brought_s
-    speed = problem.device.calibration.copy_bytes_per_s
-    copied_s = kept.streamed_bytes * (traversals - 1 + STREAM_SHARE * traversals) / speed
-    return brought_s + STREAM_S + copied_s * _factor(problem, phase)
+        return seconds
+    factor = _factor(problem, phase)
+    copying_s = kept.streamed_bytes / calibration.copy_bytes_per_s * factor
+    reading_s = kept.file_bytes / calibration.read_bytes_per_s * factor
+    coming_s = max(copying_s, reading_s)
+    seconds += STREAM_S
+    first = 1
+    for count, computing_s in runs:
+        seconds += (count - first) * max(0.0, coming_s - computing_s)
+        seconds += count * STREAM_SHARE * coming_s
+        first = 0
+    return seconds
+
+
+def read_again_seconds(problem: PlanProblem, kept: Kept) -> float:
+    """To bring what RAM does not hold of a component that is loaded; else the load phase reads."""
+    if not problem.loaded:
+        return 0.0
+    reading_s = kept.unheld_bytes / problem.device.calibration.read_bytes_per_s
+    return reading_s * _factor(problem, Phase.LOAD)
 
 
 def part_seconds(problem: PlanProblem, parts: int) -> float:
@@ -79,7 +113,7 @@ def cpu_decode_seconds(
 ) -> float:
     """Decoding on the processor; never faster than the slowest way on the device."""
     cpu_s = flops / CPU_FLOPS * _factor(problem, Phase.DECODE)
-    device_s = slowest_s + weights_seconds(problem, Phase.DECODE, brought, traversals=1)
+    device_s = slowest_s + weights_seconds(problem, Phase.DECODE, brought, ((1, slowest_s),))
     return max(cpu_s, device_s * CPU_DECODE_FACTOR)
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from app.core.jobs import Phase
 from app.core.plan import ComponentPlan, PhasePlan, Placement
 from app.engine.planning.decode_ways import DecodeWay
-from app.engine.planning.kept import Kept
+from app.engine.planning.kept import Kept, in_turns
 from app.engine.planning.memory import needed_of, phase_plan
-from app.engine.planning.phase_needs import PhaseNeed
+from app.engine.planning.phase_needs import PhaseNeed, PhaseNeeds
 from app.engine.planning.problem import (
     AUTOENCODER,
     COMPONENTS,
@@ -100,6 +100,8 @@ class Way:
             weights_bytes=problem.weights[name],
             device_bytes=0 if elsewhere else kept.device_bytes,
             streamed_blocks=kept.streamed_blocks,
+            slots_bytes=kept.slots_bytes,
+            file_blocks=kept.file_blocks,
         )
 
 
@@ -107,3 +109,19 @@ def streams(way: Way) -> bool:
     """Whether blocks come in while it runs."""
     names = (TEXT_ENCODER, TRANSFORMER)
     return any(way.kept[name].placement is Placement.STREAMED for name in names)
+
+
+def streaming_seconds(problem: PlanProblem, way: Way) -> float:
+    """What it would save if each component that is streamed came whole."""
+    needs = PhaseNeeds(problem, width_px=way.width_px, height_px=way.height_px, images=way.images)
+    nothing: frozenset[str] = frozenset()
+    saved_s = 0.0
+    if way.kept[TEXT_ENCODER].placement is Placement.STREAMED:
+        whole = in_turns(problem, TEXT_ENCODER)
+        whole_s = needs.encode(nothing, whole).seconds
+        saved_s += needs.encode(nothing, way.kept[TEXT_ENCODER]).seconds - whole_s
+    if way.kept[TRANSFORMER].placement is Placement.STREAMED:
+        whole = in_turns(problem, TRANSFORMER)
+        whole_s = needs.denoise(nothing, whole, way.batch).seconds
+        saved_s += needs.denoise(nothing, way.kept[TRANSFORMER], way.batch).seconds - whole_s
+    return saved_s
