@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from app.engine.stored_weights import StoredTensor
 
 PIECE_BYTES = 32 << 20
 """What one thread reads at once; a multiple of every dtype's size."""
+GAP_BYTES = 4096
+"""A gap between two tensors that is read with them, where the buffer has the same one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +29,8 @@ class Piece:
         path: Of the file.
         offset_bytes: In the file.
         count: Of elements.
-        stored: Their dtype in the file.
-        dtype: Their dtype in the buffer.
+        stored: Their dtype in the file; uint8 when the bytes are only copied.
+        dtype: Their dtype in the buffer; uint8 when the bytes are only copied.
         target_bytes: Where they belong in the buffer.
     """
 
@@ -42,6 +45,16 @@ class Piece:
     def nbytes(self) -> int:
         """In the buffer."""
         return self.count * self.dtype.itemsize
+
+    @property
+    def end_bytes(self) -> int:
+        """Where it ends in the buffer."""
+        return self.target_bytes + self.nbytes
+
+    @property
+    def converts(self) -> bool:
+        """Whether its elements become others; else only bytes are copied."""
+        return self.stored != self.dtype
 
 
 Task = tuple[Piece, ...]
@@ -83,7 +96,10 @@ class BlockSource:
             if span.name not in made
             for piece in _pieces(span, stored[span.name])
         ]
-        parts: list[ReadPart] = [functools.partial(read_task, task) for task in _tasks(pieces)]
+        starts = sorted(span.offset_bytes for span in layout.spans if span.nbytes)
+        parts: list[ReadPart] = [
+            functools.partial(read_task, task) for task in _tasks(_joined(pieces, starts))
+        ]
         parts += [
             functools.partial(_copy_made, span, made[span.name])
             for span in layout.spans
@@ -123,14 +139,13 @@ def read_task(task: Task, out: torch.Tensor, goes_on: Callable[[], bool]) -> Non
             file = files.get(piece.path)
             if file is None:
                 file = files[piece.path] = stack.enter_context(io.FileIO(piece.path, "rb"))
-            end_bytes = piece.target_bytes + piece.nbytes
-            if piece.stored == piece.dtype:
-                _read_fully(file, piece, memory[piece.target_bytes : end_bytes])
-            else:
-                raw = bytearray(piece.count * piece.stored.itemsize)
-                _read_fully(file, piece, memoryview(raw))
-                numbers = torch.frombuffer(raw, dtype=piece.stored)
-                out[piece.target_bytes : end_bytes].view(piece.dtype).copy_(numbers)
+            if not piece.converts:
+                _read_fully(file, piece, memory[piece.target_bytes : piece.end_bytes])
+                continue
+            raw = bytearray(piece.count * piece.stored.itemsize)
+            _read_fully(file, piece, memoryview(raw))
+            numbers = torch.frombuffer(raw, dtype=piece.stored)
+            out[piece.target_bytes : piece.end_bytes].view(piece.dtype).copy_(numbers)
 
 
 def _copy_made(
@@ -150,43 +165,38 @@ def _read_fully(file: io.FileIO, piece: Piece, out: memoryview) -> None:
         done += count
 
 
-def _pieces(span: TensorSpan, stored: StoredTensor) -> Iterator[Piece]:
+def _pieces(span: TensorSpan, tensor: StoredTensor) -> Iterator[Piece]:
     if span.stride is not None:
         raise ValueError(f"{span.name} is not contiguous")
     count = span.nbytes // span.dtype.itemsize
-    if count * stored.dtype.itemsize != stored.nbytes:
+    stored, dtype = tensor.dtype, span.dtype
+    if count * stored.itemsize != tensor.nbytes:
         raise ValueError(f"{span.name} is stored with another number of elements")
-    most = PIECE_BYTES // max(span.dtype.itemsize, stored.dtype.itemsize)
+    if stored == dtype:
+        stored, dtype, count = torch.uint8, torch.uint8, span.nbytes
+    most = PIECE_BYTES // max(stored.itemsize, dtype.itemsize)
     for first in range(0, count, most):
         yield Piece(
-            path=stored.path,
-            offset_bytes=stored.offset_bytes + first * stored.dtype.itemsize,
+            path=tensor.path,
+            offset_bytes=tensor.offset_bytes + first * stored.itemsize,
             count=min(most, count - first),
-            stored=stored.dtype,
-            dtype=span.dtype,
-            target_bytes=span.offset_bytes + first * span.dtype.itemsize,
+            stored=stored,
+            dtype=dtype,
+            target_bytes=span.offset_bytes + first * dtype.itemsize,
         )
 
 
-def _tasks(pieces: Sequence[Piece]) -> Iterator[Task]:
-    """Pieces in the order of the files, joined where they lie side by side, some to each task."""
-    task: list[Piece] = []
-    task_bytes = 0
-    for piece in _joined(sorted(pieces, key=lambda one: (one.path, one.offset_bytes))):
-        if task and task_bytes + piece.nbytes > PIECE_BYTES:
-            yield tuple(task)
-            task, task_bytes = [], 0
-        task.append(piece)
-        task_bytes += piece.nbytes
-    if task:
-        yield tuple(task)
+def _joined(pieces: Iterable[Piece], starts: Sequence[int]) -> Iterator[Piece]:
+    """In the order of the files; those that lie there as they do in the buffer are read as one.
 
-
-def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    Args:
+        pieces: Of all tensors.
+        starts: Where tensors begin in the buffer, rising.
+    """
     last: Piece | None = None
-    for piece in pieces:
-        if last is not None and _follows(piece, last):
-            last = replace(last, count=last.count + piece.count)
+    for piece in sorted(pieces, key=lambda one: (one.path, one.offset_bytes)):
+        if last is not None and _continues(piece, last, starts):
+            last = replace(last, count=piece.end_bytes - last.target_bytes)
             continue
         if last is not None:
             yield last
@@ -195,11 +205,27 @@ def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
         yield last
 
 
-def _follows(piece: Piece, last: Piece) -> bool:
-    same = (piece.path, piece.stored, piece.dtype) == (last.path, last.stored, last.dtype)
-    return (
-        same
-        and piece.offset_bytes == last.offset_bytes + last.count * last.stored.itemsize
-        and piece.target_bytes == last.target_bytes + last.nbytes
-        and last.nbytes + piece.nbytes <= PIECE_BYTES
-    )
+def _continues(piece: Piece, last: Piece, starts: Sequence[int]) -> bool:
+    if piece.path != last.path or piece.converts or last.converts:
+        return False
+    gap_bytes = piece.target_bytes - last.end_bytes
+    if not 0 <= gap_bytes <= GAP_BYTES or piece.end_bytes - last.target_bytes > PIECE_BYTES:
+        return False
+    if piece.offset_bytes - last.offset_bytes != piece.target_bytes - last.target_bytes:
+        return False
+    # Another tensor may have its place in the gap, and come from elsewhere.
+    return gap_bytes == 0 or starts[bisect_left(starts, last.end_bytes)] == piece.target_bytes
+
+
+def _tasks(pieces: Iterable[Piece]) -> Iterator[Task]:
+    """Some small pieces to each task, in order."""
+    task: list[Piece] = []
+    task_bytes = 0
+    for piece in pieces:
+        if task and task_bytes + piece.nbytes > PIECE_BYTES:
+            yield tuple(task)
+            task, task_bytes = [], 0
+        task.append(piece)
+        task_bytes += piece.nbytes
+    if task:
+        yield tuple(task)

@@ -1,0 +1,355 @@
+"""The computer's side: one copy of each weight, tiers that change without reading anew."""
+
+import gc
+import logging
+import weakref
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from app.engine.residency import stored_block
+from app.engine.residency.host_block import HostTier
+from app.engine.residency.host_network import HostNetwork
+from app.engine.residency.host_store import HostStore, find_missing
+from app.engine.residency.pinning import Pinning
+from app.engine.residency.stored_block import StoredBlock
+from app.engine.stored_weights import Stored, stored_tensors
+from tests.fakes.registrar import FakeRegistrar
+
+DOUBLE, SINGLE = 2, 4
+PINNED, PAGEABLE, FILE = HostTier.PINNED, HostTier.PAGEABLE, HostTier.FILE
+
+
+class Network(torch.nn.Module):
+    """Blocks of two sizes, as a transformer has them, and something besides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = torch.nn.Linear(8, 16)
+        self.transformer_blocks = torch.nn.ModuleList(
+            torch.nn.Linear(16, 64, bias=False) for _ in range(DOUBLE)
+        )
+        self.single_transformer_blocks = torch.nn.ModuleList(
+            torch.nn.Linear(16, 16) for _ in range(SINGLE)
+        )
+        self.register_buffer("frequencies", torch.empty(4), persistent=False)
+
+
+@pytest.fixture
+def weights() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {
+        name: torch.randn(tensor.shape, generator=generator)
+        for name, tensor in Network().state_dict().items()
+    }
+
+
+@pytest.fixture
+def stored(tmp_path: Path, weights: dict[str, torch.Tensor]) -> Stored:
+    """In two files, as large models are."""
+    names = sorted(weights)
+    for number, part in enumerate((names[::2], names[1::2])):
+        save_file({name: weights[name] for name in part}, tmp_path / f"{number}.safetensors")
+    return stored_tensors(sorted(tmp_path.glob("*.safetensors")))
+
+
+def skeleton(dtype: torch.dtype = torch.float32) -> Network:
+    with torch.device("meta"):
+        network = Network().to(dtype)
+    network.register_buffer("frequencies", torch.arange(4.0), persistent=False)
+    return network
+
+
+def plenty() -> int:
+    return 1 << 40
+
+
+def store_with(
+    registrar: FakeRegistrar | None = None, room_bytes: Callable[[], int] = plenty
+) -> HostStore:
+    pinning = None if registrar is None else Pinning(registrar, available_bytes=plenty)
+    return HostStore(pinning, room_bytes=room_bytes)
+
+
+def tiers(host: HostNetwork) -> list[HostTier]:
+    return [block.tier for block in host.blocks]
+
+
+def check_content(host: HostNetwork, weights: dict[str, torch.Tensor]) -> None:
+    prefixes = [f"transformer_blocks.{index}." for index in range(DOUBLE)]
+    prefixes += [f"single_transformer_blocks.{index}." for index in range(SINGLE)]
+    everything = {**weights, "frequencies": torch.arange(4.0)}
+    seen: set[str] = set()
+    for prefix, block in zip(["", *prefixes], [host.rest, *host.blocks], strict=True):
+        out = torch.zeros(block.layout.size_bytes, dtype=torch.uint8)
+        block.read_into(out)
+        packed = block.packed()
+        assert (packed is None) == (block.tier is FILE)
+        for span in block.layout.spans:
+            name = f"{prefix}{span.name}"
+            expected = everything[name].to(span.dtype)
+            assert torch.equal(span.view_of(out), expected), name
+            if packed is not None:
+                assert torch.equal(span.view_of(packed), expected), name
+            seen.add(name)
+    assert seen == set(everything)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_everything_is_packed_in_ram_once(
+    stored: Stored,
+    weights: dict[str, torch.Tensor],
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[int] = []
+    real = stored_block.paged_buffer
+
+    def counted(size_bytes: int) -> torch.Tensor:
+        made.append(size_bytes)
+        return real(size_bytes)
+
+    monkeypatch.setattr(stored_block, "paged_buffer", counted)
+    network = skeleton(dtype)
+
+    host = store_with().open("transformer", network, stored)
+
+    assert tiers(host) == [PAGEABLE] * 6
+    check_content(host, weights)
+    assert sum(made) == host.size_bytes, "one buffer a block, and nothing else"
+    assert all(parameter.is_meta for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_device_that_computes_in_place_gets_the_mapped_files(
+    stored: Stored, weights: dict[str, torch.Tensor], dtype: torch.dtype
+) -> None:
+    network = skeleton(dtype)
+    host = HostStore(in_place=True).open("transformer", network, stored)
+
+    for name, parameter in network.named_parameters():
+        assert torch.equal(parameter, weights[name].to(dtype))
+        assert not parameter.requires_grad
+        of_file = parameter.untyped_storage().nbytes() > parameter.nbytes
+        assert of_file == (dtype == torch.float32), "converted ones have RAM of their own"
+    assert torch.equal(network.get_buffer("frequencies"), torch.arange(4.0))
+    assert tiers(host) == [FILE] * 6
+    check_content(host, weights)
+
+
+def test_progress_and_checks_come_block_by_block(stored: Stored) -> None:
+    told: list[int] = []
+    looks: list[None] = []
+    host = store_with().open(
+        "transformer",
+        skeleton(),
+        stored,
+        check=lambda: looks.append(None),
+        progress=told.append,
+    )
+    assert sum(told) == host.size_bytes
+    assert sorted(told) == sorted(block.layout.size_bytes for block in (host.rest, *host.blocks))
+    assert len(looks) >= len(told)
+
+
+class StopError(Exception):
+    """Loading is to stop."""
+
+
+class Looks:
+    """Counts checks, and stops at one of them."""
+
+    def __init__(self, most: int = 1 << 30) -> None:
+        self.seen = 0
+        self._most = most
+
+    def __call__(self) -> None:
+        if self.seen == self._most:
+            raise StopError
+        self.seen += 1
+
+
+def test_loading_stops_at_any_check(stored: Stored) -> None:
+    store, looks = store_with(), Looks()
+    store.open("transformer", skeleton(), stored, check=looks)
+    assert looks.seen > DOUBLE + SINGLE
+    for most in range(looks.seen):
+        with pytest.raises(StopError):
+            store.open("transformer", skeleton(), stored, check=Looks(most))
+
+
+def test_blocks_of_the_plan_stay_in_the_files(
+    stored: Stored, weights: dict[str, torch.Tensor]
+) -> None:
+    host = store_with().open("transformer", skeleton(), stored, file_blocks=(1, 4))
+    assert tiers(host) == [PAGEABLE, FILE, PAGEABLE, PAGEABLE, FILE, PAGEABLE]
+    check_content(host, weights)
+    assert host.reader is not None
+    reading = host.reader.start(host.blocks[4])
+    assert reading is not None
+    again = torch.empty_like(reading.wait())
+    host.blocks[4].read_into(again)
+    for span in host.blocks[4].layout.spans:
+        assert torch.equal(span.view_of(reading.wait()), span.view_of(again))
+    reading.release()
+
+
+def test_network_larger_than_ram_stays_in_the_files_spread_evenly(
+    stored: Stored, weights: dict[str, torch.Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes = [block.layout.size_bytes for block in _open(stored, ()).blocks]
+    room_bytes = sum(sizes) - 1
+    with caplog.at_level(logging.INFO):
+        host = store_with(room_bytes=lambda: room_bytes).open("transformer", skeleton(), stored)
+    in_ram = sum(b.layout.size_bytes for b in host.blocks if b.tier is not FILE)
+    assert 0 < in_ram <= room_bytes
+    assert tiers(host).count(FILE) >= 1
+    assert "RAM is short" in caplog.text
+    check_content(host, weights)
+
+    nothing = store_with(room_bytes=lambda: 0).open("transformer", skeleton(), stored)
+    assert tiers(nothing) == [FILE] * 6
+    assert nothing.rest.tier is PAGEABLE, "what is needed at each step is kept in any case"
+    check_content(nothing, weights)
+
+
+def _open(stored: Stored, file_blocks: Collection[int], **options: Any) -> HostNetwork:
+    return store_with(**options).open("transformer", skeleton(), stored, file_blocks=file_blocks)
+
+
+def test_tiers_follow_the_plan_without_reading_what_stays(
+    stored: Stored, weights: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_with()
+    host = store.open("transformer", skeleton(), stored, file_blocks=(0,))
+    kept = [block.packed() for block in host.blocks]
+    made: list[int] = []
+    real = stored_block.paged_buffer
+    monkeypatch.setattr(stored_block, "paged_buffer", lambda size: made.append(size) or real(size))
+
+    assert store.follow(host, (0, 3, 5))
+    assert tiers(host) == [FILE, PAGEABLE, PAGEABLE, FILE, PAGEABLE, FILE]
+    check_content(host, weights)
+    assert not store.follow(host, (5, 3, 0))
+    assert made == []
+
+    assert store.follow(host, (3,))
+    assert tiers(host) == [PAGEABLE, PAGEABLE, PAGEABLE, FILE, PAGEABLE, PAGEABLE]
+    assert sorted(made) == sorted(host.blocks[index].layout.size_bytes for index in (0, 5))
+    assert [host.blocks[index].packed() is kept[index] for index in (1, 2, 4)] == [True] * 3
+    check_content(host, weights)
+
+
+def test_ram_of_a_block_that_is_let_go_is_free(stored: Stored) -> None:
+    store = store_with(FakeRegistrar())
+    host = store.open("transformer", skeleton(), stored)
+    store.pin([host])
+    packed = host.blocks[0].packed()
+    assert packed is not None
+    alive = weakref.ref(packed)
+    del packed
+    store.follow(host, (0,))
+    gc.collect()
+    assert alive() is None
+
+
+def test_locked_blocks_are_spread_evenly_and_the_first_network_is_first(stored: Stored) -> None:
+    first, second = _open(stored, ()), _open(stored, ())
+    size = first.blocks[-1].layout.size_bytes
+    wanted = sum(block.layout.size_bytes for block in first.blocks) + size
+    registrar = FakeRegistrar(limit_bytes=wanted + size)
+    store = store_with(registrar)
+    first = store.open("transformer", skeleton(), stored)
+    second = store.open("transformer", skeleton(), stored)
+    assert not registrar.locked, "all are in RAM before any is locked"
+
+    store.pin([first, second])
+
+    assert tiers(first) == [PINNED] * 6
+    assert PINNED not in tiers(second), "its first block is too large, and that ends it"
+    assert registrar.locked_bytes == sum(block.layout.size_bytes for block in first.blocks)
+
+
+def test_blocks_that_come_back_to_ram_are_locked_too(
+    stored: Stored, weights: dict[str, torch.Tensor]
+) -> None:
+    registrar = FakeRegistrar()
+    store = store_with(registrar)
+    host = store.open("transformer", skeleton(), stored, file_blocks=(2,))
+    store.pin([host])
+    assert tiers(host) == [PINNED, PINNED, FILE, PINNED, PINNED, PINNED]
+    store.follow(host, (1,))
+    assert tiers(host) == [PINNED, FILE, PINNED, PINNED, PINNED, PINNED]
+    assert registrar.locked_bytes == sum(
+        block.layout.size_bytes for block in host.blocks if block.tier is PINNED
+    )
+    check_content(host, weights)
+
+
+def test_locked_copies_take_the_place_of_what_they_copy(
+    stored: Stored, weights: dict[str, torch.Tensor]
+) -> None:
+    store = store_with(FakeRegistrar(copies=True))
+    host = store.open("transformer", skeleton(), stored)
+    before = host.blocks[0].packed()
+    assert before is not None
+    alive = weakref.ref(before)
+    del before
+    store.pin([host])
+    assert tiers(host) == [PINNED] * 6
+    assert alive() is None
+    check_content(host, weights)
+
+
+def test_model_that_is_dropped_unlocks_its_ram(stored: Stored) -> None:
+    registrar = FakeRegistrar()
+    store = store_with(registrar)
+    host = store.open("transformer", skeleton(), stored)
+    store.pin([host])
+    assert len(registrar.locked) == 6
+    del host
+    gc.collect()
+    assert registrar.locked == {}
+
+
+def test_bounce_buffers_are_locked_and_unlocked(stored: Stored) -> None:
+    registrar = FakeRegistrar()
+    store = store_with(registrar)
+    host = store.open("transformer", skeleton(), stored, file_blocks=(0,))
+    assert host.reader is not None
+    reading = host.reader.start(host.blocks[0])
+    assert reading is not None
+    assert list(registrar.locked) == [reading.wait().data_ptr()]
+    reading.release()
+    store.follow(host, ())
+    assert tiers(host) == [PINNED] * 6
+    assert len(registrar.locked) == 6, "the blocks themselves; the bounce buffer is given back"
+
+
+def test_what_is_missing_is_named(stored: Stored) -> None:
+    network = skeleton()
+    assert find_missing(network, stored).absent == ()
+    assert find_missing(network, stored).of_another_shape == ()
+    changed = dict(stored)
+    del changed["entry.bias"]
+    changed["entry.weight"] = changed["transformer_blocks.0.weight"]
+    missing = find_missing(network, changed)
+    assert missing.absent == ("entry.bias",)
+    assert missing.of_another_shape == ("entry.weight",)
+
+
+def test_keeping_twice_and_letting_go_twice_changes_nothing(stored: Stored) -> None:
+    host = _open(stored, ())
+    block = host.blocks[0]
+    assert isinstance(block, StoredBlock)
+    packed = block.packed()
+    block.keep()
+    assert block.packed() is packed
+    assert not block.pin(), "there is nobody to lock it"
+    block.let_go()
+    block.let_go()
+    assert block.tier is FILE

@@ -1,0 +1,51 @@
+"""A registrar that remembers what it locked, and refuses when it is told to."""
+
+import torch
+
+
+class FakeRegistrar:
+    """Locks nothing.
+
+    Attributes:
+        limit_bytes: It refuses to lock more than this at once.
+        copies: Whether locked memory is other memory, as on Intel.
+        locked: Sizes by address.
+        asked: How often it was asked.
+    """
+
+    def __init__(self, limit_bytes: int | None = None, *, copies: bool = False) -> None:
+        self.limit_bytes = limit_bytes
+        self.copies = copies
+        self.locked: dict[int, int] = {}
+        self.asked = 0
+
+    @property
+    def locked_bytes(self) -> int:
+        return sum(self.locked.values())
+
+    def lock(self, buffer: torch.Tensor) -> torch.Tensor | None:
+        """Refuse beyond the limit; memory that is locked, or shares a page with it, is a fault."""
+        self.asked += 1
+        if self.limit_bytes is not None and self.locked_bytes + buffer.nbytes > self.limit_bytes:
+            return None
+        if self.copies:
+            # Torch sees to its own pages.
+            buffer = buffer.clone()
+            self.locked[buffer.data_ptr()] = buffer.nbytes
+            return buffer
+        begin, end = _pages(buffer.data_ptr(), buffer.nbytes)
+        for address, size in self.locked.items():
+            other_begin, other_end = _pages(address, size)
+            if begin < other_end and other_begin < end:
+                raise AssertionError("a memory page would be locked twice")
+        self.locked[buffer.data_ptr()] = buffer.nbytes
+        return buffer
+
+    def unlock(self, buffer: torch.Tensor) -> None:
+        """What is not locked cannot be unlocked."""
+        if self.locked.pop(buffer.data_ptr(), None) != buffer.nbytes:
+            raise AssertionError("this is not locked")
+
+
+def _pages(address: int, size_bytes: int) -> tuple[int, int]:
+    return address // 4096, -(-(address + size_bytes) // 4096)
