@@ -113,7 +113,9 @@ def test_names_of_other_versions_are_known(tmp_path: Path, kind: Kind, old: str,
 
 def test_another_precision_converts_only_the_rows_that_are_looked_up(tmp_path: Path) -> None:
     folder = make_tiny_model("klein", tmp_path, dtype=torch.bfloat16)
-    dtypes = {name: torch.float32 for name in ("text_encoder", "transformer", "vae")}
+    dtypes: dict[str, torch.dtype] = dict.fromkeys(
+        ("text_encoder", "transformer", "vae"), torch.float32
+    )
     info = inspect_model_folder(folder)
     model = load_model(info, model_key(folder), CPU, lambda: None, dtypes=dtypes)
     encoder = model.pipeline.text_encoder
