@@ -36,6 +36,9 @@ TARGET = 0.02
 SIZES_PX = (96, 128, 160, 192, 224, 256, 320)
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 SHAPES = ("circle", "square", "triangle")
+LAST = 200
+"""Runs at the end, over which what is held is to be level."""
+EVERY = 50
 AT_REST = 10
 """Values of either end that are averaged."""
 
@@ -107,6 +110,14 @@ def soak(runs: int, device: str, folder: Path) -> tuple[list[Held], float]:
     return held, seconds
 
 
+def _growth_of_last(values: list[int]) -> float | None:
+    """Over the last runs, or None where there are fewer."""
+    if len(values) < LAST + AT_REST:
+        return None
+    before = statistics.mean(values[-LAST - AT_REST : -LAST])
+    return statistics.mean(values[-AT_REST:]) / before - 1
+
+
 def main() -> None:
     """Soak, print, write the result."""
     parser = argparse.ArgumentParser(description="Memory over a long session.")
@@ -133,6 +144,8 @@ def main() -> None:
             "at_the_end_bytes": round(after),
             "most_bytes": max(values),
             "growth": growth,
+            "growth_of_last_runs": _growth_of_last(values),
+            "every_50_runs_bytes": values[EVERY - 1 :: EVERY],
         }
         rows.append(
             [what, f"{before / MIB:.1f}", f"{after / MIB:.1f}", f"{growth:+.2%}", f"{TARGET:.0%}"]

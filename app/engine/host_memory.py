@@ -11,10 +11,11 @@ from collections.abc import Callable, MutableMapping
 
 ALLOCATOR_VARIABLE = "PYTORCH_ALLOC_CONF"
 _OLDER_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
-KERNELS_VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+KERNELS_VARIABLES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 KERNELS = "256"
-"""Compiled kernels that oneDNN keeps on the CPU, one for each layer and size: enough for a few
-sizes of a model. Its own 1024 let an engine that is given ever other sizes grow for a long time."""
+"""Compiled kernels that are kept on the CPU, one for each layer and size, by oneDNN and once more
+by torch above it: enough for a few sizes of a model. Their own 1024 let an engine that is given
+ever other sizes grow for a long time."""
 RELEASE_SHARE = 0.1
 """Of the device's memory: what is kept beyond this, and not used, is given back after a job."""
 
@@ -27,7 +28,8 @@ def choose_allocator_settings(
     On Linux torch's allocator grows its segments instead of adding others: the driver's part of
     this does not exist on Windows. What the user has chosen stays. Not tried on a real GPU.
     """
-    environment.setdefault(KERNELS_VARIABLE, KERNELS)
+    for name in KERNELS_VARIABLES:
+        environment.setdefault(name, KERNELS)
     chosen = any(name in environment for name in (ALLOCATOR_VARIABLE, *_OLDER_VARIABLES))
     if platform == "linux" and not chosen:
         environment[ALLOCATOR_VARIABLE] = "expandable_segments:True"
