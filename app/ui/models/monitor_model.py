@@ -21,6 +21,7 @@ from app.core.events import (
     PhaseStarted,
     StepDone,
 )
+from app.monitor.own_use import OwnUse
 from app.monitor.reading import MemoryUse, Reading, Series, read
 from app.monitor.recorder import Mark, RunRecorder
 from app.monitor.recording_csv import recording_csv
@@ -90,6 +91,7 @@ class MonitorModel(QObject):
         self._sample: Sample | None = None
         self._reading: Reading | None = None
         self._report: EngineMemory | None = None
+        self._own = OwnUse()
         self._engine = EngineProcess()
         self._split_lane: Lane | None = None
         self._updated_at_s = -float("inf")
@@ -115,7 +117,7 @@ class MonitorModel(QObject):
         """Take one Sample of the monitor thread."""
         lanes, name = self._lanes(), self.device_name
         self._sample = sample
-        self._reading = read(sample, self._report)
+        self._reading = read(self._own.told_apart(sample), self._report)
         self._recorder.add(self._reading)
         parts = self._reading.parts
         if parts is not None:
@@ -129,6 +131,7 @@ class MonitorModel(QObject):
     @Slot(object)
     def on_event(self, event: object) -> None:
         """Take one ConductorEvent; those that say nothing about memory or phases are ignored."""
+        self._own.note(event)
         match event:
             case PhaseStarted():
                 self._mark(Mark(event.phase.value), event.job_id)

@@ -7,20 +7,13 @@ from dataclasses import dataclass, replace
 from PySide6.QtCore import QObject, Signal, Slot
 
 from app.core.device import DeviceSnapshot, Sample
-from app.core.events import (
-    EngineMemory,
-    EngineState,
-    EngineStateChanged,
-    JobFinished,
-    PhaseFinished,
-    PlanMade,
-    StepDone,
-)
+from app.core.events import PlanMade
 from app.core.plan import GenerationPlan
 from app.core.policy import Attention
 from app.core.request import GenerationRequest
 from app.core.units import MIB
 from app.engine.coefficients import ModelCoefficients
+from app.monitor.own_use import OwnUse
 from app.ui.models.background import Background
 from app.ui.models.catalog_model import CatalogModel, ModelChoice
 from app.ui.models.form import ModelDefaults
@@ -111,7 +104,7 @@ class PlanModel(QObject):
         self._asked: set[str] = set()
         self._sample: Sample | None = None
         self._planned_for: Sample | None = None
-        self._report: EngineMemory | None = None
+        self._own = OwnUse()
         self._attention = Attention.AUTO
         self._stopped = False
         self._state = PlanState(why=self.tr("Looking at the memory…"))
@@ -152,7 +145,7 @@ class PlanModel(QObject):
     @Slot(object)
     def on_sample(self, sample: Sample) -> None:
         """Take one Sample of the monitor thread."""
-        self._sample = self._told_apart(sample)
+        self._sample = self._own.told_apart(sample)
         before = self._planned_for
         if before is None or _moved(before, self._sample):
             self._planned_for = self._sample
@@ -164,21 +157,12 @@ class PlanModel(QObject):
     @Slot(object)
     def on_event(self, event: object) -> None:
         """Take one ConductorEvent; the engine tells how much of the memory is ours."""
-        match event:
-            case PhaseFinished() | StepDone() | JobFinished():
-                self._report = event.memory
-            case EngineStateChanged(
-                state=EngineState.STARTING | EngineState.RESTARTING | EngineState.STOPPED
-            ):
-                # What the process before it held is not ours any more.
-                self._report = None
-            case PlanMade(plan=plan):
-                self._ask_again()
-                if plan.attention is not self._attention:
-                    self._attention = plan.attention
-                    self.changed.emit(self._state)
-            case _:
-                pass
+        self._own.note(event)
+        if isinstance(event, PlanMade):
+            self._ask_again()
+            if event.plan.attention is not self._attention:
+                self._attention = event.plan.attention
+                self.changed.emit(self._state)
 
     @Slot()
     def _on_catalog_refreshed(self) -> None:
@@ -292,15 +276,6 @@ class PlanModel(QObject):
             steps=values.steps,
             guidance=values.guidance,
         )
-
-    def _told_apart(self, sample: Sample) -> Sample:
-        """The sample, with what our engine holds where the driver does not tell."""
-        device, report = sample.device, self._report
-        reserved = None if report is None else report.device_reserved_bytes
-        if device is None or reserved is None:
-            return sample
-        ours = max(device.engine_bytes or 0, min(reserved, device.used_bytes))
-        return replace(sample, device=replace(device, engine_bytes=ours))
 
 
 def _of_base(
