@@ -63,6 +63,21 @@ class AppPaths:
         return self.cache / "forecast"
 
     @property
+    def attention_file(self) -> Path:
+        """What was tried of attention on each GPU of this machine."""
+        return self.data / "attention.json"
+
+    @property
+    def embeddings_folder(self) -> Path:
+        """Embeddings of prompts; nothing in it tells the prompts."""
+        return self.cache / "embeddings"
+
+    @property
+    def compiled_folder(self) -> Path:
+        """Blocks that were compiled for this machine."""
+        return self.cache / "compiled"
+
+    @property
     def converted_folder(self) -> Path:
         """Weights that were quantized once, to be opened again."""
         return self.cache / "converted"

@@ -33,6 +33,8 @@ class Settings:
         preview: Whether a preview is shown at each step.
         model_folders: Model folders the user added, absolute paths.
         notify_when_done: Whether a finished job asks for attention when the window is not in front.
+        keep_embeddings: Whether what the text encoder made of a prompt is kept on the disk, so that
+            the prompt needs no encoder when it comes again.
     """
 
     pictures_folder: str = ""
@@ -43,6 +45,7 @@ class Settings:
     preview: bool = True
     model_folders: tuple[str, ...] = ()
     notify_when_done: bool = True
+    keep_embeddings: bool = True
 
 
 class SettingsStore:

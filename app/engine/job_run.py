@@ -20,6 +20,7 @@ from app.engine.relief import ReliefRequests
 from app.engine.run.context import RunContext
 from app.engine.run.model_shelf import ModelShelf
 from app.engine.run.run import Run
+from app.engine.run.tools import run_tools
 from app.engine.save_guard import SaveGuard
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class JobRunner:
         self._meter = MemoryMeter(device)
         self._cancel = CancelPoints()
         self._shelf = ModelShelf(device, self._cancel)
+        self._tools = run_tools(device, paths)
 
     def run(
         self,
@@ -87,6 +89,7 @@ class JobRunner:
                 forecast_cache=self._forecast_cache,
                 converted_folder=self._converted_folder,
                 store=self._store,
+                tools=self._tools,
             )
         )
         ended = self._attempt(job, run)

@@ -97,6 +97,7 @@ def load_model(
     store: HostStore | None = None,
     file_blocks: Mapping[str, Collection[int]] | None = None,
     progress: Callable[[int], None] = lambda _bytes: None,
+    needs_text_encoder: bool = True,
 ) -> LoadedModel:
     """Read all components into RAM and put the pipeline together.
 
@@ -111,6 +112,7 @@ def load_model(
             store for another device the networks stay on "meta" until they are lent to it.
         file_blocks: Blocks that are to stay on the disk, by component.
         progress: Told how many bytes more are loaded.
+        needs_text_encoder: Whether it is loaded, too; `load_text_encoder` does it later.
 
     Raises:
         ModelError: A component cannot be loaded.
@@ -145,6 +147,9 @@ def load_model(
         "vae": lambda: _load_autoencoder(info.folder / "vae", dtypes["vae"]),
     }
     components: dict[str, Any] = {}
+    if not needs_text_encoder:
+        del steps["text_encoder"]
+        components["text_encoder"] = None
     for name, load in steps.items():
         check()
         components[name] = _named(load, info.folder / name)
@@ -154,7 +159,7 @@ def load_model(
     pipeline = diffusers_class(layout.pipeline_class)(**components)
     pipeline.set_progress_bar_config(disable=True)
     # While the device is empty, and what runs at each step before what runs once.
-    store.pin([hosts["transformer"], hosts["text_encoder"]])
+    store.pin([hosts[name] for name in ("transformer", "text_encoder") if name in hosts])
     return LoadedModel(
         key=key,
         info=info,
@@ -165,13 +170,52 @@ def load_model(
     )
 
 
+def load_text_encoder(
+    model: LoadedModel,
+    check: Callable[[], None],
+    *,
+    conversion: Conversion | None = None,
+    store: HostStore | None = None,
+    file_blocks: Collection[int] = (),
+    progress: Callable[[int], None] = lambda _bytes: None,
+) -> None:
+    """Read the text encoder of a model that is loaded without it.
+
+    Args:
+        model: Has it afterwards.
+        check: As for `load_model`.
+        conversion: When it is quantized.
+        store: As for `load_model`.
+        file_blocks: Blocks that are to stay on the disk.
+        progress: As for `load_model`.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    name = "text_encoder"
+    store = store or HostStore(in_place=True)
+    opening = Opening(
+        store=store,
+        dtype=model.dtypes[name],
+        conversion=conversion,
+        file_blocks=frozenset(file_blocks),
+        check=check,
+        progress=progress,
+    )
+    host = _named(lambda: open_text_encoder(model.info, opening), model.info.folder / name)
+    store.pin([host])
+    model.hosts = {**model.hosts, name: host}
+    model.pipeline.text_encoder = host.network
+
+
 def networks(pipeline: Any) -> dict[str, Any]:  # noqa: ANN401 - a pipeline of diffusers
-    """The networks of a pipeline by component, as plans name them."""
-    return {
+    """The networks of a pipeline by component, as plans name them; those that are loaded."""
+    found = {
         "text_encoder": pipeline.text_encoder,
         "transformer": pipeline.transformer,
         "autoencoder": pipeline.vae,
     }
+    return {name: network for name, network in found.items() if network is not None}
 
 
 class _SchedulerIndex(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from app.core.request import GenerationRequest
 from app.engine.compute_device import ComputeDevice
 from app.engine.latents import patch_px_of, to_grid
 from app.engine.loader import LoadedModel
-from app.engine.model_folder import GuidanceKind
+from app.engine.model_folder import GuidanceKind, ModelInfo
 from app.engine.text_encoding import encode_prompt
 
 UNCONDITIONAL_PROMPT = ""
@@ -17,7 +17,12 @@ UNCONDITIONAL_PROMPT = ""
 
 def prompts_to_encode(model: LoadedModel, request: GenerationRequest) -> tuple[str, ...]:
     """The prompts a request needs embeddings of, its own first; encoded before or not."""
-    if model.info.guidance is GuidanceKind.CFG and request.guidance > 1:
+    return prompts_of(model.info, request)
+
+
+def prompts_of(info: ModelInfo, request: GenerationRequest) -> tuple[str, ...]:
+    """The same before the model is loaded."""
+    if info.guidance is GuidanceKind.CFG and request.guidance > 1:
         return request.prompt, UNCONDITIONAL_PROMPT
     return (request.prompt,)
 

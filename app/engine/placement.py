@@ -49,9 +49,19 @@ class Placer:
             networks: By component: "text_encoder", "transformer", "autoencoder".
             device: To lend weights to.
         """
-        self._components = {
-            name: _Component(name, network, device) for name, network in networks.items()
-        }
+        self._device = device
+        self._components: dict[str, _Component] = {}
+        for name, network in networks.items():
+            self.add(name, network)
+
+    def add(self, name: str, network: torch.nn.Module) -> None:
+        """Take charge of one more network; it is placed in turns until a plan says otherwise.
+
+        Args:
+            name: Of the component, which is not among those that are here.
+            network: With its weights in RAM.
+        """
+        self._components[name] = _Component(name, network, self._device)
 
     def replace(self, plans: Iterable[ComponentPlan]) -> None:
         """Let these components be placed so from now on; between steps as well as between phases.

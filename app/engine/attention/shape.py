@@ -1,8 +1,6 @@
 """The shape that attention is tried at."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from app.core.request import MAX_PROMPT_TOKENS, SIZE_MULTIPLE_PX, GenerationRequest
 
@@ -41,13 +39,14 @@ class AttentionShape:
 
 
 def trial_shape(
-    request: GenerationRequest, transformer: Mapping[str, Any], dtype: str
+    request: GenerationRequest, *, heads: int, head_width: int, dtype: str
 ) -> AttentionShape:
     """The shape at which kinds are tried for a request.
 
     Args:
         request: To be run.
-        transformer: Its architecture; see `app.engine.architecture`.
+        heads: Of the transformer's attention.
+        head_width: Channels of a head.
         dtype: Attention is computed in.
     """
     rows = request.height_px // SIZE_MULTIPLE_PX
@@ -55,7 +54,7 @@ def trial_shape(
     rounded = -(-tokens // TOKENS_STEP) * TOKENS_STEP
     return AttentionShape(
         tokens=min(MAX_TRIAL_TOKENS, rounded),
-        heads=int(transformer["num_attention_heads"]),
-        head_width=int(transformer["attention_head_dim"]),
+        heads=heads,
+        head_width=head_width,
         dtype=dtype,
     )

@@ -12,6 +12,7 @@ from app.engine.compute_device import ComputeDevice
 from app.engine.engine_memory import MemoryMeter
 from app.engine.relief import ReliefRequests
 from app.engine.run.model_shelf import ModelShelf
+from app.engine.run.tools import RunTools
 from app.engine.save_guard import SaveGuard
 
 
@@ -31,6 +32,7 @@ class RunContext:
         forecast_cache: Where forecasts of models that are not among the known ones are kept.
         converted_folder: Where weights are kept that were quantized here.
         store: What was measured on this machine; None plans with assumptions only.
+        tools: That make it quicker.
     """
 
     job: Job
@@ -44,6 +46,7 @@ class RunContext:
     forecast_cache: Path
     converted_folder: Path
     store: CalibrationStore | None
+    tools: RunTools
 
     @property
     def device(self) -> ComputeDevice:

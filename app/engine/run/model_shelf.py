@@ -10,7 +10,14 @@ from app.core.plan import GenerationPlan
 from app.engine.cancel import CancelPoints
 from app.engine.compute_device import ComputeDevice
 from app.engine.host_memory import give_back_host_memory
-from app.engine.loader import LoadedModel, ModelKey, load_model, model_key, networks
+from app.engine.loader import (
+    LoadedModel,
+    ModelKey,
+    load_model,
+    load_text_encoder,
+    model_key,
+    networks,
+)
 from app.engine.model_folder import ModelInfo
 from app.engine.placement import Placer
 from app.engine.planning.problem import TEXT_ENCODER
@@ -48,11 +55,18 @@ class ModelShelf:
         return self._placer
 
     def find(self, folder: Path) -> LoadedModel | None:
-        """The loaded model if it is a folder's, and whole, and the files are the same."""
+        """The loaded model if it is a folder's and the files are the same.
+
+        It may be without its text encoder: see `has_text_encoder`.
+        """
         self._key = model_key(folder)
         if self.model is None or self.model.key != self._key:
             return None
-        return self.model if self.placer.holds(TEXT_ENCODER) else None
+        return self.model
+
+    def has_text_encoder(self) -> bool:
+        """Whether the loaded model can encode prompts."""
+        return self._placer is not None and self._placer.holds(TEXT_ENCODER)
 
     def load(
         self,
@@ -61,6 +75,7 @@ class ModelShelf:
         check: Callable[[], None],
         *,
         conversions: Mapping[str, Conversion] | None = None,
+        needs_text_encoder: bool = True,
     ) -> LoadedModel:
         """Read a model, in the place of the one that is here, and place nothing yet.
 
@@ -69,6 +84,7 @@ class ModelShelf:
             dtypes: Of the weights, by folder.
             check: Called between components; may raise to stop.
             conversions: Of the components that are quantized, by folder.
+            needs_text_encoder: Whether that is loaded, too.
         """
         # First, so that two models are never in memory at once.
         self.drop()
@@ -80,6 +96,7 @@ class ModelShelf:
             check,
             dtypes=dtypes,
             conversions=conversions,
+            needs_text_encoder=needs_text_encoder,
         )
         parts = networks(model.pipeline)
         for network in parts.values():
@@ -88,8 +105,25 @@ class ModelShelf:
         self.model = model
         return model
 
+    def load_text_encoder(
+        self, check: Callable[[], None], *, conversion: Conversion | None = None
+    ) -> None:
+        """Read the text encoder of the loaded model, which has none.
+
+        Args:
+            check: Called between pieces; may raise to stop.
+            conversion: When it is quantized.
+        """
+        model, placer = self.model, self.placer
+        if model is None:
+            raise RuntimeError("no model is loaded")
+        load_text_encoder(model, check, conversion=conversion)
+        network = model.pipeline.text_encoder
+        self._cancel.watch(network)
+        placer.add(TEXT_ENCODER, network)
+
     def forget_text_encoder(self) -> int:
-        """Give its RAM back, once its embeddings are made; the next job reads the model again.
+        """Give its RAM back, once its embeddings are made; it is read again when it is needed.
 
         Returns:
             Bytes that were given back; 0 when it was gone already.
@@ -98,6 +132,9 @@ class ModelShelf:
             return 0
         freed_bytes = self._placer.forget(TEXT_ENCODER)
         self.model.pipeline.text_encoder = None
+        self.model.hosts = {
+            name: host for name, host in self.model.hosts.items() if name != TEXT_ENCODER
+        }
         self.release()
         return freed_bytes
 

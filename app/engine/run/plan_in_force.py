@@ -67,7 +67,8 @@ class PlanInForce:
         """Put another plan in force and tell of each rung between the two."""
         before = self.plan
         changes = changes_between(before, plan, reason)
-        self.plan = replace(plan, changes=(*before.changes, *changes))
+        # What computes attention was found out for this run, and stays.
+        self.plan = replace(plan, changes=(*before.changes, *changes), attention=before.attention)
         self.placed = False
         self.touched.add(phase)
         for change in changes:

@@ -1,7 +1,11 @@
 """The load phase: what the model needs, the plan, and the weights."""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from app.core.errors import EngineError, OutOfVramError
 from app.core.jobs import Phase
@@ -9,9 +13,13 @@ from app.engine.coefficients import ModelCoefficients, coefficients_for
 from app.engine.forecast.model_forecast import forecast_model
 from app.engine.loader import LoadedModel
 from app.engine.model_folder import ModelInfo, inspect_model_folder, stored_dtypes
+from app.engine.pipeline import prompts_of
+from app.engine.quantize.recipe import Recipe
 from app.engine.run.attempts import Attempts
 from app.engine.run.context import RunContext
 from app.engine.run.conversions import conversions_of
+from app.engine.run.fast_blocks import with_attention
+from app.engine.run.known_prompts import embeddings_for
 from app.engine.run.phases import PhaseLog
 from app.engine.run.plan_in_force import PlanInForce, planned
 from app.engine.run.precisions import dtypes_of, recipes_of
@@ -43,27 +51,33 @@ def prepare(
     folder = Path(context.job.model_folder)
     info = inspect_model_folder(folder)
     kept = context.shelf.find(folder)
+    loaded = kept is not None and not _lacks_text_encoder(context, kept)
     coefficients = coefficients_for(info, context.forecast_cache)
-    note = LOADED_NOTE if kept is not None else ""
+    note = LOADED_NOTE if loaded else ""
     if coefficients is None:
         note = MEASURED_NOTE
     else:
-        attempts.force = _plan(context, coefficients, references, loaded=kept is not None)
+        attempts.force = _plan(context, info, coefficients, references, loaded=loaded)
     with phases.during(Phase.LOAD, note=note, idle=bool(note)):
         attempts.begin_phase()
         if attempts.force is None:
             coefficients = _measured(info, context.forecast_cache)
-            attempts.force = _plan(context, coefficients, references, loaded=kept is not None)
+            attempts.force = _plan(context, info, coefficients, references, loaded=loaded)
         return _load(context, attempts, info, kept)
 
 
 def _plan(
-    context: RunContext, coefficients: ModelCoefficients, references: Sizes, *, loaded: bool
+    context: RunContext,
+    info: ModelInfo,
+    coefficients: ModelCoefficients,
+    references: Sizes,
+    *,
+    loaded: bool,
 ) -> PlanInForce:
     device, host = profiles_of(context.device, context.store)
-    problem, plan = planned(
-        context.job, device, host, coefficients, references=references, loaded=loaded
-    )
+    job = with_attention(context, info)
+    problem, plan = planned(job, device, host, coefficients, references=references, loaded=loaded)
+    plan = replace(plan, attention=job.policy.attention)
     return PlanInForce(context.job, problem, plan, context.send)
 
 
@@ -90,16 +104,52 @@ def _load(
     quantized = {name: recipe.precision for name, recipe in recipes.items()}
     model = kept
     if model is None or model.dtypes != dtypes or model.quantized != quantized:
-        conversions = conversions_of(context, info, recipes)
-        model = attempts.run(
+        model = _read(context, attempts, info, dtypes, recipes)
+    elif _lacks_text_encoder(context, model):
+        conversion = conversions_of(context, info, recipes).get("text_encoder")
+        attempts.run(
             Phase.LOAD,
-            lambda: shelf.load(info, dtypes, context.cancel.check, conversions=conversions),
+            lambda: shelf.load_text_encoder(context.cancel.check, conversion=conversion),
             rungs=False,
         )
+    if not shelf.has_text_encoder():
+        # What a run without it needs says nothing about plans, which reckon with it.
+        force.touched.update(Phase)
     attempts.run(Phase.LOAD, attempts.place)
     if context.job.previews and model.preview_matrix is None:
         _fit_previews(context, attempts, model)
     return model
+
+
+def _read(
+    context: RunContext,
+    attempts: Attempts,
+    info: ModelInfo,
+    dtypes: Mapping[str, torch.dtype],
+    recipes: Mapping[str, Recipe],
+) -> LoadedModel:
+    """A model from its files; without its text encoder when the prompts were encoded before."""
+    conversions = conversions_of(context, info, recipes)
+    embeddings = embeddings_for(context, info, dtypes, recipes)
+    needed = embeddings.needs_text_encoder(prompts_of(info, context.job.request))
+    model = attempts.run(
+        Phase.LOAD,
+        lambda: context.shelf.load(
+            info,
+            dtypes,
+            context.cancel.check,
+            conversions=conversions,
+            needs_text_encoder=needed,
+        ),
+        rungs=False,
+    )
+    model.embeddings = embeddings
+    return model
+
+
+def _lacks_text_encoder(context: RunContext, model: LoadedModel) -> bool:
+    prompts = prompts_of(model.info, context.job.request)
+    return not context.shelf.has_text_encoder() and model.embeddings.needs_text_encoder(prompts)
 
 
 def _fit_previews(context: RunContext, attempts: Attempts, model: LoadedModel) -> None:

@@ -21,6 +21,7 @@ from app.engine.run.bad_images import BadImages
 from app.engine.run.context import RunContext
 from app.engine.run.decode import DecodedImage, decode_as_planned
 from app.engine.run.denoise import DenoiseTask, Step, denoise
+from app.engine.run.fast_blocks import fast_blocks
 from app.engine.run.images import ImageState, RunImages, store
 from app.engine.run.kept_latents import KeptLatents, RunIdentity
 from app.engine.run.phases import PhaseLog
@@ -142,9 +143,7 @@ class Run:
             self._attempts.begin_phase()
             self._attempts.look(TO_COME)
             embeddings = self._attempts.run(Phase.ENCODE, encode_all)
-            self._reference_latents = self._references.encode(
-                self._context, self._attempts, model
-            )
+            self._reference_latents = self._references.encode(self._context, self._attempts, model)
         if not all(bool(torch.isfinite(one).all()) for one in embeddings):
             raise EngineError(
                 "The text encoder turned the prompt into numbers that are not finite: "
@@ -196,7 +195,11 @@ class Run:
         )
         self._attempts.place()
         placer = self._context.shelf.placer
-        with placer.phase("transformer"), self._device.watch(Phase.DENOISE, step=step):
+        with (
+            placer.phase("transformer"),
+            self._device.watch(Phase.DENOISE, step=step),
+            fast_blocks(self._context, model, self._plan),
+        ):
             denoise(
                 model,
                 task,

@@ -242,11 +242,9 @@ def test_as_exact_as_torchs_own_is_exact(own_error: float) -> None:
 
 
 def test_shapes_of_like_size_share_a_trial() -> None:
-    transformer = {"num_attention_heads": 24, "attention_head_dim": 128}
-
     def tokens(side_px: int) -> int:
         request = GenerationRequest(prompt="x", width_px=side_px, height_px=side_px)
-        return trial_shape(request, transformer, "bfloat16").tokens
+        return trial_shape(request, heads=24, head_width=128, dtype="bfloat16").tokens
 
     assert [tokens(side) for side in (128, 1024, 1040, 4096)] == [1024, 5120, 5120, 8192]
     shape = AttentionShape(tokens=5120, heads=24, head_width=128, dtype="bfloat16")
