@@ -21,7 +21,8 @@ from app.engine.weight_sizes import aligned_bytes
 _FOLDERS = {"text_encoder": "text_encoder", "transformer": "transformer", "autoencoder": "vae"}
 _BLOCK = re.compile(r"(single_transformer_blocks|transformer_blocks|layers)\.(\d+)\.")
 _NOT_READ = re.compile(r"vision|projector|lm_head|(^|\.)norm\.")
-_BYTES = {Precision.FP32: 4, Precision.BF16: 2}
+_BYTES = defaultdict(lambda: 4, {Precision.BF16: 2})
+"""Of an element; tiny models are too narrow for much to be quantized."""
 
 
 class _Tensors(NamedTuple):
@@ -51,22 +52,31 @@ class QuickCoefficients:
             for name, one in _FOLDERS.items()
         }
 
-    def weights_bytes(self, component: str, precision: Precision) -> int:
+    def weights_bytes(
+        self, component: str, precision: Precision, beside: Precision = Precision.BF16
+    ) -> int:
+        del beside
         return self._bytes(self._counts[component].outside, precision) + sum(
             self.block_bytes(component, precision)
         )
 
-    def ram_only_bytes(self, component: str, precision: Precision) -> int:
+    def ram_only_bytes(
+        self, component: str, precision: Precision, beside: Precision = Precision.BF16
+    ) -> int:
+        del beside
         return self._bytes(self._counts[component].tables, precision)
 
-    def block_bytes(self, component: str, precision: Precision) -> tuple[int, ...]:
+    def block_bytes(
+        self, component: str, precision: Precision, beside: Precision = Precision.BF16
+    ) -> tuple[int, ...]:
+        del beside
         blocks = self._counts[component].blocks
         return tuple(self._bytes(block, precision) for block in blocks)
 
     def _bytes(self, tensors: list[int], precision: Precision) -> int:
         return sum(aligned_bytes(_BYTES[precision] * count) for count in tensors)
 
-    def encode_working_bytes(self, *, prompts: int, precision: Precision) -> int:
+    def encode_working_bytes(self, *, prompts: int, precision: Precision, **_: Any) -> int:
         return prompts * 512 * 512 * _BYTES[precision]
 
     def denoise_working_bytes(

@@ -1,6 +1,7 @@
 """What may be typed, and the sentences for what may not."""
 
 import argparse
+import difflib
 import logging
 import platform
 from collections.abc import Sequence
@@ -8,10 +9,11 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from app import __version__
-from app.cli.argument_types import decimal, device, gibibytes, whole
+from app.cli.argument_types import add_weights, decimal, device, gibibytes, whole
 from app.cli.plan_arguments import PlanArguments, add_plan, plan_arguments
 from app.cli.presets_arguments import PresetsArguments, add_presets, presets_arguments
 from app.core.errors import RequestError
+from app.core.policy import MemoryMode, Precision
 
 TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -40,6 +42,8 @@ class GenerateArguments:
     preset: str | None
     strict: bool
     headroom_gib: float | None
+    precision: Precision | None
+    memory: MemoryMode | None
     as_json: bool
 
 
@@ -68,6 +72,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     if argv and argv[0].startswith("-") and argv[0] not in TOP_LEVEL_OPTIONS:
         # The parser itself would ask for a verb.
         parser.error(f"there is no option {argv[0][:40]} in front of a verb")
+    parser.check_options(argv)
     found = parser.parse_args(argv)
     generate = None
     if found.verb == "generate":
@@ -86,6 +91,8 @@ def parse(argv: Sequence[str]) -> Arguments:
             preset=found.preset,
             strict=found.strict,
             headroom_gib=found.headroom_gib,
+            precision=found.precision,
+            memory=found.memory,
             as_json=found.json,
         )
     return Arguments(
@@ -101,6 +108,29 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 
 class _Parser(argparse.ArgumentParser):
+    def check_options(self, argv: Sequence[str]) -> None:
+        """Refuse an option that no parser on the way knows, and say which one was meant.
+
+        argparse itself would first miss the option that was mistyped.
+        """
+        verbs: dict[str, _Parser] = {}
+        for action in self._actions:
+            if isinstance(action.choices, dict):
+                verbs = action.choices
+        for index, typed in enumerate(argv):
+            if typed == "--":
+                return
+            if typed in verbs:
+                verbs[typed].check_options(argv[index + 1 :])
+                return
+            name = typed.partition("=")[0]
+            # What has a space in it is a text that begins with dashes.
+            if not typed.startswith("--") or " " in typed or name in self._option_string_actions:
+                continue
+            near = difflib.get_close_matches(name, self._option_string_actions, n=1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            self.error(f"there is no option {name[:40]}{hint}")
+
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing: the caller knows how errors are to be told."""
         sentence = message[:1].upper() + message[1:].rstrip(".")
@@ -111,7 +141,7 @@ class _Parser(argparse.ArgumentParser):
         )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     parser = _Parser(
         prog="headroom",
         description="A desktop studio for FLUX.2, on the command line.",
@@ -220,3 +250,4 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="left free for other programs, of the GPU or, on the CPU, of the RAM",
     )
+    add_weights(parser, otherwise="the preset's")

@@ -49,6 +49,6 @@ def gpu_here(device: str, *, pid: int | None = None) -> GpuHere | None:
         return None
     raise SetupError(
         f"There is no GPU “{device}” on this machine, or it does not answer: "
-        "choose another with --device.",
+        "choose another with --device (“plan” can also describe one with --vram-gib).",
         code="setup.device",
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from app.cli.argument_types import precisions
 from app.cli.plan_arguments import PlanArguments
 from app.cli.plan_json import plan_as_json, solution_as_json
 from app.cli.plan_machine import Machine, machine_for
@@ -10,7 +11,8 @@ from app.cli.report import write_json
 from app.cli.stdout import write_out
 from app.core.errors import ModelError, RequestError
 from app.core.paths import app_paths
-from app.core.policy import MemoryPolicy, Precision, Precisions
+from app.core.plan import GenerationPlan, Verdict
+from app.core.policy import MemoryPolicy, Precisions
 from app.core.request import (
     MAX_SIZE_PX,
     MIN_SIZE_PX,
@@ -19,10 +21,12 @@ from app.core.request import (
     rounded_size_px,
 )
 from app.core.settings import SettingsStore
-from app.core.units import GIB
+from app.core.units import GIB, format_bytes
 from app.engine.catalog import KNOWN_MODELS, Catalog
 from app.engine.coefficients import ModelCoefficients, coefficients_for, shipped_coefficients
-from app.engine.planner import plan_generation
+from app.engine.planner import figures_of, plan_generation
+from app.engine.planning.precisions import file_bytes
+from app.engine.quantize.recipe import QUANTIZED
 from app.engine.solver import MAX_REFERENCES, REFERENCE_PX, Solver
 
 EXIT_OK = 0
@@ -50,6 +54,11 @@ def run_plan(arguments: PlanArguments) -> int:
         ModelError: There is no such model, or nothing is known about it yet.
         SetupError: This machine has no such device.
     """
+    if arguments.vram_gib is not None and arguments.device is not None:
+        raise RequestError(
+            "--vram-gib describes a GPU, and --device names one of this machine: give one of them.",
+            code="request.device",
+        )
     settings = SettingsStore(app_paths().settings_file).load()
     model = _model(arguments.model, Catalog(settings.model_folders))
     request, notes = _request(arguments, model)
@@ -63,12 +72,14 @@ def run_plan(arguments: PlanArguments) -> int:
     plan = plan_generation(
         request, machine.device, machine.host, policy, model.coefficients, references=references
     )
-    plan = replace(plan, reasons=(*plan.reasons, *notes, *_assumptions(machine, policy)))
+    told = (*notes, *_assumptions(machine, plan, model.coefficients))
+    plan = replace(plan, reasons=(*plan.reasons, *told))
     solver = Solver(
         request, machine.device, machine.host, policy, model.coefficients, references=references
     )
     if arguments.as_json:
-        line = plan_as_json(plan, machine, steps=request.steps)
+        figures = figures_of(plan, request, policy)
+        line = plan_as_json(plan, machine, steps=request.steps, figures=figures)
         if arguments.solve:
             line["solve"] = solution_as_json(solver.what_fits())
         write_json(line)
@@ -160,20 +171,12 @@ def _size(typed: int | None, default: int, name: str, notes: list[str]) -> int:
 
 
 def _policy(arguments: PlanArguments, *, on_cpu: bool) -> MemoryPolicy:
-    precision = arguments.precision
     policy = MemoryPolicy(
         limit_bytes=_bytes(arguments.limit_gib),
         mode=arguments.mode,
         strict=arguments.strict,
         tile_px=arguments.tile_px,
-        precisions=Precisions(
-            text_encoder=precision,
-            transformer=precision,
-            # Small, and kept in what it was made in when the others are quantized.
-            autoencoder=precision
-            if precision in {Precision.FP32, Precision.BF16}
-            else Precision.AUTO,
-        ),
+        precisions=precisions(arguments.precision, Precisions()),
     )
     headroom = _bytes(arguments.headroom_gib)
     if headroom is None:
@@ -187,12 +190,19 @@ def _bytes(gib: float | None) -> int | None:
     return None if gib is None else round(gib * GIB)
 
 
-def _assumptions(machine: Machine, policy: MemoryPolicy) -> list[str]:
+def _assumptions(
+    machine: Machine, plan: GenerationPlan, coefficients: ModelCoefficients
+) -> list[str]:
     found: list[str] = []
     if not machine.ram_told:
         found.append("RAM is taken to be plenty: give --ram-gib to have it counted.")
-    if policy.precisions.transformer in {Precision.FP8, Precision.INT8, Precision.NF4}:
+    quantized = [part for part in plan.components if part.precision in QUANTIZED]
+    if quantized and plan.verdict is not Verdict.DOES_NOT_FIT:
+        stored = coefficients.stored_precision
+        read = sum(file_bytes(coefficients, part.name, stored) for part in quantized)
+        kept = sum(file_bytes(coefficients, part.name, part.precision) for part in quantized)
         found.append(
-            "Quantized weights can be planned, but not run yet: only fp32 and bf16 can be."
+            f"Before the first run the weights are converted once: {format_bytes(read)} are read, "
+            f"and {format_bytes(kept)} are kept on the disk."
         )
     return found

@@ -3,7 +3,14 @@
 import argparse
 from dataclasses import dataclass
 
-from app.cli.argument_types import decimal, device, gibibytes, memory_size, whole
+from app.cli.argument_types import (
+    add_weights,
+    decimal,
+    device,
+    gibibytes,
+    memory_size,
+    whole,
+)
 from app.core.policy import MemoryMode, Precision
 
 
@@ -81,18 +88,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="reference images of 1024 x 1024 px, 0 to 10 (default: 0)",
     )
-    parser.add_argument(
-        "--precision",
-        choices=[precision.value for precision in Precision],
-        default=Precision.AUTO.value,
-        help="of text encoder and transformer (default: as stored on the CPU, bf16 on a GPU)",
-    )
-    parser.add_argument(
-        "--mode",
-        choices=[mode.value for mode in MemoryMode],
-        default=MemoryMode.AUTO.value,
-        help="how eagerly weights stay on the device (default: auto)",
-    )
+    add_weights(parser, otherwise="auto")
     parser.add_argument(
         "--tile",
         type=whole,
@@ -132,7 +128,8 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--device",
         type=device,
         metavar="D",
-        help="of this machine: auto, cpu, cuda, cuda:1, ... (default: as in the settings)",
+        help="of this machine: auto, cpu, cuda, cuda:1, ... (default: as in the settings); "
+        "not beside --vram-gib",
     )
     parser.add_argument(
         "--solve", action="store_true", help="also say what would fit: size, images, references"
@@ -149,8 +146,8 @@ def plan_arguments(found: argparse.Namespace) -> PlanArguments:
         steps=found.steps,
         guidance=found.guidance,
         references=found.references,
-        precision=Precision(found.precision),
-        mode=MemoryMode(found.mode),
+        precision=found.precision or Precision.AUTO,
+        mode=found.memory or MemoryMode.AUTO,
         tile_px=found.tile,
         strict=found.strict,
         vram_gib=found.vram_gib,

@@ -4,11 +4,22 @@ from typing import Any
 
 from app.cli.plan_machine import Machine
 from app.core.plan import GenerationPlan, PhasePlan
+from app.engine.planner import Asked
 from app.engine.solver import Solution, WhatFits
 
 
-def plan_as_json(plan: GenerationPlan, machine: Machine, *, steps: int) -> dict[str, Any]:
-    """The plan as one object."""
+def plan_as_json(
+    plan: GenerationPlan, machine: Machine, *, steps: int, figures: Asked
+) -> dict[str, Any]:
+    """The plan as one object.
+
+    Args:
+        plan: To tell.
+        machine: It is for.
+        steps: Denoising steps.
+        figures: Whose figures these are: where nothing fits, of the least that was tried.
+    """
+    width_px, height_px, images = figures
     return {
         "event": "plan",
         "verdict": plan.verdict.value,
@@ -18,6 +29,7 @@ def plan_as_json(plan: GenerationPlan, machine: Machine, *, steps: int) -> dict[
         "height": plan.height_px,
         "images": plan.images,
         "images_later": plan.images_later,
+        "figures_of": {"width": width_px, "height": height_px, "images": images},
         "steps": steps,
         "precision": plan.component("transformer").precision.value,
         "peak_vram_bytes": plan.peak_vram_bytes,
@@ -45,10 +57,13 @@ def plan_as_json(plan: GenerationPlan, machine: Machine, *, steps: int) -> dict[
                 "placement": component.placement.value,
                 "weights_bytes": component.weights_bytes,
                 "device_bytes": component.device_bytes,
+                "slots_bytes": component.slots_bytes,
                 "streamed_blocks": component.streamed_blocks,
+                "file_blocks": component.file_blocks,
             }
             for component in plan.components
         ],
+        "attention": plan.attention.value,
         "ram_peak_bytes": plan.ram_peak_bytes,
         "ram_budget_bytes": plan.ram_budget_bytes if machine.ram_told else None,
         "measured_runs": plan.measured_runs,

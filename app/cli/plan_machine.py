@@ -1,11 +1,9 @@
 """The machine a plan is for: this one, or one that was described."""
 
-import re
 from dataclasses import dataclass
 
+from app.cli.gpu_here import gpu_here
 from app.core.calibration_store import CalibrationStore
-from app.core.device import DeviceSnapshot
-from app.core.errors import SetupError
 from app.core.paths import app_paths
 from app.core.profile import DeviceProfile, HostProfile
 from app.core.units import GIB
@@ -17,7 +15,6 @@ from app.engine.machine import (
     installed_torch,
 )
 from app.monitor.host import HostProbe
-from app.monitor.probe import find_probes
 
 PLENTY_BYTES = 1 << 50
 """RAM of a described computer about which nothing was said: it shall not be what is short."""
@@ -56,10 +53,13 @@ def machine_for(*, vram_gib: float | None, ram_gib: float | None, device: str) -
             host = HostProfile(total_bytes=PLENTY_BYTES, available_bytes=PLENTY_BYTES)
         return Machine(device=described_device(vram_gib), host=host, ram_told=ram_gib is not None)
     store = CalibrationStore(app_paths().calibration_file)
-    found = None if device == "cpu" else _gpu(device)
-    snapshot, driver = (None, "") if found is None else found
+    found = gpu_here(device)
     profile = device_profile(
-        snapshot, host_snapshot, store=store, torch_version=installed_torch(), driver=driver
+        None if found is None else found.snapshot,
+        host_snapshot,
+        store=store,
+        torch_version=installed_torch(),
+        driver="" if found is None else found.driver,
     )
     if found is None and ram_gib is not None:
         profile = described_cpu(profile, host)
@@ -75,27 +75,4 @@ def described_cpu(profile: DeviceProfile, host: HostProfile) -> DeviceProfile:
         free_bytes=host.available_bytes,
         calibration=profile.calibration,
         simulated=True,
-    )
-
-
-def _gpu(device: str) -> tuple[DeviceSnapshot, str] | None:
-    """The GPU and its driver, or None where "auto" finds none."""
-    match = re.search(r":(\d+)$", device)
-    index = int(match.group(1)) if match else 0
-    probes = find_probes()
-    try:
-        # As torch counts: GPUs in the order of their driver, the first is the usual one.
-        if index < len(probes):
-            snapshot = probes[index].snapshot(None)
-            if snapshot is not None:
-                return snapshot, probes[index].driver
-    finally:
-        for probe in probes:
-            probe.close()
-    if device == "auto":
-        return None
-    raise SetupError(
-        f"There is no GPU “{device}” to plan for: choose another with --device, "
-        "or describe one with --vram-gib.",
-        code="plan.no_device",
     )

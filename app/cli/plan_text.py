@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+from app.cli.argument_types import PRECISIONS
 from app.cli.plan_machine import Machine
 from app.core.plan import ComponentPlan, GenerationPlan, Placement, Verdict
 from app.core.units import format_bytes, format_seconds
 from app.engine.planning.changes import COMPONENT_WORDS
 from app.engine.planning.figures import size_text
 from app.engine.solver import Solution, WhatFits
+
+_PRECISION_WORDS = {precision: word for word, precision in PRECISIONS.items()}
 
 
 def plan_as_text(plan: GenerationPlan, machine: Machine, label: str, *, steps: int) -> str:
@@ -93,7 +96,7 @@ def _phases(plan: GenerationPlan) -> list[str]:
 
 
 def _component(component: ComponentPlan) -> str:
-    weights = f"{format_bytes(component.weights_bytes)} in {component.precision.value}"
+    weights = f"{format_bytes(component.weights_bytes)} in {_PRECISION_WORDS[component.precision]}"
     match component.placement:
         case Placement.RESIDENT:
             where = "on the device all the time"
@@ -104,6 +107,8 @@ def _component(component: ComponentPlan) -> str:
                 f"{len(component.streamed_blocks)} blocks come in as they are needed, "
                 f"{format_bytes(component.device_bytes)} at once"
             )
+            if component.file_blocks:
+                where += f", {len(component.file_blocks)} of them from the disk"
     return f"{COMPONENT_WORDS[component.name]:14}{weights}, {where}"
 
 

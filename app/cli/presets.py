@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from app.cli.gpu_here import GpuHere, gpu_here
@@ -36,18 +36,26 @@ def run_presets(arguments: PresetsArguments) -> int:
         store=store, arguments=arguments, gpu=gpu_here(arguments.device or settings.device)
     )
     verb.run()
-    for problem in store.problems():
+    for problem in dict.fromkeys(verb.problems):
         _warn(problem)
     return EXIT_OK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Verb:
-    """One action on the presets of this machine; the GPU is None where runs go to the CPU."""
+    """One action on the presets of this machine.
+
+    Attributes:
+        store: Of the presets.
+        arguments: What was typed.
+        gpu: None where runs go to the CPU.
+        problems: Sentences about the presets it had to do with; the list has to do with all.
+    """
 
     store: PresetStore
     arguments: PresetsArguments
     gpu: GpuHere | None
+    problems: list[str] = field(default_factory=list[str])
 
     @property
     def gpu_name(self) -> str | None:
@@ -84,6 +92,7 @@ class _Verb:
 
     def list(self) -> None:
         used = self._used()
+        self.problems.extend(self.store.problems())
         for entry in self.store.entries():
             in_use = used is not None and entry.name == used.name
             if self.arguments.as_json:
@@ -93,6 +102,7 @@ class _Verb:
 
     def show(self) -> None:
         entry = self.store.find(self.name)
+        self.problems.extend(entry.problems)
         if self.arguments.as_json:
             used = self._used()
             in_use = used is not None and entry.name == used.name
@@ -105,10 +115,12 @@ class _Verb:
         if options is None:
             return
         base = self._used() if options.base is None else self.store.find(options.base)
+        self.problems.extend(() if base is None else base.problems)
         preset = preset_to_save(self.name, options, None if base is None else base.preset, self.gpu)
         saved = self.store.save(preset, replacing=options.replacing)
         self._tell_written("saved", saved, f"“{saved.name}” is saved as {saved.path}.")
         if saved.name != preset.name:
+            self.problems.extend(self.store.find(preset.name).problems)
             _warn(
                 f"It is not named “{preset.name}”, because the file of that preset holds what this "
                 "version does not understand, and is kept."
@@ -118,6 +130,7 @@ class _Verb:
         if self.arguments.name is None:
             self.store.clear_default(self.gpu_name)
             used = self._used()
+            self.problems.extend(() if used is None else used.problems)
             if self.arguments.as_json:
                 name = None if used is None else used.name
                 write_json({"event": "preset", "action": "automatic", "name": name})
@@ -158,6 +171,7 @@ class _Verb:
         return self.store.best_for(self.gpu_name, vram_bytes, None)
 
     def _tell_written(self, action: str, entry: PresetEntry, sentence: str) -> None:
+        self.problems.extend(entry.problems)
         if self.arguments.as_json:
             write_json(written_as_json(action, entry))
         else:

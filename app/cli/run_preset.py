@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from app.cli.argument_types import precisions
 from app.cli.arguments import GenerateArguments
 from app.cli.gpu_here import GpuHere, gpu_here
 from app.core.errors import SetupError
@@ -86,6 +87,9 @@ def _with_typed(
 ) -> MemoryPolicy:
     if arguments.strict:
         policy = replace(policy, strict=True)
+    if arguments.memory is not None:
+        policy = replace(policy, mode=arguments.memory)
+    policy = replace(policy, precisions=precisions(arguments.precision, policy.precisions))
     if arguments.headroom_gib is None:
         return policy
     headroom = round(arguments.headroom_gib * GIB)

@@ -26,6 +26,7 @@ from app.engine.architecture import (
 from app.engine.attention.chunks import chunk_bytes
 from app.engine.lines import Lines
 from app.engine.model_folder import ModelInfo, stored_dtypes
+from app.engine.quantize.recipe import QUANTIZED
 from app.engine.weight_sizes import NetworkCoefficients
 
 log = logging.getLogger(__name__)
@@ -95,24 +96,36 @@ class ModelCoefficients:
     decode_flop: Lines
     encode_reference_flop: Lines
 
-    def weights_bytes(self, component: str, precision: Precision) -> int:
+    def weights_bytes(
+        self, component: str, precision: Precision, beside: Precision = Precision.BF16
+    ) -> int:
         """Weights of a component that computing has on the device.
+
+        Args:
+            component: Which.
+            precision: Of its weights.
+            beside: Of what is not quantized beside quantized weights.
 
         Raises:
             ValueError: The precision is AUTO.
         """
         network = self.networks[component]
-        return network.outside.stored_bytes(precision) + sum(network.block_bytes(precision))
+        blocks = sum(network.block_bytes(precision, beside))
+        return network.outside.stored_bytes(precision, beside) + blocks
 
-    def ram_only_bytes(self, component: str, precision: Precision) -> int:
+    def ram_only_bytes(
+        self, component: str, precision: Precision, beside: Precision = Precision.BF16
+    ) -> int:
         """Weights that stay in the computer's RAM beside a GPU: the text encoder's embeddings.
 
         Raises:
             ValueError: The precision is AUTO.
         """
-        return self.networks[component].ram_only.stored_bytes(precision)
+        return self.networks[component].ram_only.stored_bytes(precision, beside)
 
-    def block_bytes(self, component: str, precision: Precision) -> tuple[int, ...]:
+    def block_bytes(
+        self, component: str, precision: Precision, beside: Precision = Precision.BF16
+    ) -> tuple[int, ...]:
         """Weights of each block that can come and go, in the order they run.
 
         The transformer's double blocks, then its single blocks; those of the text encoder's layers
@@ -121,15 +134,20 @@ class ModelCoefficients:
         Raises:
             ValueError: The precision is AUTO.
         """
-        return self.networks[component].block_bytes(precision)
+        return self.networks[component].block_bytes(precision, beside)
 
-    def encode_working_bytes(self, *, prompts: int, precision: Precision) -> int:
+    def encode_working_bytes(
+        self, *, prompts: int, precision: Precision, beside: Precision = Precision.BF16
+    ) -> int:
         """Peak above the text encoder's weights; prompts are encoded one after the other."""
         if prompts < 1:
             return 0
         if precision is Precision.AUTO:
             raise _undecided()
-        return self.encode.get(precision, self.encode[Precision.BF16]).at({})
+        working = self.encode.get(precision, self.encode[Precision.BF16]).at({})
+        if precision in QUANTIZED and beside is Precision.FP32:
+            working += self.encode[beside].at({}) - self.encode[Precision.BF16].at({})
+        return working
 
     def denoise_working_bytes(
         self,
@@ -139,6 +157,7 @@ class ModelCoefficients:
         height_px: int,
         references: tuple[tuple[int, int], ...] = (),
         precision: Precision,
+        beside: Precision = Precision.BF16,
         attention: Attention = Attention.AUTO,
     ) -> int:
         """Peak above the transformer's weights, in any step.
@@ -151,13 +170,16 @@ class ModelCoefficients:
             height_px: Of the images.
             references: Width and height of each reference image as it was given, in pixels.
             precision: Of the transformer.
+            beside: What quantized weights are computed in.
             attention: What computes attention; most kinds need the same.
         """
         counts = denoise_counts(images, width_px, height_px, references)
         if attention is Attention.CHUNKED:
             counts = with_attention(counts, *attention_shape(self.architecture))
         lines = self.denoise_with.get(attention, self.denoise)[denoise_case(counts)]
-        working = lines[_unquantized(precision)].at(counts)
+        if precision not in QUANTIZED:
+            return lines[_unquantized(precision)].at(counts)
+        working = lines[beside].at(counts)
         if precision in self.denoise_quantized:
             working += self.denoise_quantized[precision].at(counts)
         return working

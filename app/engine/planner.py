@@ -16,6 +16,9 @@ from app.engine.planning.reasons import reasons_of, refusal
 from app.engine.planning.sizes import smaller_sizes
 from app.engine.planning.way import Way, streaming_seconds, streams
 
+Asked = tuple[int, int, int]
+"""Width, height and number of images."""
+
 
 def plan_generation(
     request: GenerationRequest,
@@ -55,6 +58,13 @@ def plan_generation(
     if way is None and not policy.strict:
         way = _fewer(problem) or _smaller(problem)
     return _refuse(problem) if way is None else _plan(problem, way)
+
+
+def figures_of(plan: GenerationPlan, request: GenerationRequest, policy: MemoryPolicy) -> Asked:
+    """Whose figures a plan shows: where nothing fits, of the least that was tried."""
+    if plan.verdict is not Verdict.DOES_NOT_FIT:
+        return plan.width_px, plan.height_px, plan.images
+    return _least_of(request, policy)
 
 
 def way_for(problem: PlanProblem, width_px: int, height_px: int, images: int) -> Way | None:
@@ -127,11 +137,7 @@ def _plan(problem: PlanProblem, way: Way) -> GenerationPlan:
 def _refuse(problem: PlanProblem) -> GenerationPlan:
     """A plan that cannot be run: with the figures of the way that needs least."""
     request = problem.request
-    width_px, height_px, images = request.width_px, request.height_px, request.images
-    smaller = smaller_sizes(width_px, height_px)
-    if smaller and not problem.policy.strict:
-        width_px, height_px = smaller[0]
-        images = 1
+    width_px, height_px, images = _least_of(request, problem.policy)
     least = Ladder(problem, width_px=width_px, height_px=height_px, images=images).least()
     plan = _described(problem, least, Verdict.DOES_NOT_FIT)
     return replace(
@@ -148,6 +154,13 @@ def _refuse(problem: PlanProblem) -> GenerationPlan:
             images=most_images(problem, request.width_px, request.height_px),
         ),
     )
+
+
+def _least_of(request: GenerationRequest, policy: MemoryPolicy) -> Asked:
+    smaller = smaller_sizes(request.width_px, request.height_px)
+    if smaller and not policy.strict:
+        return (*smaller[0], 1)
+    return request.width_px, request.height_px, request.images
 
 
 def _described(problem: PlanProblem, way: Way, verdict: Verdict) -> GenerationPlan:

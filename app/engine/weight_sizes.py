@@ -29,19 +29,23 @@ class ParameterCounts:
 
     Attributes:
         matrices: Weights of linear layers that can be quantized.
-        others: All others, which stay in bf16 when the matrices are quantized.
+        others: All others, which are never quantized.
     """
 
     matrices: Matrices = ()
     others: Tensors = ()
 
-    def stored_bytes(self, precision: Precision) -> int:
+    def stored_bytes(self, precision: Precision, beside: Precision = Precision.BF16) -> int:
         """Size in memory.
+
+        Args:
+            precision: Of the matrices, and of the others too unless it is a quantized one.
+            beside: Of the others beside quantized matrices.
 
         Raises:
             ValueError: The precision is AUTO, which says nothing.
         """
-        return _stored_bytes(self.matrices, self.others, precision)
+        return _stored_bytes(self.matrices, self.others, precision, beside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +64,15 @@ class NetworkCoefficients:
     kinds: tuple[ParameterCounts, ...]
     blocks: tuple[int, ...]
 
-    def block_bytes(self, precision: Precision) -> tuple[int, ...]:
-        """Of each block.
+    def block_bytes(
+        self, precision: Precision, beside: Precision = Precision.BF16
+    ) -> tuple[int, ...]:
+        """Of each block; see `ParameterCounts.stored_bytes`.
 
         Raises:
             ValueError: The precision is AUTO, which says nothing.
         """
-        sizes = [kind.stored_bytes(precision) for kind in self.kinds]
+        sizes = [kind.stored_bytes(precision, beside) for kind in self.kinds]
         return tuple(sizes[kind] for kind in self.blocks)
 
     def largest_matrix(self) -> int:
@@ -83,11 +89,12 @@ def aligned_bytes(size_bytes: int) -> int:
 
 
 @functools.lru_cache(maxsize=512)
-def _stored_bytes(matrices: Matrices, others: Tensors, precision: Precision) -> int:
+def _stored_bytes(
+    matrices: Matrices, others: Tensors, precision: Precision, beside: Precision
+) -> int:
     if precision is Precision.AUTO:
         raise ValueError("AUTO is no precision: decide on one first")
-    # What is not quantized beside quantized matrices runs in bf16.
-    element = _ELEMENT_BYTES.get(precision, 2)
+    element = _ELEMENT_BYTES[beside if precision in QUANTIZED else precision]
     total = sum(count * aligned_bytes(element * size) for size, count in others)
     recipe = Recipe(precision=precision) if precision in QUANTIZED else None
     for rows, columns, count in matrices:

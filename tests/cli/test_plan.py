@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.cli import main, plan_machine
+from app.cli import gpu_here, main
 from app.core.device import DeviceSnapshot
 from app.core.units import GIB
 from tests.fakes.model_folder import SMALL, make_folder
@@ -53,7 +53,8 @@ class Gpu:
 def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Gpu]]:
     """The GPUs of this machine; none unless a test adds some."""
     found: list[Gpu] = []
-    monkeypatch.setattr(plan_machine, "find_probes", lambda: tuple(found))
+    monkeypatch.setattr(gpu_here, "find_probes", lambda: tuple(found))
+    monkeypatch.setattr(gpu_here, "installed_torch", lambda: "2.13.0+cu130")
     yield found
     assert all(gpu.closed for gpu in found)
 
@@ -112,11 +113,12 @@ def test_official_models_are_planned_without_being_installed(planned, name: str)
 
 def test_precision_headroom_and_limit_count(planned) -> None:
     base = planned("--model", "klein-9b", "--vram-gib", "24")
-    nf4 = planned("--model", "klein-9b", "--vram-gib", "24", "--precision", "nf4")
+    nf4 = planned("--model", "klein-9b", "--vram-gib", "24", "--precision", "4bit")
     assert nf4["precision"] == "nf4"
     assert nf4["components"][2]["precision"] == "bf16"
     assert nf4["peak_vram_bytes"] < base["peak_vram_bytes"]
-    assert any("not run yet" in reason for reason in nf4["reasons"])
+    assert any("converted once" in reason for reason in nf4["reasons"])
+    assert not any("converted once" in reason for reason in base["reasons"])
     left = planned("--model", "klein-9b", "--vram-gib", "24", "--headroom-gib", "4")
     assert left["budget_bytes"] == 20 * GIB
     capped = planned("--model", "klein-9b", "--vram-gib", "24", "--limit-gib", "10")
@@ -125,18 +127,29 @@ def test_precision_headroom_and_limit_count(planned) -> None:
 
 def test_modes_tiles_and_references_count(planned) -> None:
     one = planned("--model", "klein-4b", "--vram-gib", "24")
-    minimal = planned("--model", "klein-4b", "--vram-gib", "24", "--mode", "minimal")
-    assert minimal["peak_vram_bytes"] < one["peak_vram_bytes"]
+    balanced, minimal = (
+        planned("--model", "klein-4b", "--vram-gib", "24", "--memory", mode)
+        for mode in ("balanced", "minimal")
+    )
+    peaks = [told["peak_vram_bytes"] for told in (one, balanced, minimal)]
+    assert peaks == sorted(peaks, reverse=True)
+    assert len(set(peaks)) == 3
+    assert one["components"][1]["slots_bytes"] == 0 < minimal["components"][1]["slots_bytes"]
     assert planned("--model", "klein-4b", "--vram-gib", "24", "--tile", "512")["tile_px"] == 512
     two = planned("--model", "klein-4b", "--vram-gib", "24", "--references", "2")
     assert two["phases"][2]["working_bytes"] > one["phases"][2]["working_bytes"]
 
 
 def test_ram_is_counted_where_it_is_told(planned) -> None:
-    told = planned("--model", "klein-4b", "--vram-gib", "24", "--ram-gib", "16")
-    assert told["verdict"] == "does not fit"
-    assert told["ram_peak_bytes"] > told["ram_budget_bytes"]
-    assert "RAM" in told["reasons"][0]
+    told = planned("--model", "klein-4b", "--vram-gib", "8", "--ram-gib", "8")
+    assert told["precision"] == "fp8"
+    assert any("Neither RAM nor GPU memory holds" in reason for reason in told["reasons"])
+    bf16 = planned(
+        *("--model", "klein-4b", "--vram-gib", "4", "--ram-gib", "4", "--precision", "bf16")
+    )
+    assert bf16["ram_peak_bytes"] <= bf16["ram_budget_bytes"]
+    assert bf16["components"][1]["file_blocks"]
+    assert any("read from the disk" in reason for reason in bf16["reasons"])
     enough = planned("--model", "klein-4b", "--vram-gib", "24", "--ram-gib", "32")
     assert enough["verdict"] == "fits"
 
@@ -151,6 +164,16 @@ def test_strict_refuses_what_would_be_made_smaller(planned) -> None:
     assert strict["verdict"] == "does not fit"
     assert strict["missing_bytes"] > 0
     assert (strict["width"], strict["height"], strict["images"]) == (4096, 2048, 2)
+    assert strict["figures_of"] == {"width": 4096, "height": 2048, "images": 2}
+    size_made = {key: smaller[key] for key in ("width", "height", "images")}
+    assert smaller["figures_of"] == size_made
+
+
+def test_a_refusal_says_whose_figures_it_shows(planned) -> None:
+    told = planned("--model", "dev", "--vram-gib", "3", "--images", "2")
+    assert told["verdict"] == "does not fit"
+    assert (told["width"], told["height"], told["images"]) == (1024, 1024, 2)
+    assert told["figures_of"] == {"width": 256, "height": 256, "images": 1}
 
 
 def test_what_would_fit(planned) -> None:
@@ -163,7 +186,7 @@ def test_what_would_fit(planned) -> None:
     )
     assert again["verdict"] == size["verdict"]
     assert again["peak_vram_bytes"] == size["peak_vram_bytes"]
-    nothing = planned("--model", "dev", "--vram-gib", "4", "--solve")["solve"]
+    nothing = planned("--model", "dev", "--vram-gib", "3", "--solve")["solve"]
     assert set(nothing.values()) == {None}
 
 
@@ -231,7 +254,7 @@ def test_people_get_a_page(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_people_are_told_that_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "--model", "dev", "--vram-gib", "4", "--solve"]) == 0
+    assert main(["plan", "--model", "dev", "--vram-gib", "3", "--solve"]) == 0
     told = capsys.readouterr().out
     assert "Does not fit: " in told
     assert "The smallest way that was tried needs:" in told
@@ -258,7 +281,14 @@ def test_people_are_told_that_nothing_fits(capsys: pytest.CaptureFixture[str]) -
         (["--references", "-1"], "Reference images are -1"),
         (["--tile", "-5"], "The decode tile is -5 px"),
         (["--tile", "16"], "The decode tile is 16 px"),
-        (["--precision", "fp4"], "fp4"),
+        (
+            ["--precision", "fp4"],
+            "“fp4” is no precision: choose one of auto, bf16, fp8, int8, 4bit",
+        ),
+        (["--memory", "tiny"], "“tiny” is no memory mode: choose one of auto, resident, balanced"),
+        (["--vram-gib", "8", "--device", "cpu"], "give one of them"),
+        (["--precison", "fp8"], "There is no option --precison: did you mean --precision?"),
+        (["--mod", "dev"], "There is no option --mod: did you mean --model?"),
         (["--device", "gpu"], "“gpu” is no device"),
     ],
 )

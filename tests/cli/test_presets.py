@@ -245,3 +245,16 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(refused: Callable[..., st
     app_paths().config.mkdir(parents=True, exist_ok=True)
     app_paths().presets_folder.write_text("", encoding="utf-8")
     assert "cannot be written" in refused("save", "mine", code=1)
+
+
+def test_a_broken_preset_is_told_only_where_it_matters(
+    run: Callable[..., str], capsys: pytest.CaptureFixture[str]
+):
+    folder = app_paths().presets_folder
+    folder.mkdir(parents=True)
+    (folder / "broken.toml").write_bytes(b"name = 'broken'\n[memory]\nmode = 'tiny'\n")
+    for command in (["show", "8 GB"], ["save", "mine"], ["apply", "mine"], ["rename", "mine", "x"]):
+        run(*command)  # It warns of nothing.
+    for command in (["list"], ["show", "broken"], ["apply", "broken"]):
+        assert main(["presets", *command]) == 0
+        assert capsys.readouterr().err.count("“broken”") == 1

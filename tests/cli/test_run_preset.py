@@ -11,7 +11,7 @@ from app.cli.gpu_here import GpuHere
 from app.cli.run_preset import RunChoices, run_choices
 from app.core.errors import RequestError, SetupError
 from app.core.paths import app_paths
-from app.core.policy import MemoryPolicy
+from app.core.policy import MemoryMode, MemoryPolicy, Precision, Precisions
 from app.core.preset import Preset, PresetLimits
 from app.core.preset_store import PresetStore
 from app.core.units import GIB
@@ -19,6 +19,9 @@ from tests.fakes import hardware
 
 RTX = GpuHere(snapshot=hardware.device(total_gib=12), driver="NVIDIA 580.65")
 FOLDER = Path("/models/klein")
+PLAIN = Precisions(
+    text_encoder=Precision.BF16, transformer=Precision.BF16, autoencoder=Precision.BF16
+)
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +110,40 @@ def test_what_is_wrong_with_the_preset_is_told(store: PresetStore):
     (app_paths().presets_folder / "mine.toml").write_bytes(b"name = 'mine'\nx = 1\n")
     found = choices("--preset", "mine")
     assert len(found.problems) == 1
+
+
+def test_precision_and_memory_that_are_typed_go_before_the_presets(store: PresetStore):
+    usual = choices().policy
+    assert (usual.mode, usual.precisions) == (MemoryMode.AUTO, Precisions())
+    found = choices("--precision", "4bit", "--memory", "balanced").policy
+    assert found.mode is MemoryMode.BALANCED
+    assert found.precisions == Precisions(
+        text_encoder=Precision.NF4, transformer=Precision.NF4, autoencoder=Precision.AUTO
+    )
+    mine = Preset(name="mine", policy=MemoryPolicy(mode=MemoryMode.MINIMAL, precisions=PLAIN))
+    store.save(mine)
+    kept = choices("--preset", "mine").policy
+    assert (kept.mode, kept.precisions) == (MemoryMode.MINIMAL, PLAIN)
+    auto = choices("--preset", "mine", "--precision", "auto", "--memory", "auto").policy
+    assert (auto.mode, auto.precisions) == (MemoryMode.AUTO, Precisions())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--promt", "x"], "There is no option --promt: did you mean --prompt?"),
+        (["--prompt", "x", "--stepss=4"], "There is no option --stepss: did you mean --steps?"),
+        (["--prompt", "x", "--qqqq"], "There is no option --qqqq; see"),
+        (["--model", "--strict"], "Argument --model: expected one argument"),
+    ],
+)
+def test_an_option_that_was_mistyped_is_told(arguments: list[str], sentence: str):
+    with pytest.raises(RequestError) as caught:
+        parse(["generate", *arguments])
+    assert sentence in str(caught.value)
+
+
+def test_texts_that_begin_with_dashes_are_no_options():
+    found = parse(["generate", "--prompt", "--a fox in the snow"]).generate
+    assert found is not None
+    assert found.prompt == "--a fox in the snow"

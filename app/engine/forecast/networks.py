@@ -2,17 +2,17 @@
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 
 from app.core.policy import Precision
 from app.engine.forecast.model_spec import ModelSpec
-from app.engine.libraries import diffusers_class, transformers_class
-from app.engine.model_components import final_norm_read, text_layers_read
+from app.engine.libraries import diffusers_class
 from app.engine.quantize.recipe import Recipe
 from app.engine.quantize.skeleton import quantized_skeleton
+from app.engine.truncated_encoder import build_text_encoder
 from app.engine.weight_sizes import NetworkCoefficients, ParameterCounts, Tensors
 
 Untyped = Any
@@ -58,12 +58,20 @@ class Networks:
     @functools.cached_property
     def text_encoder(self) -> Untyped:
         """The part of it that is read; the table of embeddings stays in RAM."""
-        network_class: Untyped = transformers_class(self._spec.layout.text_encoder_class)
-        values = dict(self._spec.configs["text_encoder"])
-        config = network_class.config_class.from_dict(values)
-        with torch.device("meta"):
-            whole = network_class._from_config(config, dtype=self.dtype)
-        return self._quantized(self._filled(_part_that_is_read(whole, self._spec.text_out_layers)))
+        spec = self._spec
+        values = spec.configs["text_encoder"]
+        encoder: Untyped = self._filled(
+            build_text_encoder(
+                spec.layout.text_encoder_class, values, spec.text_out_layers, self.dtype
+            )
+        )
+        config = encoder.model.config
+        # What is looked up is copied to the device: on "meta" it must be there from the start.
+        place = "meta" if self.device == "meta" else "cpu"
+        encoder.table = torch.zeros(
+            config.vocab_size, config.hidden_size, dtype=self.dtype, device=place
+        )
+        return self._quantized(encoder)
 
     @functools.cached_property
     def transformer(self) -> Untyped:
@@ -95,9 +103,6 @@ class Networks:
         """The same on the device, with weights that keep numbers small."""
         if self.device != "meta":
             network = network.to_empty(device=self.device)
-            for table in network.modules():
-                if isinstance(table, HostEmbedding):
-                    table.to_empty(device="cpu")
             for tensor in tensors_of(network):
                 if tensor.is_floating_point():
                     tensor.data.normal_(0.0, _WEIGHT_DEVIATION)
@@ -120,63 +125,31 @@ def count_parameters(component: str, network: Untyped) -> NetworkCoefficients:
     blocks = _blocks(component, network)
     counted = [_count(name, block) for name, block in blocks.items()]
     kinds = tuple(dict.fromkeys(counted))
-    tables = [module for module in network.modules() if isinstance(module, HostEmbedding)]
-    elsewhere = {id(tensor) for part in (*blocks.values(), *tables) for tensor in tensors_of(part)}
-    outside = [tensor for tensor in tensors_of(network) if id(tensor) not in elsewhere]
+    inside = {id(tensor) for block in blocks.values() for tensor in tensors_of(block)}
+    outside = [tensor for tensor in tensors_of(network) if id(tensor) not in inside]
+    table: torch.Tensor | None = getattr(network, "table", None)
     return NetworkCoefficients(
         outside=ParameterCounts(others=_sizes(outside)),
-        ram_only=ParameterCounts(
-            others=_sizes(tensor for table in tables for tensor in tensors_of(table))
-        ),
+        ram_only=ParameterCounts(others=() if table is None else _sizes([table])),
         kinds=kinds,
         blocks=tuple(kinds.index(block) for block in counted),
     )
-
-
-class HostEmbedding(torch.nn.Embedding):
-    """A table of embeddings that stays in RAM: only what is looked up goes to the device."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
-        """The rows of some tokens, on the tokens' device."""
-        if input.device.type == "meta":
-            size = (*input.shape, self.embedding_dim)
-            return torch.empty(size, dtype=self.weight.dtype, device="meta")
-        return super().forward(input.to("cpu")).to(input.device)
-
-
-def _part_that_is_read(whole: Untyped, out_layers: Sequence[int]) -> Untyped:
-    """A text encoder up to the last layer that is read: no head, no part that sees."""
-    network: Untyped = whole.get_decoder()
-    layers = len(network.layers)
-    read = text_layers_read(out_layers)
-    network.layers = network.layers[:read]
-    network.config.num_hidden_layers = read
-    if not final_norm_read(out_layers, layers):
-        network.norm = torch.nn.Identity()
-    whole_table = network.embed_tokens
-    network.embed_tokens = HostEmbedding(
-        whole_table.num_embeddings,
-        whole_table.embedding_dim,
-        device="meta",
-        dtype=whole_table.weight.dtype,
-    )
-    return network
 
 
 def _blocks(component: str, network: Untyped) -> dict[str, torch.nn.Module]:
     """The blocks by their names in the network, in the order they run."""
     stacks = {
         "transformer": ("transformer_blocks", "single_transformer_blocks"),
-        "text_encoder": ("layers",),
+        "text_encoder": ("model.layers",),
     }
     return {
         f"{stack}.{index}": block
         for stack in stacks.get(component, ())
-        for index, block in enumerate(getattr(network, stack))
+        for index, block in enumerate(network.get_submodule(stack))
     }
 
 
-def _count(name: str, block: torch.nn.Module) -> ParameterCounts:
+def _count(name: str, block: Untyped) -> ParameterCounts:
     weights = [
         layer.weight
         for inner, layer in block.named_modules()

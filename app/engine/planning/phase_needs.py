@@ -165,7 +165,9 @@ class PhaseNeeds:
 
     def _forecast_encode(self) -> int:
         return self._problem.coefficients.encode_working_bytes(
-            prompts=self._problem.prompts, precision=self._problem.precisions[TEXT_ENCODER]
+            prompts=self._problem.prompts,
+            precision=self._problem.precisions[TEXT_ENCODER],
+            beside=self._problem.beside,
         )
 
     def _compute_encode(self) -> float:
@@ -180,6 +182,7 @@ class PhaseNeeds:
             height_px=height_px,
             references=self._problem.references,
             precision=self._problem.precisions[TRANSFORMER],
+            beside=self._problem.beside,
             attention=self._problem.policy.attention,
         )
 

@@ -1,7 +1,9 @@
 """A request against a machine, with everything decided that no rung of the ladder changes."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from app.core.policy import MemoryPolicy, Precision
 from app.core.preset import PresetLimits
@@ -11,6 +13,9 @@ from app.engine.coefficients import ModelCoefficients
 from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.precisions import file_bytes, resolve_precisions
 
+Size = TypeVar("Size", int, tuple[int, ...])
+Measure = Callable[[str, Precision, Precision], Size]
+"""Of a component's weights in a precision, with what is not quantized in another."""
 ENGINE_BYTES = 1 << 30
 """Of the engine process without a model: Python, torch, the driver. An assumption."""
 LATENT_CHANNELS = 128
@@ -36,6 +41,7 @@ class PlanProblem:
         references: Width and height of each reference image, in pixels.
         loaded: Whether the weights are in RAM already.
         precisions: Of each component; never AUTO.
+        beside: What is not quantized beside quantized weights, and what they are computed in.
         weights: All weights of each component that computing has on the device, in bytes.
         ram_only_bytes: Of weights that stay in RAM beside a GPU; 0 on the CPU.
         stored_bytes: Of the files that are read.
@@ -59,6 +65,7 @@ class PlanProblem:
     references: tuple[tuple[int, int], ...]
     loaded: bool
     precisions: dict[str, Precision]
+    beside: Precision
     weights: dict[str, int]
     ram_only_bytes: int
     stored_bytes: int
@@ -111,12 +118,15 @@ def pose(
         coefficients, policy, on_cpu=on_cpu, vram_room_bytes=budget, ram_room_bytes=ram_room
     )
     precisions = chosen.precisions
-    weights = {name: coefficients.weights_bytes(name, precisions[name]) for name in COMPONENTS}
-    ram_only = {name: coefficients.ram_only_bytes(name, precisions[name]) for name in COMPONENTS}
+    beside = coefficients.stored_precision if on_cpu else Precision.BF16
+
+    def sized(measure: Measure[Size]) -> dict[str, Size]:
+        return {name: measure(name, precisions[name], beside) for name in COMPONENTS}
+
+    weights, ram_only = sized(coefficients.weights_bytes), sized(coefficients.ram_only_bytes)
     if on_cpu:
         weights = {name: weights[name] + ram_only[name] for name in COMPONENTS}
         ram_only = dict.fromkeys(COMPONENTS, 0)
-    blocks = {name: coefficients.block_bytes(name, precisions[name]) for name in COMPONENTS}
     return PlanProblem(
         request=request,
         device=device,
@@ -127,10 +137,11 @@ def pose(
         references=references,
         loaded=loaded,
         precisions=precisions,
+        beside=beside,
         weights=weights,
         ram_only_bytes=sum(ram_only.values()),
         stored_bytes=sum(file_bytes(coefficients, name, precisions[name]) for name in COMPONENTS),
-        blocks=blocks,
+        blocks=sized(coefficients.block_bytes),
         prompts=2 if guided else 1,
         passes=2 if guided else 1,
         budget_bytes=budget,
