@@ -1,4 +1,4 @@
-"""The conductor with the real engine process on a tiny model: killed in every phase."""
+"""The conductor with the real engine process on the demo: killed in every phase."""
 
 import json
 import os
@@ -27,9 +27,9 @@ from app.core.events import (
     StepDone,
 )
 from app.core.jobs import Job, JobState, OutputTarget, Phase
+from app.core.paths import resource
 from app.core.request import GenerationRequest
 from app.engine.client import engine_starter
-from tests.tiny_models import make_tiny_model
 
 PATIENCE_S = 280.0
 """For anything to happen; only reached when a test fails."""
@@ -44,8 +44,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model("klein", tmp_path_factory.mktemp("models") / "klein")
+def model() -> Path:
+    """Its coefficients ship: each new engine would have to measure another small model first."""
+    return Path(resource("models/demo"))
 
 
 class Studio:
@@ -139,7 +140,7 @@ def states(events: list[ConductorEvent]) -> list[EngineState]:
 
 def test_the_engine_is_killed_in_each_phase_and_every_job_finishes(studio: Studio) -> None:
     for phase in Phase:
-        # A tiny model may be done before the signal arrives; then the next job is killed.
+        # A small model may be done before the signal arrives; then the next job is killed.
         for _ in range(TRIES):
             events = studio.run(react=Killer(phase))
             assert any(isinstance(event, JobFinished) for event in events)

@@ -102,7 +102,7 @@ def test_the_forecast_is_a_fifth_too_low(
 
 
 def test_ten_images_while_another_program_leaks(quiet: Callable[..., Quiet], tmp_path: Path):
-    request = {"images": 10, "width_px": 128, "height_px": 128, "steps": 4}
+    request = {"images": 10, "width_px": 128, "height_px": 128, "steps": 2}
     undisturbed = quiet(**request)
     most_bytes, capacity_bytes = 50 * MIB, 64 * MIB
     leak = OtherUse(bytes=0, bytes_per_s=most_bytes / undisturbed.seconds)
