@@ -11,8 +11,11 @@ import msgspec
 from app.core.errors import ModelError
 from app.engine.model_checks import convert_config, missing_file, read_json
 from app.engine.model_weights import ComponentWeights
+from app.engine.quantize.gguf_file import KIND_PREFIX
 
 _RUNNABLE_DTYPES = frozenset({"float32", "float16", "bfloat16"})
+_RUNNABLE_QUANTIZED = frozenset({"float8_e4m3fn", "float8_e5m2"})
+"""Of the text encoder and the transformer, beside the kinds of GGUF."""
 
 
 class ModelFamily(enum.Enum):
@@ -263,7 +266,7 @@ def check_weights(folder: Path, configs: Configs, weights: dict[str, ComponentWe
         ModelError: They are of another network, or of a type that cannot be run.
     """
     for component, parts in weights.items():
-        if parts.dtype() not in _RUNNABLE_DTYPES:
+        if not _is_runnable(component, parts.dtype()):
             raise ModelError(
                 f"The weights in {folder / component} are stored as {parts.dtype()}, which cannot "
                 "be run yet: use the model's bf16 folder.",
@@ -304,6 +307,12 @@ def check_weights(folder: Path, configs: Configs, weights: dict[str, ComponentWe
                 code="model.unknown_config",
                 details=f"{found} instead of {expected}",
             )
+
+
+def _is_runnable(component: str, dtype: str) -> bool:
+    if component == "vae":
+        return dtype in _RUNNABLE_DTYPES
+    return dtype in _RUNNABLE_DTYPES | _RUNNABLE_QUANTIZED or dtype.startswith(KIND_PREFIX)
 
 
 def _shape(weights: ComponentWeights, name: str) -> tuple[int, ...]:

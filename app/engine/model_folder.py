@@ -42,6 +42,7 @@ WEIGHT_STEMS = {
     "text_encoder": "model",
 }
 """File name of a component's weights without suffix, by its folder."""
+_WHOLE = frozenset({"float32", "float16", "bfloat16"})
 
 
 class GuidanceKind(enum.Enum):
@@ -120,10 +121,13 @@ def inspect_model_folder(folder: Path) -> ModelInfo:
 def stored_dtypes(folder: Path) -> dict[str, str]:
     """The type each component's weights are stored in: {"transformer": "bfloat16", ...}.
 
+    Of weights that are stored in fewer bits, what they are multiplied in.
+
     Raises:
         ModelError: A component's weights are missing or broken.
     """
-    return {name: weights.dtype() for name, weights in _read_all_weights(folder).items()}
+    stored = {name: weights.dtype() for name, weights in _read_all_weights(folder).items()}
+    return {name: dtype if dtype in _WHOLE else "bfloat16" for name, dtype in stored.items()}
 
 
 def _read_all_weights(folder: Path) -> dict[str, ComponentWeights]:

@@ -7,6 +7,7 @@ import msgspec
 
 from app.core.errors import ModelError
 from app.engine.model_checks import convert_config, missing_file, read_json
+from app.engine.quantize.gguf_file import GGUF_SUFFIX, read_gguf
 from app.engine.safetensors_header import TensorEntry, read_header
 
 PICKLE_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"})
@@ -18,7 +19,7 @@ class ComponentWeights:
 
     Attributes:
         component: Name of its folder, such as "transformer".
-        files: The safetensors files.
+        files: The safetensors files, or one GGUF file.
         tensors: All tensors by name.
         file_bytes: Size of the files together.
     """
@@ -63,7 +64,7 @@ def read_weights(folder: Path, stem: str) -> ComponentWeights:
     files = _weight_files(folder, stem)
     tensors: dict[str, TensorEntry] = {}
     for file in files:
-        tensors.update(read_header(file))
+        tensors.update(read_gguf(file) if file.suffix == GGUF_SUFFIX else read_header(file))
     return ComponentWeights(
         component=folder.name,
         files=files,
@@ -81,6 +82,14 @@ def _weight_files(folder: Path, stem: str) -> tuple[Path, ...]:
     index = folder / f"{stem}.safetensors.index.json"
     if index.is_file():
         return _shards(folder, index)
+    quantized = sorted(path for path in folder.iterdir() if path.suffix == GGUF_SUFFIX)
+    if quantized and folder.name == "transformer":
+        if len(quantized) > 1:
+            raise ModelError(
+                f"The folder {folder} holds several GGUF files: leave only the one to run.",
+                code="model.unknown_config",
+            )
+        return (quantized[0],)
     pickles = sorted(
         path.name for path in folder.iterdir() if path.suffix.lower() in PICKLE_SUFFIXES
     )

@@ -19,6 +19,11 @@ from app.engine.model_components import DEV, KLEIN, ModelFamily
 from app.engine.model_folder import WEIGHT_STEMS, ModelInfo
 from app.engine.model_weights import read_weights
 from app.engine.quantize.converting import Conversion, open_converted
+from app.engine.quantize.gguf_file import GGUF_SUFFIX
+from app.engine.quantize.gguf_linear import GgufLinear, gguf_skeleton
+from app.engine.quantize.linear import QuantizedLinear
+from app.engine.quantize.skeleton import named_modules
+from app.engine.quantize.stored_fp8 import fp8_skeleton
 from app.engine.residency.host_network import HostNetwork
 from app.engine.residency.host_store import HostStore, Missing, find_missing
 from app.engine.stored_weights import MappedFiles, Stored, stored_tensors
@@ -94,7 +99,12 @@ def open_transformer(info: ModelInfo, opening: Opening) -> HostNetwork:
         network: Any = network_class.from_config(config)
     # Not the network's own `to`, which warns about casting.
     torch.nn.Module.to(network, opening.dtype)
-    return _open("transformer", folder, network.eval(), _stored(folder), opening)
+    (first, *_more) = files = read_weights(folder, WEIGHT_STEMS[folder.name]).files
+    if first.suffix == GGUF_SUFFIX:
+        stored = gguf_skeleton(network.eval(), first, opening.dtype)
+    else:
+        stored = stored_tensors(files)
+    return _open("transformer", folder, network.eval(), stored, opening)
 
 
 def refuse_missing(folder: Path, missing: Missing) -> None:
@@ -125,8 +135,12 @@ def _stored(folder: Path) -> Stored:
 def _open(
     name: str, folder: Path, network: torch.nn.Module, stored: Stored, opening: Opening
 ) -> HostNetwork:
-    refuse_missing(folder, find_missing(network, stored))
-    if opening.conversion is not None:
+    whole = fp8_skeleton(network, stored)
+    refuse_missing(folder, find_missing(network, whole))
+    # What others have quantized stays as it is: once more would only make it worse.
+    if opening.conversion is None or _is_quantized(network):
+        stored = whole
+    else:
         stored = open_converted(name, network, stored, opening.conversion)
     return opening.store.open(
         name,
@@ -136,3 +150,8 @@ def _open(
         check=opening.check,
         progress=opening.progress,
     )
+
+
+def _is_quantized(network: torch.nn.Module) -> bool:
+    kinds = (QuantizedLinear, GgufLinear)
+    return any(isinstance(module, kinds) for _name, module in named_modules(network))
