@@ -7,6 +7,7 @@ from app.core.errors import ErrorInfo
 from app.core.jobs import Job, Phase
 from app.core.machine_speeds import MachineSpeeds
 from app.core.plan import GenerationPlan, Rung
+from app.core.policy import Precision
 from app.core.run_report import RunReport
 
 
@@ -113,6 +114,25 @@ class PhaseFinished:
     phase: Phase
     seconds: float
     memory: EngineMemory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converting:
+    """Weights are being quantized, which is done once; told now and then, and at the end.
+
+    Attributes:
+        job_id: Of the job that needs them.
+        component: "text_encoder" or "transformer".
+        precision: They are converted to.
+        done_bytes: That are written.
+        total_bytes: That will be.
+    """
+
+    job_id: str
+    component: str
+    precision: Precision
+    done_bytes: int
+    total_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +285,7 @@ class EngineLog:
 JobEvent = (
     PhaseStarted
     | PhaseFinished
+    | Converting
     | StepDone
     | ImageDone
     | Notice

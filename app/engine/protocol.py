@@ -13,6 +13,7 @@ import msgspec
 from app.core.errors import ProtocolError
 from app.core.events import (
     CalibrationDone,
+    Converting,
     Downshifted,
     EngineLog,
     EngineReady,
@@ -113,6 +114,7 @@ _MESSAGES: dict[str, type[Any]] = {
         EngineReady,
         PhaseStarted,
         PhaseFinished,
+        Converting,
         StepDone,
         ImageDone,
         Notice,

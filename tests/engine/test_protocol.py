@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from app.core.errors import ErrorInfo, ProtocolError
 from app.core.events import (
     CalibrationDone,
+    Converting,
     Downshifted,
     EngineLog,
     EngineMemory,
@@ -128,6 +129,13 @@ MESSAGES = [
     EngineReady(pid=1, device="cpu", device_name="x", torch_version="2", diffusers_version="0"),
     PhaseStarted(job_id="a1", phase=Phase.DENOISE, note="cached"),
     PhaseFinished(job_id="a1", phase=Phase.LOAD, seconds=0.5, memory=MEMORY),
+    Converting(
+        job_id="a1",
+        component="transformer",
+        precision=Precision.FP8,
+        done_bytes=1,
+        total_bytes=2**34,
+    ),
     StepDone(
         job_id="a1",
         step=1,

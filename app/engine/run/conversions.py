@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 
-from app.core.events import Notice
+from app.core.events import Converting, Notice
 from app.engine.model_folder import ModelInfo
 from app.engine.quantize.converting import Conversion
 from app.engine.quantize.recipe import Recipe
 from app.engine.run.context import RunContext
 
 CONVERTING_CODE = "load.converting"
+_EVERY_S = 0.25
 
 
 def conversions_of(
@@ -29,23 +30,38 @@ def conversions_of(
 
 
 class _ConversionTold:
-    """Says once that a component is being converted, which takes longer than opening it."""
+    """Says that a component is being converted, which takes longer than opening it, and how far."""
 
     def __init__(self, context: RunContext, name: str, recipe: Recipe) -> None:
         self._context = context
-        self._name = name.replace("_", " ")
-        self._recipe = recipe
-        self._said = False
+        self._name = name
+        self._precision = recipe.precision
+        self._next_s: float | None = None
 
-    def __call__(self, _done_bytes: int, _total_bytes: int) -> None:
-        if self._said:
+    def __call__(self, done_bytes: int, total_bytes: int) -> None:
+        now_s = self._context.device.clock_s()
+        if self._next_s is None:
+            self._send_notice()
+        elif now_s < self._next_s and done_bytes < total_bytes:
             return
-        self._said = True
+        self._next_s = now_s + _EVERY_S
+        self._context.send(
+            Converting(
+                job_id=self._context.job.id,
+                component=self._name,
+                precision=self._precision,
+                done_bytes=done_bytes,
+                total_bytes=total_bytes,
+            )
+        )
+
+    def _send_notice(self) -> None:
+        words = self._name.replace("_", " ")
         self._context.send(
             Notice(
                 job_id=self._context.job.id,
                 code=CONVERTING_CODE,
-                message=f"The {self._name} is converted to {self._recipe.precision.value} and "
-                "kept: this takes longer once, and the next time it opens at once.",
+                message=f"The {words} is converted to {self._precision.value} and kept: this takes "
+                "longer once, and the next time it opens at once.",
             )
         )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.core.events import JobFinished, Notice
+from app.core.events import Converting, JobFinished, Notice
 from app.core.jobs import Job
 from app.core.paths import app_paths, resource
 from app.core.policy import Precision, Precisions
@@ -46,6 +46,8 @@ def test_demo_is_drawn_in_fewer_bits_and_files_are_kept(precision, tmp_path):
     assert 0 < off < 12
     told = [notice.message for notice in of_kind(events, Notice)]
     assert [precision.value in message for message in told] == [True, True]
+    ends = [one for one in of_kind(events, Converting) if one.done_bytes == one.total_bytes]
+    assert [one.component for one in ends] == ["text_encoder", "transformer"]
     kept = kept_files(app_paths().converted_folder)
     assert {(file.component, file.precision) for file in kept} == {
         ("text_encoder", precision),
@@ -55,4 +57,4 @@ def test_demo_is_drawn_in_fewer_bits_and_files_are_kept(precision, tmp_path):
     again = Runs(CpuDevice())
     events = again.run(job(precision, tmp_path, number=1))
     assert np.array_equal(drawn(events), found)
-    assert of_kind(events, Notice) == []
+    assert of_kind(events, Notice) == of_kind(events, Converting) == []
