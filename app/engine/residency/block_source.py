@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from app.core.errors import ModelError
 from app.engine.residency.layout import BlockLayout, TensorSpan
 from app.engine.stored_weights import StoredTensor
 
@@ -111,7 +112,7 @@ class BlockSource:
         """Fill a packed buffer in RAM.
 
         Raises:
-            OSError: A file cannot be read, or has become shorter.
+            ModelError: A file cannot be read, or has become shorter.
         """
         for part in self.parts:
             part(out, lambda: True)
@@ -126,7 +127,7 @@ def read_task(task: Task, out: torch.Tensor, goes_on: Callable[[], bool]) -> Non
         goes_on: Asked before each piece; the rest is left out when it says no.
 
     Raises:
-        OSError: A file cannot be read, or has become shorter.
+        ModelError: A file cannot be read, or has become shorter.
     """
     # By numpy, because a file reads into memory that Python knows; its type does not say so.
     array: Any = out.numpy()
@@ -136,9 +137,8 @@ def read_task(task: Task, out: torch.Tensor, goes_on: Callable[[], bool]) -> Non
         for piece in task:
             if not goes_on():
                 return
-            file = files.get(piece.path)
-            if file is None:
-                file = files[piece.path] = stack.enter_context(io.FileIO(piece.path, "rb"))
+            if (file := files.get(piece.path)) is None:
+                file = files[piece.path] = stack.enter_context(_opened(piece.path))
             if not piece.converts:
                 _read_fully(file, piece, memory[piece.target_bytes : piece.end_bytes])
                 continue
@@ -155,14 +155,36 @@ def _copy_made(
         span.view_of(out).copy_(made)
 
 
+def _opened(path: Path) -> io.FileIO:
+    try:
+        return io.FileIO(path, "rb")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def _read_fully(file: io.FileIO, piece: Piece, out: memoryview) -> None:
-    file.seek(piece.offset_bytes, os.SEEK_SET)
-    done = 0
-    while done < len(out):
-        count = file.readinto(out[done:])
-        if not count:
-            raise OSError(f"the weights file {piece.path} has become shorter while it was in use")
-        done += count
+    try:
+        file.seek(piece.offset_bytes, os.SEEK_SET)
+        done = 0
+        while done < len(out):
+            count = file.readinto(out[done:])
+            if not count:
+                raise ModelError(
+                    f"The weights file {piece.path} has become shorter while it was in use: "
+                    "download it again from the model's source.",
+                    code="model.truncated",
+                )
+            done += count
+    except OSError as error:
+        raise _unreadable(piece.path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    return ModelError(
+        f"The weights file {path} cannot be read ({error.strerror or error}): "
+        "check the disk and the file's permissions.",
+        code="model.unreadable",
+    )
 
 
 def _pieces(span: TensorSpan, tensor: StoredTensor) -> Iterator[Piece]:

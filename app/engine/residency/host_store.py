@@ -130,7 +130,7 @@ class HostStore:
         Raises:
             KeyError: A tensor is not stored.
             ValueError: A tensor is stored with another number of elements.
-            OSError: A file cannot be read.
+            ModelError: A file cannot be read.
         """
         modules = streamable_blocks(name, network)
         of_rest = ModuleTensors(network, without=modules)

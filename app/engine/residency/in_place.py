@@ -29,7 +29,7 @@ def fill_in_place(
         check: Called between tensors; may raise to stop.
 
     Raises:
-        OSError: A file cannot be read.
+        ModelError: A file cannot be read.
     """
     if _is_plain(network):
         _map(network, stored, check)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from app.core.errors import AppError
 from app.engine.residency.block_source import ReadPart
 from app.engine.residency.host_block import HostBlock
 from app.engine.residency.stored_block import StoredBlock
@@ -43,11 +44,11 @@ class FileReading:
         """The packed buffer, once it is filled.
 
         Raises:
-            OSError: The file cannot be read.
+            ModelError: The file cannot be read.
         """
         self._done.wait()
         if self._error is not None:
-            raise OSError(f"the weights cannot be read: {self._error}") from self._error
+            raise self._error
         return self._packed
 
     def release(self) -> None:
@@ -72,7 +73,7 @@ class FileReading:
         try:
             if self._goes_on():
                 part(self._packed, self._goes_on)
-        except (OSError, RuntimeError, ValueError, MemoryError) as caught:
+        except (AppError, OSError, RuntimeError, ValueError, MemoryError) as caught:
             error = caught
         with self._lock:
             self._error = self._error or error

@@ -47,7 +47,7 @@ class StoredBlock:
         """Fill a packed buffer in RAM, from RAM or the files.
 
         Raises:
-            OSError: A file cannot be read.
+            ModelError: A file cannot be read.
         """
         with self._lock:
             buffer = self._buffer
@@ -67,7 +67,7 @@ class StoredBlock:
             check: Called between pieces of the file; may raise to stop, and nothing is kept.
 
         Raises:
-            OSError: A file cannot be read.
+            ModelError: A file cannot be read.
             RuntimeError: There is not so much RAM (as torch says it).
         """
         if self._buffer is not None:

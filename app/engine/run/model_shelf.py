@@ -24,6 +24,16 @@ from app.engine.planning.problem import TEXT_ENCODER
 from app.engine.preview import fit_preview_matrix
 from app.engine.quantize.converting import Conversion
 from app.engine.reference_latents import ReferenceCache
+from app.engine.run.host_side import host_store
+
+FileBlocks = Mapping[str, frozenset[int]]
+"""Numbers of blocks by component."""
+_NONE: frozenset[int] = frozenset()
+
+
+def file_blocks_of(plan: GenerationPlan) -> dict[str, frozenset[int]]:
+    """Which blocks a plan has on the disk."""
+    return {part.name: frozenset(part.file_blocks) for part in plan.components}
 
 
 class ModelShelf:
@@ -42,6 +52,8 @@ class ModelShelf:
         self._cancel = cancel
         self._placer: Placer | None = None
         self._key: ModelKey | None = None
+        self._store = host_store(device)
+        self._on_disk: dict[str, frozenset[int]] = {}
 
     @property
     def placer(self) -> Placer:
@@ -76,6 +88,7 @@ class ModelShelf:
         *,
         conversions: Mapping[str, Conversion] | None = None,
         needs_text_encoder: bool = True,
+        file_blocks: FileBlocks | None = None,
     ) -> LoadedModel:
         """Read a model, in the place of the one that is here, and place nothing yet.
 
@@ -85,6 +98,7 @@ class ModelShelf:
             check: Called between components; may raise to stop.
             conversions: Of the components that are quantized, by folder.
             needs_text_encoder: Whether that is loaded, too.
+            file_blocks: Blocks that stay on the disk, by component.
         """
         # First, so that two models are never in memory at once.
         self.drop()
@@ -96,31 +110,42 @@ class ModelShelf:
             check,
             dtypes=dtypes,
             conversions=conversions,
+            store=self._store,
+            file_blocks=file_blocks,
             needs_text_encoder=needs_text_encoder,
         )
         parts = networks(model.pipeline)
         for network in parts.values():
             self._cancel.watch(network)
-        self._placer = Placer(parts, self.device)
+        self._placer = Placer({**parts, **model.hosts}, self.device)
         self.model = model
+        self._on_disk = dict(file_blocks or {})
         return model
 
     def load_text_encoder(
-        self, check: Callable[[], None], *, conversion: Conversion | None = None
+        self,
+        check: Callable[[], None],
+        *,
+        conversion: Conversion | None = None,
+        file_blocks: FileBlocks | None = None,
     ) -> None:
         """Read the text encoder of the loaded model, which has none.
 
         Args:
             check: Called between pieces; may raise to stop.
             conversion: When it is quantized.
+            file_blocks: Blocks that stay on the disk, by component.
         """
         model, placer = self.model, self.placer
         if model is None:
             raise RuntimeError("no model is loaded")
-        load_text_encoder(model, check, conversion=conversion)
-        network = model.pipeline.text_encoder
-        self._cancel.watch(network)
-        placer.add(TEXT_ENCODER, network)
+        on_disk = (file_blocks or {}).get(TEXT_ENCODER, _NONE)
+        load_text_encoder(
+            model, check, conversion=conversion, store=self._store, file_blocks=on_disk
+        )
+        self._cancel.watch(model.pipeline.text_encoder)
+        placer.add(TEXT_ENCODER, model.hosts[TEXT_ENCODER])
+        self._on_disk[TEXT_ENCODER] = on_disk
 
     def forget_text_encoder(self) -> int:
         """Give its RAM back, once its embeddings are made; it is read again when it is needed.
@@ -143,8 +168,25 @@ class ModelShelf:
 
         Raises:
             torch.OutOfMemoryError: The device has no room for what is to stay on it.
+            ModelError: What is to be in RAM again cannot be read from the disk.
         """
-        self.placer.replace(plan.components)
+        wanted = file_blocks_of(plan)
+        hosts = {} if self.model is None else self.model.hosts
+        moves = {
+            name: host
+            for name, host in hosts.items()
+            if wanted.get(name, _NONE) != self._on_disk.get(name, _NONE)
+        }
+
+        def rearrange() -> None:
+            for name, host in moves.items():
+                blocks = wanted.get(name, _NONE)
+                self._store.follow(host, blocks)
+                self._on_disk[name] = blocks
+
+        # The CPU computes with the mapped files, which are on the disk and in RAM at once.
+        needed = bool(moves) and not self._store.in_place
+        self.placer.replace(plan.components, rearrange=rearrange if needed else None)
 
     def fit_previews(self, model: LoadedModel) -> None:
         """Have the model ready for previews."""

@@ -20,6 +20,7 @@ from app.engine.run.context import RunContext
 from app.engine.run.conversions import conversions_of
 from app.engine.run.fast_blocks import with_attention
 from app.engine.run.known_prompts import embeddings_for
+from app.engine.run.model_shelf import FileBlocks, file_blocks_of
 from app.engine.run.phases import PhaseLog
 from app.engine.run.plan_in_force import PlanInForce, planned
 from app.engine.run.precisions import dtypes_of, recipes_of
@@ -104,12 +105,16 @@ def _load(
     quantized = {name: recipe.precision for name, recipe in recipes.items()}
     model = kept
     if model is None or model.dtypes != dtypes or model.quantized != quantized:
-        model = _read(context, attempts, info, dtypes, recipes)
+        model = _read(context, attempts, info, dtypes, recipes, file_blocks_of(force.plan))
     elif _lacks_text_encoder(context, model):
         conversion = conversions_of(context, info, recipes).get("text_encoder")
         attempts.run(
             Phase.LOAD,
-            lambda: shelf.load_text_encoder(context.cancel.check, conversion=conversion),
+            lambda: shelf.load_text_encoder(
+                context.cancel.check,
+                conversion=conversion,
+                file_blocks=file_blocks_of(force.plan),
+            ),
             rungs=False,
         )
     if not shelf.has_text_encoder():
@@ -127,6 +132,7 @@ def _read(
     info: ModelInfo,
     dtypes: Mapping[str, torch.dtype],
     recipes: Mapping[str, Recipe],
+    file_blocks: FileBlocks,
 ) -> LoadedModel:
     """A model from its files; without its text encoder when the prompts were encoded before."""
     conversions = conversions_of(context, info, recipes)
@@ -140,6 +146,7 @@ def _read(
             context.cancel.check,
             conversions=conversions,
             needs_text_encoder=needed,
+            file_blocks=file_blocks,
         ),
         rungs=False,
     )

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from app.core.errors import ModelError
 from app.engine.residency import block_source
 from app.engine.residency.block_source import BlockSource
 from app.engine.residency.layout import BlockLayout, lay_out
@@ -167,8 +168,13 @@ def test_file_that_became_shorter_is_an_error(tmp_path: Path, converts: bool) ->
     source = BlockSource(lay_out(wanted.items()), stored_tensors([file]))
     with file.open("r+b") as changed:
         changed.truncate(2000)
-    with pytest.raises(OSError, match="has become shorter"):
+    with pytest.raises(ModelError, match="has become shorter") as caught:
         packed(source)
+    assert caught.value.code == "model.truncated"
+    file.unlink()
+    with pytest.raises(ModelError, match="cannot be read") as caught:
+        packed(source)
+    assert str(file) in caught.value.message
 
 
 @pytest.mark.parametrize(
