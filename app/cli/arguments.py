@@ -10,10 +10,11 @@ from typing import NoReturn
 
 from app import __version__
 from app.cli.argument_types import add_weights, decimal, device, gibibytes, whole
+from app.cli.attention_argument import add_attention
 from app.cli.plan_arguments import PlanArguments, add_plan, plan_arguments
 from app.cli.presets_arguments import PresetsArguments, add_presets, presets_arguments
 from app.core.errors import RequestError
-from app.core.policy import MemoryMode, Precision
+from app.core.policy import Attention, MemoryMode, Precision
 
 TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -44,6 +45,7 @@ class GenerateArguments:
     headroom_gib: float | None
     precision: Precision | None
     memory: MemoryMode | None
+    attention: Attention | None
     as_json: bool
 
 
@@ -93,6 +95,7 @@ def parse(argv: Sequence[str]) -> Arguments:
             headroom_gib=found.headroom_gib,
             precision=found.precision,
             memory=found.memory,
+            attention=found.attention,
             as_json=found.json,
         )
     return Arguments(
@@ -251,3 +254,4 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         help="left free for other programs, of the GPU or, on the CPU, of the RAM",
     )
     add_weights(parser, otherwise="the preset's")
+    add_attention(parser)

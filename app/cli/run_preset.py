@@ -90,6 +90,8 @@ def _with_typed(
     if arguments.memory is not None:
         policy = replace(policy, mode=arguments.memory)
     policy = replace(policy, precisions=precisions(arguments.precision, policy.precisions))
+    if arguments.attention is not None:
+        policy = replace(policy, attention=arguments.attention)
     if arguments.headroom_gib is None:
         return policy
     headroom = round(arguments.headroom_gib * GIB)
