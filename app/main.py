@@ -39,6 +39,7 @@ from app.ui.models.jobs_model import JobsModel
 from app.ui.models.layout_file import LayoutFile
 from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.planning import Planning, PlanningFiles
+from app.ui.models.references_model import ReferencesModel
 from app.ui.models.request_model import RequestModel
 from app.ui.models.results_model import ResultsModel
 from app.ui.models.settings_model import SettingsModel
@@ -107,6 +108,9 @@ class Application(QObject):
         self._form = RequestModel(
             SessionFile(paths.data / "session.json"), self._catalog.defaults, self._background, self
         )
+        self._references = ReferencesModel(
+            self._form, self._background, paths.data / "pasted", self
+        )
         self._tokens = TokenModel(open_tokenizer, self._background, self)
         self._planning = Planning(
             form=self._form,
@@ -114,6 +118,7 @@ class Application(QObject):
             settings=self._settings,
             background=self._background,
             files=PlanningFiles.of(paths),
+            references=self._references,
             parent=self,
         )
         calibration = CalibrationStore(paths.calibration_file)
@@ -139,6 +144,7 @@ class Application(QObject):
         )
         self.models = WindowModels(
             form=self._form,
+            references=self._references,
             catalog=self._catalog,
             settings=self._settings,
             tokens=self._tokens,

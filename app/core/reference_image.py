@@ -18,8 +18,6 @@ from app.core.request import RequestProblem
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 """Of Pillow; all others are never tried, whatever a file is called."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""That files of these formats have, for file choosers and drops."""
 MAX_FILE_BYTES = 256 << 20
 MAX_PIXELS = 89_000_000
 """Above it Pillow suspects a decompression bomb; a megapixel is all that FLUX.2 reads."""

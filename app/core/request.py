@@ -14,6 +14,8 @@ MAX_SEED = 2**64 - 1
 """Largest seed torch.Generator.manual_seed takes."""
 MAX_REFERENCES = 10
 """The most reference images that FLUX.2 was made for (its publisher's description of dev)."""
+REFERENCE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""Of files that can be reference images, for file choosers and drops."""
 MAX_PROMPT_TOKENS = 512
 """What FLUX.2 reads of a prompt (max_sequence_length of diffusers' pipelines); the rest is cut."""
 

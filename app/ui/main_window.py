@@ -212,7 +212,7 @@ class MainWindow(QMainWindow):
             (acts.redo, lambda: edit_focused("redo")),
             (acts.cut, lambda: edit_focused("cut")),
             (acts.copy, self._on_copy),
-            (acts.paste, lambda: edit_focused("paste")),
+            (acts.paste, self._form.paste),
             (acts.select_all, lambda: edit_focused("selectAll")),
             (self._show_details, self._on_show_details),
             (self._copy_error, self._on_copy_error),
@@ -231,6 +231,7 @@ class MainWindow(QMainWindow):
         models.settings.changed.connect(self._on_settings_changed)
         models.settings.failed.connect(self.show_notice)
         models.form.save_failed.connect(self.show_status)
+        self._form.references.told.connect(self.show_status)
         models.planning.policy.failed.connect(self.show_status)
         models.studio.refused.connect(self._on_refused)
         models.studio.noticed.connect(self.show_notice)

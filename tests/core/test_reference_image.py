@@ -86,16 +86,13 @@ def test_what_is_transparent_is_white(tmp_path: Path):
     half = Image.new("RGBA", (64, 64), (0, 0, 0, 128))
     flat = Image.new("P", (64, 64), 0)
     flat.putpalette([10, 20, 30])
-    colours = {"clear": (255, 255, 255), "half": (127, 127, 127), "flat": (255, 255, 255)}
-    for name, made, extra in (
-        ("clear", clear, {}),
-        ("half", half, {}),
-        ("flat", flat, {"transparency": 0}),
-    ):
-        path = tmp_path / f"{name}.png"
-        made.save(path, **extra)
-        assert read_reference(str(path)).pixels().getpixel((5, 5)) == colours[name]
-        assert reference_thumbnail(str(path), 32).rgb[:3] == bytes(colours[name])
+    flat.info["transparency"] = 0
+    colours = ((clear, (255, 255, 255)), (half, (127, 127, 127)), (flat, (255, 255, 255)))
+    for number, (made, colour) in enumerate(colours):
+        path = tmp_path / f"{number}.png"
+        made.save(path)
+        assert read_reference(str(path)).pixels().getpixel((5, 5)) == colour
+        assert reference_thumbnail(str(path), 32).rgb[:3] == bytes(colour)
 
 
 def test_other_kinds_of_pixels_become_rgb(tmp_path: Path):

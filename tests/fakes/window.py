@@ -18,6 +18,7 @@ from app.ui.models.jobs_model import JobsModel
 from app.ui.models.layout_file import LayoutFile
 from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.planning import Planning, PlanningFiles
+from app.ui.models.references_model import ReferencesModel
 from app.ui.models.request_model import RequestModel
 from app.ui.models.results_model import ResultsModel
 from app.ui.models.settings_model import SettingsModel
@@ -124,7 +125,9 @@ class WindowParts:
         self.jobs = JobsModel(self.engine)
         self.results = ResultsModel(self.engine, self.background)
         self.status = StatusModel(self.engine, self.results)
+        self.references = ReferencesModel(self.form, self.background, home / "data" / "pasted")
         self.planning = Planning(
+            references=self.references,
             form=self.form,
             catalog=self.catalog,
             settings=self.settings,
@@ -159,6 +162,7 @@ class WindowParts:
         """What a window, or a part of it, is made on."""
         return WindowModels(
             form=self.form,
+            references=self.references,
             catalog=self.catalog,
             settings=self.settings,
             tokens=self.tokens,

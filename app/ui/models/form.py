@@ -53,6 +53,7 @@ class Form:
         seed: Of the first image.
         seed_locked: Whether Generate keeps the seed instead of drawing a new one.
         images: How many.
+        references: Absolute paths of reference images, in order.
         typed: What the user chose for each model, by `model`.
     """
 
@@ -61,6 +62,7 @@ class Form:
     seed: int = 0
     seed_locked: bool = False
     images: int = 1
+    references: tuple[str, ...] = ()
     typed: dict[str, TypedValues] = field(default_factory=dict[str, TypedValues])
 
     def typed_here(self) -> TypedValues:

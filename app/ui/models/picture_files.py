@@ -15,6 +15,7 @@ from app.core.errors import OutputError
 from app.core.png import read_record
 from app.core.request import GenerationRequest
 from app.core.run_report import PictureReport
+from app.ui.models.reused_references import reused_references
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,23 @@ def save_copy(source: Path | bytes, target: Path) -> None:
 
 
 def settings_of(path: Path) -> GenerationRequest | None:
-    """The request that makes exactly this picture; None when the file does not tell one."""
+    """The request that makes exactly this picture; None when the file does not tell one.
+
+    Reference images that are not here, or not as they were, are left out: see `references_lost`.
+    """
     record = read_record(path)
-    return None if record is None else replace(record.request, seed=record.seed, images=1)
+    if record is None:
+        return None
+    references = reused_references(record.references).paths if record.references else ()
+    return replace(record.request, seed=record.seed, images=1, references=references)
+
+
+def references_lost(path: Path) -> str:
+    """A sentence about a picture's reference images that `settings_of` leaves out, or ""."""
+    record = read_record(path)
+    if record is None or not record.references:
+        return ""
+    return reused_references(record.references).sentence()
 
 
 def report_in(path: Path) -> PictureReport | None:

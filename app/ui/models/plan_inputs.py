@@ -28,6 +28,8 @@ class MakePlan(Protocol):
         policy: MemoryPolicy,
         coefficients: ModelCoefficients,
         limits: PresetLimits | None = None,
+        *,
+        references: tuple[tuple[int, int], ...] = (),
     ) -> GenerationPlan: ...
 
 
@@ -46,6 +48,7 @@ class PlanInputs:
         policy: What a run may take and give up.
         limits: The most a request may ask for.
         coefficients: What the model needs.
+        references: Width and height of each reference image of the request.
     """
 
     request: GenerationRequest
@@ -54,16 +57,29 @@ class PlanInputs:
     policy: MemoryPolicy
     limits: PresetLimits
     coefficients: ModelCoefficients
+    references: tuple[tuple[int, int], ...] = ()
 
     def plan(self, make: MakePlan) -> GenerationPlan:
         """The plan for these."""
         return make(
-            self.request, self.device, self.host, self.policy, self.coefficients, self.limits
+            self.request,
+            self.device,
+            self.host,
+            self.policy,
+            self.coefficients,
+            self.limits,
+            references=self.references,
         )
 
     def asking(self, **changes: Any) -> "PlanInputs":  # noqa: ANN401 - fields of the request
         """The same with another request."""
         return replace(self, request=replace(self.request, **changes))
+
+    def with_references(self, *places: int) -> "PlanInputs":
+        """The same with some of the reference images only."""
+        paths = tuple(self.request.references[place] for place in places)
+        sizes = tuple(self.references[place] for place in places)
+        return replace(self.asking(references=paths), references=sizes)
 
     def under(self, **changes: Any) -> "PlanInputs":  # noqa: ANN401 - fields of the policy
         """The same with another policy."""
@@ -104,3 +120,16 @@ def costs(
         )
 
     return tuple(None if other is None else cost_of(other) for other in others)
+
+
+def reference_costs(inputs: PlanInputs, make: MakePlan) -> tuple[Cost, ...]:
+    """What each reference image costs against the same request without it."""
+    count = len(inputs.references)
+    found: dict[tuple[int, int], Cost] = {}
+    for place, size in enumerate(inputs.references):
+        if size not in found:
+            others = (other for other in range(count) if other != place)
+            (cost,) = costs(inputs, [inputs.with_references(*others)], make)
+            if cost is not None:
+                found[size] = cost
+    return tuple(found[size] for size in inputs.references)

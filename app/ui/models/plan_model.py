@@ -18,8 +18,9 @@ from app.ui.models.background import Background
 from app.ui.models.catalog_model import CatalogModel, ModelChoice
 from app.ui.models.form import ModelDefaults
 from app.ui.models.memory_frame import Lane
-from app.ui.models.plan_inputs import Cost, MakePlan, PlanInputs, ProfilesOf, costs
+from app.ui.models.plan_inputs import Cost, MakePlan, PlanInputs, ProfilesOf, costs, reference_costs
 from app.ui.models.policy_model import PolicyModel
+from app.ui.models.references_model import ReferencesModel
 from app.ui.models.request_model import RequestModel
 from app.ui.models.throttle import Throttle
 
@@ -46,6 +47,7 @@ class PlanState:
         why: One sentence when there is no plan, else "".
         size_cost: What the size costs against the model's own; None when it is that.
         images_cost: What several images cost against one; None when it is one.
+        reference_costs: What each reference image costs, in the form's order.
     """
 
     plan: GenerationPlan | None = None
@@ -53,6 +55,7 @@ class PlanState:
     why: str = ""
     size_cost: Cost | None = None
     images_cost: Cost | None = None
+    reference_costs: tuple[Cost, ...] = ()
 
     @property
     def lane(self) -> Lane:
@@ -82,6 +85,7 @@ class PlanModel(QObject):
         make: MakePlan,
         profiles: ProfilesOf,
         coefficients_of: CoefficientsOf,
+        references: ReferencesModel | None = None,
         parent: QObject | None = None,
     ) -> None:
         """Plan nothing before the first sample.
@@ -94,6 +98,7 @@ class PlanModel(QObject):
             make: The planner.
             profiles: The machine, from a sample.
             coefficients_of: What a model needs.
+            references: The form's reference images; None where there never are any.
             parent: Owner.
         """
         super().__init__(parent)
@@ -113,6 +118,9 @@ class PlanModel(QObject):
         form.changed.connect(self._touch)
         policy.changed.connect(self._touch)
         catalog.refreshed.connect(self._on_catalog_refreshed)
+        self._references = references
+        if references is not None:
+            references.sizes_changed.connect(self._touch)
 
     @property
     def state(self) -> PlanState:
@@ -217,6 +225,7 @@ class PlanModel(QObject):
             inputs=inputs,
             size_cost=size_cost,
             images_cost=images_cost,
+            reference_costs=reference_costs(inputs, self._make),
         )
 
     def _unknown(self, choice: ModelChoice) -> str:
@@ -236,7 +245,11 @@ class PlanModel(QObject):
             policy=self._policy.policy,
             limits=self._policy.limits,
             coefficients=coefficients,
+            references=self._sizes_of(request),
         )
+
+    def _sizes_of(self, request: GenerationRequest) -> tuple[tuple[int, int], ...]:
+        return () if self._references is None else self._references.sizes_of(request)
 
     def _known(self, choice: ModelChoice) -> ModelCoefficients | None:
         """What a model needs; asked for beside the window, told with `changed` when it is there."""

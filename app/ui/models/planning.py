@@ -19,6 +19,7 @@ from app.ui.models.plan_model import CoefficientsOf, PlanModel, PlanState
 from app.ui.models.policy_file import PolicyFile
 from app.ui.models.policy_model import PolicyModel
 from app.ui.models.presets_model import PresetsModel
+from app.ui.models.references_model import ReferencesModel
 from app.ui.models.remedies import FittingModel
 from app.ui.models.request_model import RequestModel
 from app.ui.models.run_news import RunNews
@@ -73,6 +74,7 @@ class Planning(QObject):
         settings: SettingsModel,
         background: Background,
         files: PlanningFiles,
+        references: ReferencesModel | None = None,
         coefficients_of: CoefficientsOf | None = None,
         parent: QObject | None = None,
     ) -> None:
@@ -84,6 +86,7 @@ class Planning(QObject):
             settings: The settings.
             background: Where files are read and written.
             files: Which files.
+            references: The form's reference images.
             coefficients_of: What a model needs; by default what ships or the engine has measured.
             parent: Owner.
         """
@@ -105,6 +108,7 @@ class Planning(QObject):
             make=plan_generation,
             profiles=self.machine,
             coefficients_of=coefficients_of or read_coefficients,
+            references=references,
             parent=self,
         )
         self.fitting = FittingModel(

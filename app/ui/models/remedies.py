@@ -32,6 +32,8 @@ class RemedyKind(enum.Enum):
 
     SIZE = "size"
     IMAGES = "images"
+    REFERENCES = "references"
+    MORE_REFERENCES = "more_references"
     STREAMING = "streaming"
     SMALLER = "smaller"
     HEADROOM = "headroom"
@@ -83,9 +85,11 @@ class FittingModel(QObject):
 
     Signals:
         found(Fitting): The answer to the last `look`.
+        references_wanted(): Reference images are to be chosen: so many would fit.
     """
 
     found = Signal(object)
+    references_wanted = Signal()
 
     def __init__(
         self,
@@ -114,11 +118,16 @@ class FittingModel(QObject):
 
     def take(self, remedy: Remedy) -> None:
         """Do it: in the form, or in the choices about memory."""
+        if remedy.kind is RemedyKind.MORE_REFERENCES:
+            self.references_wanted.emit()
+            return
         request, policy = remedy.inputs.request, remedy.inputs.policy
         values = self._form.values()
         if (request.width_px, request.height_px) != (values.width_px, values.height_px):
             self._form.set_size(request.width_px, request.height_px)
         self._form.set_images(request.images)
+        if remedy.kind is RemedyKind.REFERENCES:
+            self._form.set_references(request.references)
         state = self._policy.state
         self._policy.set_state(replace(state, policy=policy, limits=remedy.inputs.limits))
 
@@ -140,9 +149,11 @@ def fitting(inputs: PlanInputs, make: MakePlan) -> Fitting:
         inputs.policy,
         inputs.coefficients,
         inputs.limits,
+        references=inputs.references,
     ).what_fits()
     better = (
         *_as_asked(inputs, answer),
+        *_fewer_references(inputs, answer, make),
         *_other_policies(inputs, make),
     )
     remedies = tuple(
@@ -161,6 +172,22 @@ def _as_asked(inputs: PlanInputs, answer: WhatFits) -> tuple[Remedy, ...]:
     if images is not None and images.request.images < request.images:
         found.append(_images_remedy(inputs, images))
     return tuple(found)
+
+
+def _fewer_references(inputs: PlanInputs, answer: WhatFits, make: MakePlan) -> tuple[Remedy, ...]:
+    """The same with the first reference images only, or with none."""
+    most = 0 if answer.references is None else answer.references.references
+    if most >= len(inputs.references):
+        return ()
+    fewer = inputs.with_references(*range(most))
+    if most == 0:
+        label = _tr("Use no reference image")
+    elif most == 1:
+        label = _tr("Use only the first reference image")
+    else:
+        label = _tr("Use only the first {n} reference images").format(n=most)
+    plan = fewer.plan(make)
+    return (Remedy(kind=RemedyKind.REFERENCES, label=label, plan=plan, inputs=fewer),)
 
 
 def _other_policies(inputs: PlanInputs, make: MakePlan) -> tuple[Remedy, ...]:
@@ -211,7 +238,20 @@ def _choices(inputs: PlanInputs, answer: WhatFits) -> tuple[Remedy, ...]:
         found.append(_size_remedy(inputs, answer.size))
     if answer.images is not None:
         found.append(_images_remedy(inputs, answer.images))
+    references = answer.references
+    if references is not None and references.references > len(inputs.references):
+        found.append(_more_references(inputs, references))
     return tuple(found)
+
+
+def _more_references(inputs: PlanInputs, found: Solution) -> Remedy:
+    most = found.references
+    label = (
+        _tr("Add a reference image")
+        if most == 1
+        else _tr("Add reference images, up to {n}").format(n=most)
+    )
+    return Remedy(kind=RemedyKind.MORE_REFERENCES, label=label, plan=found.plan, inputs=inputs)
 
 
 def _size_remedy(inputs: PlanInputs, found: Solution) -> Remedy:

@@ -1,7 +1,7 @@
 """The form: the only writer of what the next Generate will ask for."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -94,6 +94,7 @@ class RequestModel(QObject):
             guidance=values.guidance,
             seed=form.seed,
             images=form.images,
+            references=form.references,
         )
 
     def problems(self) -> tuple[RequestProblem, ...]:
@@ -214,6 +215,10 @@ class RequestModel(QObject):
         """Choose the number of images."""
         self._replace(images=images)
 
+    def set_references(self, paths: Iterable[str]) -> None:
+        """Choose the reference images, in order."""
+        self._replace(references=tuple(paths))
+
     def use(self, request: GenerationRequest, *, model: str | None = None) -> None:
         """Put a request back into the form, its seed locked so that it gives the same picture.
 
@@ -229,6 +234,7 @@ class RequestModel(QObject):
             seed=request.seed,
             seed_locked=True,
             images=request.images,
+            references=request.references,
         ).with_typed(
             TypedValues(
                 width_px=request.width_px,

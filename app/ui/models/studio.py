@@ -1,5 +1,7 @@
 """Generate: the form, the models and the settings brought together into a job."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from PySide6.QtCore import QObject, Signal, Slot
@@ -79,6 +81,7 @@ class Studio(QObject):
             self._early = request
             return
         choice = self._catalog.choice_of_picture(request.model)
+        request = self._with_files(request)
         if choice is not None and choice.usable:
             self._form.use(request, model=choice.model)
             return
@@ -91,6 +94,19 @@ class Studio(QObject):
                     "back, with the model you have chosen."
                 ).format(made=request.model)
             )
+
+    def _with_files(self, request: GenerationRequest) -> GenerationRequest:
+        """The request with the reference images that are still there; told of the others."""
+        there = tuple(path for path in request.references if Path(path).is_file())
+        gone = [Path(path).name for path in request.references if path not in there]
+        if gone:
+            self.noticed.emit(
+                self.tr(
+                    "Not there any more, so the picture will be another one without them: "
+                    "reference images {names}."
+                ).format(names=", ".join(gone))
+            )
+        return replace(request, references=there)
 
     @Slot()
     def _use_early(self) -> None:
@@ -109,6 +125,10 @@ class Studio(QObject):
         if problem:
             self.noticed.emit(problem)
             return
+        problems = self._reference_problems()
+        if problems:
+            self.refused.emit(problems)
+            return
         request = self._form.take_request()
         choice = self._catalog.choice(self._form.form.model)
         if request is None or choice is None or choice.folder is None:
@@ -122,6 +142,16 @@ class Studio(QObject):
             limits=self._policy.limits,
             front=front,
         )
+
+    def _reference_problems(self) -> tuple[RequestProblem, ...]:
+        """What is wrong with the reference images' files now, whatever they were before."""
+        paths = self._form.form.references
+        if not paths:
+            return ()
+        # Lazy: Pillow is loaded with the first reference image, not with the window.
+        from app.core.reference_image import reference_problems
+
+        return reference_problems(paths)
 
     def _folder_problem(self) -> str:
         """Why the picture could not be saved; said now, not after minutes of work."""

@@ -10,6 +10,7 @@ from app.ui.models.jobs_model import JobsModel
 from app.ui.models.layout_file import LayoutFile
 from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.planning import Planning
+from app.ui.models.references_model import ReferencesModel
 from app.ui.models.request_model import RequestModel
 from app.ui.models.results_model import ResultsModel
 from app.ui.models.settings_model import SettingsModel
@@ -27,6 +28,7 @@ class WindowModels:
     """
 
     form: RequestModel
+    references: ReferencesModel
     catalog: CatalogModel
     settings: SettingsModel
     tokens: TokenModel

@@ -7,8 +7,10 @@ from app.ui import theme
 from app.ui.models.window_models import WindowModels
 from app.ui.panels.memory_settings import MemorySettings
 from app.ui.panels.prompt_panel import PromptPanel
+from app.ui.panels.reference_strip import ReferenceStrip
 from app.ui.panels.settings_panel import SettingsPanel
 from app.ui.panels.verdict_row import VerdictRow
+from app.ui.widgets.edit_target import edit_focused
 
 
 class FormPanel(QFrame):
@@ -16,6 +18,7 @@ class FormPanel(QFrame):
 
     Attributes:
         prompt: The prompt and the buttons.
+        references: The reference images.
         settings: How it is drawn.
         memory: How memory may be used.
         verdict: Whether it fits.
@@ -30,7 +33,13 @@ class FormPanel(QFrame):
         self.settings = SettingsPanel(models.form, models.catalog, planning.plans, self)
         self.memory = MemorySettings(planning.policy, planning.plans, planning.presets, self)
         self.verdict = VerdictRow(planning.plans, planning.fitting, self)
+        self.references = ReferenceStrip(
+            models.references, models.form, models.catalog, planning.plans, self
+        )
+        self.prompt.add_below_prompt(self.references)
         self.prompt.add_below_buttons(self.verdict)
+        models.studio.refused.connect(models.references.look_again)
+        planning.fitting.references_wanted.connect(self.references.choose)
         self.memory.fit_asked.connect(self._on_fit_asked)
         gap = theme.SPACING_PX
         form = QWidget(self)
@@ -54,6 +63,11 @@ class FormPanel(QFrame):
         inside = QVBoxLayout(self)
         inside.setContentsMargins(1, 1, 1, 1)
         inside.addWidget(scroll)
+
+    def paste(self) -> None:
+        """A copied picture is to be followed; all else is for the editor that has the focus."""
+        if not self.references.take_pasted():
+            edit_focused("paste")
 
     def _on_fit_asked(self) -> None:
         self.verdict.open_below(self.memory.fit_button)

@@ -1,6 +1,6 @@
 """What to draw: the prompt, its length in tokens, Generate and Cancel."""
 
-from PySide6.QtCore import QMimeData, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QMimeData, QSize, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QTextCursor
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
@@ -123,11 +123,25 @@ class PromptPanel(QWidget):
         layout.addWidget(self._field, 1)
         layout.addLayout(buttons)
         self._column = layout
+        self._inserted: list[QWidget] = []
         self.setFocusProxy(self._edit)
         self._edit.replace_text(form.form.prompt)
         self._edit.document().clearUndoRedoStacks()
         form.prompt_changed.connect(self._edit.replace_text)
         tokens.counted.connect(self._on_counted)
+
+    def add_below_prompt(self, widget: QWidget) -> None:
+        """Put something between the prompt and Generate; the prompt keeps its own height."""
+        self._inserted.append(widget)
+        self._column.insertWidget(len(self._inserted), widget)
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.LayoutRequest:
+            heights = [
+                widget.sizeHint().height() + self._column.spacing() for widget in self._inserted
+            ]
+            self.setMaximumHeight(TALLEST_PX + sum(heights))
+        return super().event(event)
 
     def add_below_buttons(self, widget: QWidget) -> None:
         """Put something below Generate."""

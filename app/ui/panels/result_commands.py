@@ -7,7 +7,7 @@ from PySide6.QtGui import QDrag, QGuiApplication, QPixmap
 from PySide6.QtWidgets import QWidget
 
 from app.core.run_report import AnyReport
-from app.ui.models.picture_files import report_in, settings_of
+from app.ui.models.picture_files import references_lost, report_in, settings_of
 from app.ui.models.results_model import Result, ResultsModel
 from app.ui.panels.picture_actions import PictureActions
 from app.ui.panels.report_dialog import ReportDialog
@@ -144,11 +144,14 @@ class ResultCommands(QObject):
         request = settings_of(path)
         if request is not None:
             self.use_settings.emit(request)
+            lost = references_lost(path)
+            if lost:
+                self.told.emit(lost)
             return
         self.told.emit(
             self.tr(
-                "{name} has no Headroom settings: it was made elsewhere, "
-                "or they were left out when it was saved."
+                "{name} has no Headroom settings: it was made elsewhere, or they were left out "
+                "when it was saved. To have a picture followed, drop it below the prompt."
             ).format(name=path.name)
         )
 
