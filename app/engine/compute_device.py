@@ -4,7 +4,6 @@ Networks are loaded into RAM; a device has their weights lent while it computes 
 """
 
 import contextlib
-import logging
 import time
 from collections.abc import Generator
 from typing import Any, Protocol
@@ -14,14 +13,9 @@ import torch
 
 from app.core.jobs import Phase
 from app.core.profile import HostProfile
-from app.core.units import format_bytes
 from app.engine.devices import device_name
-from app.engine.module_weights import ModuleWeights
-
-log = logging.getLogger(__name__)
-
-MIN_RAM_LEFT_BYTES = 2 << 30
-"""Available RAM below which no more is pinned: what is pinned cannot be swapped out."""
+from app.engine.residency.cuda_transfers import CudaTransfers
+from app.engine.residency.transfers import DirectTransfers, Transfers
 
 
 class ComputeDevice(Protocol):
@@ -33,6 +27,7 @@ class ComputeDevice(Protocol):
         kind: "cuda", "rocm", "xpu" or "cpu".
         total_bytes: Its memory; the CPU's is the computer's RAM.
         simulated: Whether it only keeps accounts like a GPU.
+        transfers: How weights come to it.
     """
 
     @property
@@ -45,6 +40,8 @@ class ComputeDevice(Protocol):
     def total_bytes(self) -> int: ...
     @property
     def simulated(self) -> bool: ...
+    @property
+    def transfers(self) -> Transfers: ...
 
     def free_bytes(self) -> int:
         """What a run of ours can have now: free, and what our allocator could give back."""
@@ -67,27 +64,11 @@ class ComputeDevice(Protocol):
         ...
 
     def synchronize(self) -> None:
-        """Wait until the device has done what it was told."""
+        """Wait until the device has computed what it was told; copies of weights may go on."""
         ...
 
     def release_cached(self) -> None:
         """Give memory that no tensor uses back to the driver."""
-        ...
-
-    def pin(self, weights: ModuleWeights) -> None:
-        """Have the copies in RAM in memory that is copied from faster, as far as that goes."""
-        ...
-
-    def onload(self, weights: ModuleWeights) -> None:
-        """Bring weights onto the device, all or none; those that are there stay.
-
-        Raises:
-            torch.OutOfMemoryError: They do not fit.
-        """
-        ...
-
-    def offload(self, weights: ModuleWeights) -> None:
-        """Drop weights from the device and use those in RAM; never a copy back."""
         ...
 
     def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -140,6 +121,7 @@ class CpuDevice:
     def __init__(self) -> None:
         self.name = device_name(torch.device("cpu"))
         self.total_bytes = int(psutil.virtual_memory().total)
+        self.transfers = DirectTransfers()
         self._process = psutil.Process()
         self._peak_bytes = 0
 
@@ -171,17 +153,6 @@ class CpuDevice:
 
     def release_cached(self) -> None:
         """The CPU's allocator keeps nothing back."""
-
-    def pin(self, weights: ModuleWeights) -> None:
-        """Nothing is copied, so nothing is copied faster."""
-
-    def onload(self, weights: ModuleWeights) -> None:
-        """They are where they are needed."""
-        weights.on_device = True
-
-    def offload(self, weights: ModuleWeights) -> None:
-        """They stay where they are needed."""
-        weights.on_device = False
 
     def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
         """A copy, of its own memory."""
@@ -227,7 +198,7 @@ class AcceleratorDevice:
         self.name = device_name(device)
         self.kind = "rocm" if device.type == "cuda" and torch.version.hip else device.type
         self.total_bytes = int(self._backend.mem_get_info(device)[1])
-        self._pins = True
+        self.transfers = CudaTransfers(device)
 
     def free_bytes(self) -> int:
         """Free for all, with blocks of our allocator that are whole and unused."""
@@ -256,47 +227,12 @@ class AcceleratorDevice:
         self._backend.reset_peak_memory_stats(self.torch_device)
 
     def synchronize(self) -> None:
-        """Wait for all streams."""
-        self._backend.synchronize(self.torch_device)
+        """Wait for the stream that computes: weights for the next step may be on their way."""
+        self._backend.current_stream(self.torch_device).synchronize()
 
     def release_cached(self) -> None:
         """Empty the allocator's cache."""
         self._backend.empty_cache()
-
-    def pin(self, weights: ModuleWeights) -> None:
-        """Replace the tensors in RAM by pinned ones, one by one; stop when RAM gets short."""
-        for index, tensor in enumerate(weights.host):
-            if not self._pins:
-                return
-            if tensor.is_pinned():
-                continue
-            # torch's host allocator rounds up to a power of two.
-            wanted = 1 << (max(1, tensor.nbytes) - 1).bit_length()
-            if psutil.virtual_memory().available - wanted < MIN_RAM_LEFT_BYTES:
-                log.info("RAM is short: no more than %d tensors are pinned", index)
-                return
-            try:
-                weights.replace_host(index, tensor.detach().pin_memory())
-            except RuntimeError as error:
-                # A failed attempt makes later ones fail too on some Windows drivers.
-                self._pins = False
-                log.info("%s cannot be pinned (%s)", format_bytes(tensor.nbytes), error)
-
-    def onload(self, weights: ModuleWeights) -> None:
-        """Copy from RAM; later work on the same stream waits for it by itself."""
-        if weights.on_device:
-            return
-        weights.lend(
-            [
-                tensor.detach().to(self.torch_device, non_blocking=tensor.is_pinned())
-                for tensor in weights.host
-            ]
-        )
-
-    def offload(self, weights: ModuleWeights) -> None:
-        """Drop the copies; the allocator hands their memory to later work of the same stream."""
-        if weights.on_device:
-            weights.take_back()
 
     def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
         """A copy in RAM."""

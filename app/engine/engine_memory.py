@@ -1,6 +1,7 @@
 """How much memory the engine process holds now, and held at most in a phase and in a job."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -19,8 +20,20 @@ class MemoryMeter:
         idle_bytes: Resident memory of the process when this began, before it had any model.
     """
 
-    def __init__(self, device: ComputeDevice) -> None:
+    def __init__(
+        self,
+        device: ComputeDevice,
+        *,
+        placed_bytes: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
+        """Begin with an engine that has no model.
+
+        Args:
+            device: Whose memory is read.
+            placed_bytes: Tells how much of it are weights that stay, and slots for others.
+        """
         self._device = device
+        self._placed_bytes = placed_bytes
         self._on_cpu = device.kind == "cpu"
         self._process = psutil.Process()
         self.idle_bytes = int(self._process.memory_info().rss)
@@ -55,12 +68,15 @@ class MemoryMeter:
         self._phase_host_peak_bytes = max(self._phase_host_peak_bytes, rss, peak)
         device = self._device
         gpu = not self._on_cpu
+        resident_bytes, slots_bytes = self._placed_bytes()
         return EngineMemory(
             device_allocated_bytes=device.allocated_bytes() if gpu else None,
             device_reserved_bytes=device.reserved_bytes() if gpu else None,
             device_peak_bytes=max(self._device_peak_bytes, device.peak_bytes()) if gpu else None,
             host_rss_bytes=rss,
             host_peak_rss_bytes=max(self._host_peak_bytes, self._phase_host_peak_bytes),
+            resident_bytes=resident_bytes,
+            slots_bytes=slots_bytes,
         )
 
     def _forget_peaks(self) -> None:

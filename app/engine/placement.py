@@ -1,38 +1,22 @@
 """Carries out where a plan wants weights: on the device for good, in turns, or block by block.
 
 Every placement computes with the same numbers in the same order, so the pictures do not depend on
-it. diffusers' own offloading copies weights back to RAM, cannot keep some blocks on the device, and
-cannot be changed during a run; this can, and runs on a simulated device as well.
+it. How weights come and go is `app.engine.residency`'s; here is which component's turn it is.
 """
 
 import contextlib
-import logging
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Mapping
 
 import torch
 
-from app.core.plan import ComponentPlan, Placement
+from app.core.events import Streaming
+from app.core.plan import ComponentPlan
 from app.engine.compute_device import ComputeDevice
-from app.engine.module_weights import ModuleWeights
+from app.engine.residency.blocks import streamable_blocks
+from app.engine.residency.host_network import HostNetwork, packed_network, unpacked_network
+from app.engine.residency.residence import Residence
 
-log = logging.getLogger(__name__)
-
-
-def streamable_blocks(component: str, network: Any) -> tuple[torch.nn.Module, ...]:  # noqa: ANN401
-    """Parts of a network that run one after the other, in the order that plans number them.
-
-    Args:
-        component: "text_encoder", "transformer" or "autoencoder".
-        network: Of diffusers or transformers.
-    """
-    if component == "transformer":
-        return (*network.transformer_blocks, *network.single_transformer_blocks)
-    if component == "text_encoder":
-        model = network.model
-        # Encoders that can see keep their text part one level down.
-        return tuple(getattr(model, "language_model", model).layers)
-    return ()
+__all__ = ["Placer", "streamable_blocks"]
 
 
 class Placer:
@@ -42,32 +26,49 @@ class Placer:
     device. When memory runs out in here, nothing is broken: give it a plan that needs less.
     """
 
-    def __init__(self, networks: Mapping[str, torch.nn.Module], device: ComputeDevice) -> None:
-        """Take charge of networks whose weights are in RAM; all are placed in turns at first.
+    def __init__(
+        self, networks: Mapping[str, torch.nn.Module | HostNetwork], device: ComputeDevice
+    ) -> None:
+        """Take charge of networks; all are placed in turns at first.
 
         Args:
-            networks: By component: "text_encoder", "transformer", "autoencoder".
+            networks: By component: "text_encoder", "transformer", "autoencoder". Those that are
+                not packed have their weights in RAM, and are packed where the device copies them.
             device: To lend weights to.
         """
         self._device = device
-        self._components: dict[str, _Component] = {}
+        self._transfers = device.transfers
+        self._components: dict[str, Residence] = {}
         for name, network in networks.items():
             self.add(name, network)
 
-    def add(self, name: str, network: torch.nn.Module) -> None:
+    def add(self, name: str, network: torch.nn.Module | HostNetwork) -> None:
         """Take charge of one more network; it is placed in turns until a plan says otherwise.
 
         Args:
             name: Of the component, which is not among those that are here.
-            network: With its weights in RAM.
+            network: As those that this began with.
         """
-        self._components[name] = _Component(name, network, self._device)
+        transfers = self._transfers
+        if isinstance(network, HostNetwork):
+            host = network
+        elif transfers.in_place:
+            host = unpacked_network(name, network)
+        else:
+            host = packed_network(name, network, allocate=transfers.host_buffer)
+        self._components[name] = Residence(host, transfers)
 
-    def replace(self, plans: Iterable[ComponentPlan]) -> None:
-        """Let these components be placed so from now on; between steps as well as between phases.
+    def replace(
+        self, plans: Iterable[ComponentPlan], *, rearrange: Callable[[], None] | None = None
+    ) -> None:
+        """Let these components be placed so from now on; between phases, steps or two blocks.
 
         What gives way leaves the device before anything enters it. What was forgotten is passed
         over.
+
+        Args:
+            plans: Of some components or all.
+            rearrange: Called in between, when nothing is copied: it may move weights in RAM.
 
         Raises:
             torch.OutOfMemoryError: The device has no room for what is to stay on it now.
@@ -77,10 +78,17 @@ class Placer:
         ]
         for component, plan in chosen:
             component.follow(plan)
-        for component in self._components.values():
-            component.leave()
-        for component, _plan in chosen:
-            component.enter()
+        with self._device.on_host():
+            for component in self._components.values():
+                component.leave()
+            if rearrange is not None:
+                for component in self._components.values():
+                    component.stop()
+                rearrange()
+                for component in self._components.values():
+                    component.renew_homes()
+            for component in self._components.values():
+                component.enter()
 
     def begin_phase(self, component: str) -> None:
         """Have a component ready to compute.
@@ -93,7 +101,7 @@ class Placer:
         found.enter()
 
     def end_phase(self, component: str) -> None:
-        """Let a component go from the device unless it is to stay."""
+        """Let a component go from the device unless it is to stay; nothing of it runs after."""
         found = self._components[component]
         found.active = False
         found.leave()
@@ -122,7 +130,7 @@ class Placer:
         found = self._components.pop(component, None)
         if found is None:
             return 0
-        found.evict()
+        found.forget()
         return found.host_bytes()
 
     def holds(self, component: str) -> bool:
@@ -130,84 +138,26 @@ class Placer:
         return component in self._components
 
     def device_bytes(self) -> int:
-        """Of weights that are lent to the device now."""
-        return sum(component.lent_bytes() for component in self._components.values())
+        """Of weights on the device now, and of slots for them."""
+        return self.resident_bytes() + self.slots_bytes()
 
+    def resident_bytes(self) -> int:
+        """Of weights that are on the device to stay for now."""
+        return sum(component.resident_bytes() for component in self._components.values())
 
-class _Component:
-    """One network in groups that move as one: each streamable block, and the rest."""
+    def slots_bytes(self) -> int:
+        """Of memory on the device that streamed blocks pass through."""
+        return sum(component.slots_bytes() for component in self._components.values())
 
-    def __init__(self, name: str, network: torch.nn.Module, device: ComputeDevice) -> None:
-        self.active = False
-        self._name = name
-        self._device = device
-        self._blocks = streamable_blocks(name, network)
-        self._rest = ModuleWeights([network], without=self._blocks)
-        self._block_weights = [ModuleWeights([block]) for block in self._blocks]
-        self._placement = Placement.TURNS
-        self._streamed: frozenset[int] = frozenset()
-        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
-        for weights in self._groups():
-            device.pin(weights)
+    def take_streaming(self) -> Streaming | None:
+        """Of weights that came to the device since the last call; None when none did.
 
-    def follow(self, plan: ComponentPlan) -> None:
-        """Be placed by a plan from the next `leave` and `enter` on."""
-        streamed = frozenset(plan.streamed_blocks)
-        if not streamed <= frozenset(range(len(self._blocks))):
-            raise ValueError(f"{self._name} has {len(self._blocks)} blocks, not {sorted(streamed)}")
-        self._placement = plan.placement
-        if streamed == self._streamed:
-            return
-        self._streamed = streamed
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = [hook for index in sorted(streamed) for hook in self._stream(index)]
-
-    def leave(self) -> None:
-        """Take from the device what is not to be there now."""
-        wanted = self._wanted()
-        for weights in self._groups():
-            if weights not in wanted:
-                self._device.offload(weights)
-
-    def enter(self) -> None:
-        """Bring to the device what is to be there now."""
-        for weights in self._wanted():
-            self._device.onload(weights)
-
-    def evict(self) -> None:
-        """Take all from the device."""
-        for weights in self._groups():
-            self._device.offload(weights)
-
-    def lent_bytes(self) -> int:
-        """Of weights on the device."""
-        return sum(weights.host_bytes for weights in self._groups() if weights.on_device)
-
-    def host_bytes(self) -> int:
-        """Of all its weights in RAM."""
-        return sum(weights.host_bytes for weights in self._groups())
-
-    def _groups(self) -> Sequence[ModuleWeights]:
-        return [self._rest, *self._block_weights]
-
-    def _wanted(self) -> list[ModuleWeights]:
-        if not self.active and self._placement is not Placement.RESIDENT:
-            return []
-        blocks = enumerate(self._block_weights)
-        return [self._rest, *(block for index, block in blocks if index not in self._streamed)]
-
-    def _stream(self, index: int) -> Sequence[torch.utils.hooks.RemovableHandle]:
-        block, weights = self._blocks[index], self._block_weights[index]
-
-        def before(*_inputs: object) -> None:
-            self._device.onload(weights)
-
-        def after(*_results: object) -> None:
-            self._device.offload(weights)
-
-        # Also when the block fails: what it needed is to be free for the recovery.
-        return (
-            block.register_forward_pre_hook(before),
-            block.register_forward_hook(after, always_call=True),
+        Call it when the device has computed what it was told: times of what is still on its way
+        come with the next call.
+        """
+        times = self._transfers.take_times()
+        if not times.copied_bytes:
+            return None
+        return Streaming(
+            streamed_bytes=times.copied_bytes, copying_s=times.copying_s, waited_s=times.waited_s
         )

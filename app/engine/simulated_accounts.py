@@ -1,7 +1,7 @@
 """What operations on a simulated device take: memory, time, and weights that must be there."""
 
 import contextlib
-import weakref
+import functools
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
@@ -10,7 +10,6 @@ from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 
 from app.engine.live_storages import LiveStorages, block_bytes, tensors_in
-from app.engine.module_weights import ModuleWeights
 
 
 class Operations(Protocol):
@@ -24,6 +23,10 @@ class Operations(Protocol):
         """It ran; its result takes `new_bytes` and is not handed out or counted yet."""
         ...
 
+    def is_missing(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor lies where a copy has not ended."""
+        ...
+
 
 class Accounts(LiveStorages):
     """Counts working memory, and refuses to compute with weights that are not on the device."""
@@ -34,15 +37,13 @@ class Accounts(LiveStorages):
         self._operations = operations
         self._off = False
         self._inside_one = False
-        # From a parameter in RAM to the weights it belongs to. Its class has no types.
-        self._owners: Any = WeakIdKeyDictionary()
+        # Parameters in RAM. Its class has no types.
+        self._kept_off: Any = WeakIdKeyDictionary()
 
-    def know(self, weights: ModuleWeights) -> None:
-        """Watch over parameters; buffers may be read by the CPU at any time."""
-        reference = weakref.ref(weights)
-        for tensor in weights.host:
-            if isinstance(tensor, torch.nn.Parameter):
-                self._owners[tensor] = reference
+    def keep_off(self, weights: torch.Tensor) -> None:
+        """Watch over a parameter; buffers may be read by the CPU at any time."""
+        if isinstance(weights, torch.nn.Parameter):
+            self._kept_off[weights] = True
 
     @contextlib.contextmanager
     def off(self) -> Generator[None]:
@@ -82,7 +83,7 @@ class Accounts(LiveStorages):
         named = kwargs or {}
         if self._off:
             return func(*args, **named)
-        self._check_place(tensors_in((args, named)))
+        self._check_place(func, tensors_in((args, named)))
         if self._inside_one:
             return func(*args, **named)
         # Before it runs: an operation that fails must not have changed its inputs.
@@ -102,14 +103,27 @@ class Accounts(LiveStorages):
         flops = 0 if count is None else int(count(*args, **kwargs, out_val=result))
         self._operations.finish(new_bytes, flops)
 
-    def _check_place(self, inputs: Sequence[torch.Tensor]) -> None:
+    def _check_place(
+        self,
+        func: Any,  # noqa: ANN401 - an OpOverload
+        inputs: Sequence[torch.Tensor],
+    ) -> None:
+        if _is_view(func):
+            return
         for leaf in inputs:
-            if not isinstance(leaf, torch.nn.Parameter):
-                continue
-            reference = self._owners.get(leaf)
-            weights = None if reference is None else reference()
-            if weights is not None and not weights.on_device:
+            if leaf in self._kept_off:
                 raise RuntimeError(
                     "Expected all tensors to be on the same device, but found at least two "
                     f"devices: weights of shape {tuple(leaf.shape)} are not on the simulated one"
                 )
+            if self._operations.is_missing(leaf):
+                raise RuntimeError(
+                    f"weights of shape {tuple(leaf.shape)} are computed with before they have come"
+                )
+
+
+@functools.cache
+def _is_view(func: Any) -> bool:  # noqa: ANN401 - an OpOverload
+    """Whether its result is another look at what it is given: no kernel runs for it."""
+    aliases = [result.alias_info for result in func._schema.returns]
+    return any(alias is not None and not alias.is_write for alias in aliases)

@@ -5,13 +5,12 @@ is virtual, so that a slow device costs no time. What the CPU computes does not 
 the pictures are those of the CPU.
 
 A tensor is counted when an operation that is watched makes it, and until its last use ends. Weights
-are counted while they are lent, and what computes with weights that are not lent fails as it would
-on a GPU. A few things of a GPU have no account: its allocator's cache and fragmentation, workspace
-of its libraries (`Story.context_bytes` may stand for it).
+are really copied, in RAM, and what computes with weights that are not there, or have not come yet,
+fails as it would on a GPU. A few things of a GPU have no account: its allocator's cache and
+fragmentation, workspace of its libraries (`Story.context_bytes` may stand for it).
 """
 
 import contextlib
-import weakref
 from collections.abc import Generator
 
 import torch
@@ -21,10 +20,10 @@ from app.core.profile import HostProfile
 from app.core.units import format_bytes
 from app.engine.compute_device import read_host_profile
 from app.engine.live_storages import block_bytes
-from app.engine.module_weights import ModuleWeights
 from app.engine.one_kernel import OneKernel
 from app.engine.simulated_accounts import Accounts
 from app.engine.simulated_story import FailureKind, Story
+from app.engine.simulated_transfers import SimulatedTransfers
 from app.engine.story_timeline import Timeline
 
 
@@ -43,7 +42,7 @@ class SimulatedDevice:
         self._timeline = Timeline(story)
         self._accounts = Accounts(self)
         self._kernels = OneKernel(self._accounts.run_as_one)
-        self._lent: weakref.WeakKeyDictionary[ModuleWeights, int] = weakref.WeakKeyDictionary()
+        self.transfers = SimulatedTransfers(self, self._timeline, story.copy_bytes_per_s)
         self._peak_bytes = 0
 
     def free_bytes(self) -> int:
@@ -56,8 +55,8 @@ class SimulatedDevice:
         return self._timeline.others_bytes()
 
     def weights_bytes(self) -> int:
-        """Of weights that are lent to the device."""
-        return sum(self._lent.values())
+        """Of weights on the device, and of slots for them."""
+        return self.transfers.held_bytes
 
     def working_bytes(self) -> int:
         """Of tensors that were made by what was watched, and are alive."""
@@ -80,33 +79,28 @@ class SimulatedDevice:
         self._peak_bytes = self.allocated_bytes()
 
     def synchronize(self) -> None:
-        """All is done at once."""
+        """The host has waited for all that was computed."""
+        self.transfers.synchronize()
 
     def release_cached(self) -> None:
         """Nothing is kept in a cache."""
 
-    def pin(self, weights: ModuleWeights) -> None:
-        """Take note of weights, so that computing with them while they are not lent fails."""
-        self._accounts.know(weights)
-
-    def onload(self, weights: ModuleWeights) -> None:
-        """Count weights as lent; the CPU computes with those in RAM.
+    def take_buffer(self, size_bytes: int) -> None:
+        """See whether there is room for weights or slots.
 
         Raises:
-            torch.OutOfMemoryError: They do not fit.
+            torch.OutOfMemoryError: There is not.
         """
-        if weights.on_device:
-            return
-        self._accounts.know(weights)
-        size_bytes = sum(block_bytes(tensor.nbytes) for tensor in weights.host)
-        self._copy(weights.host_bytes, size_bytes)
-        self._lent[weights] = size_bytes
-        weights.on_device = True
+        self.begin()
+        self._take(size_bytes)
 
-    def offload(self, weights: ModuleWeights) -> None:
-        """Count weights no longer."""
-        self._lent.pop(weights, None)
-        weights.on_device = False
+    def keep_off(self, weights: torch.Tensor) -> None:
+        """Refuse to compute with these: they are in RAM."""
+        self._accounts.keep_off(weights)
+
+    def is_missing(self, tensor: torch.Tensor) -> bool:
+        """Whether it lies where a copy has not ended."""
+        return self.transfers.is_missing(tensor)
 
     def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
         """A copy that is not counted."""

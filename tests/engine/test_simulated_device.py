@@ -12,8 +12,10 @@ from app.core.jobs import Phase
 from app.core.profile import HostProfile
 from app.engine.compute_device import CpuDevice
 from app.engine.device_choice import open_device
-from app.engine.module_weights import ModuleWeights
 from app.engine.out_of_memory import is_out_of_memory
+from app.engine.residency.host_network import packed_network, ram_buffer
+from app.engine.residency.residence import Residence
+from app.engine.residency.transfers import Times
 from app.engine.simulated_device import SimulatedDevice
 from app.engine.simulated_story import Failure, FailureKind, Moment, OtherUse, Story, read_story
 
@@ -58,52 +60,86 @@ def test_a_refused_result_is_gone_and_its_inputs_are_as_before():
     assert float(held.sum()) == 20 * KIB
 
 
-def test_weights_count_while_they_are_lent():
+def test_weights_and_slots_count_while_they_are_held():
     simulated = device(context_bytes=KIB)
-    network = torch.nn.Linear(64, 64, bias=False)
-    weights = ModuleWeights([network])
-    simulated.onload(weights)
-    simulated.onload(weights)
-    assert simulated.weights_bytes() == simulated.peak_bytes() == 16 * KIB
-    assert simulated.free_bytes() == (64 - 1 - 16) * KIB
-    simulated.offload(weights)
-    simulated.offload(weights)
+    transfers = simulated.transfers
+    buffer = transfers.allocate(16 * KIB)
+    slots = transfers.allocate(4 * KIB - 1)
+    assert simulated.weights_bytes() == simulated.peak_bytes() == 20 * KIB
+    assert simulated.free_bytes() == (64 - 1 - 20) * KIB
+    transfers.release(buffer)
+    assert simulated.weights_bytes() == 4 * KIB
+    del slots  # Of a network that is gone.
     assert simulated.free_bytes() == 63 * KIB
 
 
-def test_weights_that_do_not_fit_are_not_lent():
+def test_weights_that_do_not_fit_are_refused():
     simulated = device(15 * KIB)
-    weights = ModuleWeights([torch.nn.Linear(64, 64, bias=False)])
     with pytest.raises(torch.OutOfMemoryError):
-        simulated.onload(weights)
-    assert not weights.on_device
+        simulated.transfers.allocate(16 * KIB)
     assert simulated.allocated_bytes() == 0
 
 
-def test_weights_of_a_network_that_is_gone_are_not_counted():
-    simulated = device()
-    weights = ModuleWeights([torch.nn.Linear(64, 64, bias=False)])
-    simulated.onload(weights)
-    del weights
-    assert simulated.allocated_bytes() == 0
-
-
-def test_computing_with_weights_that_are_not_lent_fails_as_on_a_gpu():
-    simulated = device()
+def network_on(simulated: SimulatedDevice) -> tuple[torch.nn.Linear, Residence]:
+    """A network in charge of a device, nowhere but in RAM."""
     network = torch.nn.Linear(4, 4)
-    norm = torch.nn.RMSNorm(4)
-    weights = ModuleWeights([network, norm])
-    simulated.pin(weights)
+    host = packed_network("autoencoder", network)
+    return network, Residence(host, simulated.transfers)
+
+
+def test_computing_with_weights_in_ram_fails_as_on_a_gpu():
+    simulated = device()
+    network, residence = network_on(simulated)
     inputs = torch.ones(4)
     with torch.no_grad(), simulated.watch(Phase.ENCODE):
-        for part in (network, norm):
-            with pytest.raises(RuntimeError, match="same device"):
-                part(inputs)
-        simulated.onload(weights)
-        outputs = norm(network(inputs))
-        simulated.offload(weights)
+        with pytest.raises(RuntimeError, match="same device"):
+            network(inputs)
+        residence.active = True
+        residence.enter()
+        outputs = network(inputs)
+        residence.evict()
+        with pytest.raises(RuntimeError, match="same device"):
+            network(inputs)
         with simulated.on_host():
-            assert torch.equal(norm(network(inputs)), outputs)
+            assert torch.equal(network(inputs), outputs)
+
+
+def test_computing_with_a_slot_that_is_not_ready_fails():
+    simulated = device(1 << 20)
+    transfers = simulated.transfers
+    source = ram_buffer(KIB)[0].fill_(1)
+    target = transfers.allocate(KIB)
+    copied = transfers.copy(target, source, None)
+    with simulated.watch(Phase.DENOISE):
+        with pytest.raises(RuntimeError, match="before they have come"):
+            target[8:16].view(torch.float32).add(1)
+        transfers.wait(copied)
+        assert torch.equal(target, source)
+        target[8:16].view(torch.float32).add(1)
+
+
+def test_copies_run_beside_the_computing():
+    simulated = device(1 << 30, tflops=1e-9, copy_bytes_per_s=1000.0)
+    transfers = simulated.transfers
+    target = transfers.allocate(2 * KIB)
+    source = ram_buffer(KIB)[0].fill_(1)
+    left = torch.ones(10, 20)
+    with simulated.watch(Phase.DENOISE):
+        first = transfers.copy(target[:KIB], source, None)
+        second = transfers.copy(target[KIB:], source, transfers.record())
+        assert simulated.clock_s() == 0
+        transfers.wait(first)
+        assert simulated.clock_s() == pytest.approx(1.024)
+        assert transfers.take_times() == Times(copied_bytes=KIB, copying_s=1.024, waited_s=1.024)
+        torch.mm(left, left.T)
+        assert simulated.clock_s() == pytest.approx(1.024 + 4)
+        assert transfers.is_done(second)
+        transfers.wait(second)  # It was hidden behind the products.
+    assert simulated.clock_s() == pytest.approx(1.024 + 4)
+    assert transfers.take_times() == Times(copied_bytes=KIB, copying_s=1.024, waited_s=0.0)
+    # The host knows by now, so no copy begins earlier.
+    simulated.synchronize()
+    assert transfers.copy(target[:KIB], source, None).began_s == simulated.clock_s()
 
 
 def test_what_the_cpu_computes_for_itself_is_not_counted():
@@ -231,11 +267,13 @@ def test_failures_are_taken_for_lack_of_memory():
 
 def test_a_failure_can_meet_weights_on_their_way():
     simulated = device(failures=(Failure(),))
-    weights = ModuleWeights([torch.nn.Linear(4, 4)])
+    _network, residence = network_on(simulated)
+    residence.active = True
     with pytest.raises(torch.OutOfMemoryError):
-        simulated.onload(weights)
-    simulated.onload(weights)
-    assert weights.on_device
+        residence.enter()
+    assert simulated.allocated_bytes() == 0
+    residence.enter()
+    assert simulated.allocated_bytes() == residence.resident_bytes()
 
 
 def test_story_of_a_file(tmp_path: Path):

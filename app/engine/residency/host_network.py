@@ -59,6 +59,36 @@ class RamBlock:
         out.copy_(self._buffer)
 
 
+class UnpackedBlock:
+    """A block whose tensors are in RAM as they were loaded, for a device that uses them there."""
+
+    tier = HostTier.PAGEABLE
+
+    def __init__(self, tensors: ModuleTensors) -> None:
+        """Take a block whose weights are real."""
+        self.layout = tensors.layout
+        self._tensors = tensors
+
+    def packed(self) -> None:
+        """Not packed."""
+
+    def read_into(self, out: torch.Tensor) -> None:
+        """Pack into a buffer."""
+        self._tensors.pack_into(out)
+
+
+def unpacked_network(name: str, network: torch.nn.Module) -> HostNetwork:
+    """A network for a device that computes with weights where they are: nothing is copied."""
+    modules = streamable_blocks(name, network)
+    return HostNetwork(
+        name=name,
+        network=network,
+        rest=UnpackedBlock(ModuleTensors(network, without=modules)),
+        blocks=tuple(UnpackedBlock(ModuleTensors(module)) for module in modules),
+        modules=modules,
+    )
+
+
 def ram_buffer(size_bytes: int) -> HostBuffer:
     """Ordinary RAM, aligned as on a device."""
     whole = torch.empty(size_bytes + ALIGNMENT_BYTES, dtype=torch.uint8)

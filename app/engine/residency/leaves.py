@@ -45,7 +45,13 @@ def take_apart(tensor: torch.Tensor) -> tuple[dict[str, torch.Tensor], Build]:
     parts, build = _take_apart(tensor)
     if not isinstance(tensor, torch.nn.Parameter):
         return parts, build
-    return parts, lambda made: torch.nn.Parameter(build(made), requires_grad=False)
+    return parts, lambda made: _as_parameter(build(made))
+
+
+def _as_parameter(tensor: torch.Tensor) -> torch.nn.Parameter:
+    if isinstance(tensor, torch.nn.Parameter):
+        return tensor  # Of a class of its own.
+    return torch.nn.Parameter(tensor, requires_grad=False)
 
 
 def _take_apart(tensor: torch.Tensor) -> tuple[dict[str, torch.Tensor], Build]:
@@ -134,7 +140,10 @@ class ModuleTensors:
         self._held: list[_Held] = []
         found: dict[int, _Held] = {}
         plain: dict[str, torch.Tensor] = {}
-        for prefix, below in module.named_modules():
+        untyped: Any = module
+        prefix: str
+        below: torch.nn.Module
+        for prefix, below in untyped.named_modules():
             if id(below) in left_out:
                 continue
             for home in (vars(below)["_parameters"], vars(below)["_buffers"]):

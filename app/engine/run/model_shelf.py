@@ -66,6 +66,11 @@ class ModelShelf:
             raise RuntimeError("no model is loaded")
         return self._placer
 
+    def placed_bytes(self) -> tuple[int, int]:
+        """On the device now: of weights that stay for now, and of slots for the others."""
+        placer = self._placer
+        return (0, 0) if placer is None else (placer.resident_bytes(), placer.slots_bytes())
+
     def find(self, folder: Path) -> LoadedModel | None:
         """The loaded model if it is a folder's and the files are the same.
 

@@ -195,6 +195,7 @@ class Run:
         )
         self._attempts.place()
         placer = self._context.shelf.placer
+        placer.take_streaming()  # What came in before belongs to no step.
         with (
             placer.phase("transformer"),
             self._device.watch(Phase.DENOISE, step=step),
@@ -222,6 +223,7 @@ class Run:
                 seconds=step.seconds,
                 memory=self.phases.memory(),
                 preview=step.preview,
+                streaming=self._context.shelf.placer.take_streaming(),
             )
         )
         self._context.cancel.check()
