@@ -51,9 +51,9 @@ class JobRunner:
         self._forecast_cache = paths.forecast_cache
         self._converted_folder = paths.converted_folder
         self._store = CalibrationStore(paths.calibration_file)
-        self._meter = MemoryMeter(device)
         self._cancel = CancelPoints()
         self._shelf = ModelShelf(device, self._cancel)
+        self._meter = MemoryMeter(device, placed_bytes=self._shelf.placed_bytes)
         self._tools = run_tools(device, paths)
 
     def run(
