@@ -13,6 +13,7 @@ from app.cli.argument_types import add_weights, decimal, device, gibibytes, whol
 from app.cli.attention_argument import add_attention
 from app.cli.plan_arguments import PlanArguments, add_plan, plan_arguments
 from app.cli.presets_arguments import PresetsArguments, add_presets, presets_arguments
+from app.cli.reference_arguments import add_references
 from app.core.errors import RequestError
 from app.core.policy import Attention, MemoryMode, Precision
 
@@ -47,6 +48,7 @@ class GenerateArguments:
     memory: MemoryMode | None
     attention: Attention | None
     as_json: bool
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,7 @@ def parse(argv: Sequence[str]) -> Arguments:
             memory=found.memory,
             attention=found.attention,
             as_json=found.json,
+            references=tuple(found.reference),
         )
     return Arguments(
         verb=found.verb,
@@ -222,6 +225,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=whole, default=1, metavar="N", help="how many, 1 to 64 (default: 1)"
     )
+    add_references(parser)
     parser.add_argument(
         "--out",
         metavar="FILE_OR_FOLDER",

@@ -7,6 +7,7 @@ from app.cli.plan_arguments import PlanArguments
 from app.cli.plan_json import plan_as_json, solution_as_json
 from app.cli.plan_machine import Machine, machine_for
 from app.cli.plan_text import plan_as_text, solution_as_text
+from app.cli.references import planned_sizes
 from app.cli.report import write_json
 from app.cli.stdout import write_out
 from app.core.errors import ModelError, RequestError
@@ -27,7 +28,7 @@ from app.engine.coefficients import ModelCoefficients, coefficients_for, shipped
 from app.engine.planner import figures_of, plan_generation
 from app.engine.planning.precisions import file_bytes
 from app.engine.quantize.recipe import QUANTIZED
-from app.engine.solver import MAX_REFERENCES, REFERENCE_PX, Solver
+from app.engine.solver import Solver
 
 EXIT_OK = 0
 PROMPT = "."
@@ -61,14 +62,13 @@ def run_plan(arguments: PlanArguments) -> int:
         )
     settings = SettingsStore(app_paths().settings_file).load()
     model = _model(arguments.model, Catalog(settings.model_folders))
-    request, notes = _request(arguments, model)
+    request, references, notes = _request(arguments, model)
     machine = machine_for(
         vram_gib=arguments.vram_gib,
         ram_gib=arguments.ram_gib,
         device=arguments.device or settings.device,
     )
     policy = _policy(arguments, on_cpu=machine.device.kind == "cpu")
-    references = ((REFERENCE_PX, REFERENCE_PX),) * arguments.references
     plan = plan_generation(
         request, machine.device, machine.host, policy, model.coefficients, references=references
     )
@@ -120,8 +120,10 @@ def _model(name_or_folder: str, catalog: Catalog) -> _Model:
     )
 
 
-def _request(arguments: PlanArguments, model: _Model) -> tuple[GenerationRequest, list[str]]:
-    """The request, and sentences about what is not exactly as typed.
+def _request(
+    arguments: PlanArguments, model: _Model
+) -> tuple[GenerationRequest, tuple[tuple[int, int], ...], list[str]]:
+    """The request, sizes of its references, and sentences about what is not exactly as typed.
 
     Raises:
         RequestError: It cannot be planned; the sentence names everything that is wrong.
@@ -141,11 +143,12 @@ def _request(arguments: PlanArguments, model: _Model) -> tuple[GenerationRequest
     wrong = {problem.field: problem for problem in reversed(request.problems())}
     sentences = [problem.message for problem in reversed(wrong.values())]
     codes = [problem.code for problem in reversed(wrong.values())]
-    if not 0 <= arguments.references <= MAX_REFERENCES:
-        sentences.append(
-            f"Reference images are {arguments.references}: choose 0 to {MAX_REFERENCES}."
-        )
-        codes.append("request.references")
+    references: tuple[tuple[int, int], ...] = ()
+    try:
+        references = planned_sizes(arguments.references, arguments.reference)
+    except RequestError as error:
+        sentences.append(error.message)
+        codes.append(error.code)
     tile = arguments.tile_px
     if tile is not None and tile != 0 and not MIN_TILE_PX <= tile <= MAX_SIZE_PX:
         sentences.append(
@@ -155,7 +158,7 @@ def _request(arguments: PlanArguments, model: _Model) -> tuple[GenerationRequest
         codes.append("request.tile")
     if sentences:
         raise RequestError(" ".join(sentences), code=codes[0])
-    return request, notes
+    return request, references, notes
 
 
 def _size(typed: int | None, default: int, name: str, notes: list[str]) -> int:

@@ -11,6 +11,7 @@ from app.cli.argument_types import (
     memory_size,
     whole,
 )
+from app.cli.reference_arguments import add_planned_references
 from app.core.policy import MemoryMode, Precision
 
 
@@ -26,6 +27,7 @@ class PlanArguments:
         steps: Denoising steps.
         guidance: Guidance scale.
         references: How many reference images of about a megapixel.
+        reference: Files, or sizes such as "1600x1200", of further ones.
         precision: Of text encoder and transformer.
         mode: How eagerly weights stay on the device.
         tile_px: Side of decode tiles; 0 is whole.
@@ -46,6 +48,7 @@ class PlanArguments:
     steps: int | None
     guidance: float | None
     references: int
+    reference: tuple[str, ...]
     precision: Precision
     mode: MemoryMode
     tile_px: int | None
@@ -81,13 +84,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=whole, default=1, metavar="N", help="how many, 1 to 64 (default: 1)"
     )
-    parser.add_argument(
-        "--references",
-        type=whole,
-        default=0,
-        metavar="N",
-        help="reference images of 1024 x 1024 px, 0 to 10 (default: 0)",
-    )
+    add_planned_references(parser)
     add_weights(parser, otherwise="auto")
     parser.add_argument(
         "--tile",
@@ -146,6 +143,7 @@ def plan_arguments(found: argparse.Namespace) -> PlanArguments:
         steps=found.steps,
         guidance=found.guidance,
         references=found.references,
+        reference=tuple(found.reference),
         precision=found.precision or Precision.AUTO,
         mode=found.memory or MemoryMode.AUTO,
         tile_px=found.tile,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.cli.arguments import GenerateArguments
+from app.cli.references import reference_paths
 from app.core.errors import RequestError
 from app.core.events import Notice
 from app.core.folder_check import obstacle_to_writing
@@ -52,6 +53,7 @@ def request_of(arguments: GenerateArguments, model: ModelInfo, *, tell: Tell) ->
         guidance=model.default_guidance if arguments.guidance is None else arguments.guidance,
         seed=seed,
         images=arguments.images,
+        references=reference_paths(arguments.references),
     )
     problems = request.problems()
     if problems:
