@@ -8,7 +8,7 @@ import functools
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -88,7 +88,7 @@ class ModelCoefficients:
     encode: dict[Precision, Lines]
     denoise: dict[str, dict[Precision, Lines]]
     denoise_with: dict[Attention, dict[str, dict[Precision, Lines]]]
-    denoise_quantized: dict[Precision, Lines] = field(default_factory=dict[Precision, Lines])
+    denoise_quantized: dict[Precision, Lines]
     decode: dict[Precision, Lines]
     encode_reference: dict[Precision, Lines]
     encode_flop: Lines
@@ -144,7 +144,7 @@ class ModelCoefficients:
             return 0
         if precision is Precision.AUTO:
             raise _undecided()
-        working = self.encode.get(precision, self.encode[Precision.BF16]).at({})
+        working = self.encode[precision].at({})
         if precision in QUANTIZED and beside is Precision.FP32:
             working += self.encode[beside].at({}) - self.encode[Precision.BF16].at({})
         return working
@@ -179,10 +179,7 @@ class ModelCoefficients:
         lines = self.denoise_with.get(attention, self.denoise)[denoise_case(counts)]
         if precision not in QUANTIZED:
             return lines[_unquantized(precision)].at(counts)
-        working = lines[beside].at(counts)
-        if precision in self.denoise_quantized:
-            working += self.denoise_quantized[precision].at(counts)
-        return working
+        return lines[beside].at(counts) + self.denoise_quantized[precision].at(counts)
 
     def decode_working_bytes(
         self,

@@ -11,16 +11,19 @@ from diffusers.pipelines.flux2.image_processor import Flux2ImageProcessor
 from PIL import Image
 
 from app.core.paths import resource
-from app.core.policy import Precision
+from app.core.policy import Attention, Precision
 from app.core.request import GenerationRequest
+from app.engine.attention.dispatch import use_attention
 from app.engine.coefficients import ModelCoefficients, reference_size, shipped_coefficients
 from app.engine.compute_device import CpuDevice
 from app.engine.forecast.dry_run import DryRun
-from app.engine.forecast.fused_kernels import Attention, FusedKernels
+from app.engine.forecast.fused_kernels import FusedKernels
 from app.engine.forecast.model_forecast import forecast_model
 from app.engine.forecast.model_spec import ModelSpec, known_spec, spec_of
 from app.engine.forecast.networks import tensors_of
+from app.engine.forecast.parts import WAYS
 from app.engine.forecast.phase_storages import PhaseStorages
+from app.engine.live_storages import block_bytes
 from app.engine.loader import LoadedModel, load_model, model_key
 from app.engine.model_folder import GuidanceKind, inspect_model_folder
 from app.engine.one_kernel import OneKernel
@@ -41,6 +44,9 @@ class Unheeded:
     def begin(self) -> None: ...
 
     def finish(self, new_bytes: int, flops: int) -> None: ...
+
+    def is_missing(self, tensor: torch.Tensor) -> bool:
+        return False
 
 
 def real_peak(call: Callable[[], object]) -> int:
@@ -257,8 +263,10 @@ def test_coefficients_are_the_dry_run_of_the_whole_network(name: str) -> None:
         ("transformer", run.networks.transformer),
         ("autoencoder", run.networks.autoencoder),
     ):
-        expected = sum(2 * tensor.numel() for tensor in tensors_of(network))
+        expected = sum(block_bytes(2 * tensor.numel()) for tensor in tensors_of(network))
         assert coefficients.weights_bytes(component, Precision.BF16) == expected
+    table = run.networks.text_encoder.table
+    assert coefficients.ram_only_bytes("text_encoder", Precision.BF16) == block_bytes(table.nbytes)
 
 
 def test_tiles_that_are_joined_in_ram_are_never_forecast_too_low() -> None:
@@ -284,6 +292,61 @@ def test_math_attention_keeps_whole_matrices() -> None:
     math = DryRun(spec, Precision.FP32, attention=Attention.MATH).denoise(**size)
     tokens, heads = 512 + 1024, 4
     assert math.working_bytes > fused.working_bytes + heads * tokens * tokens * 4
+
+
+ATTENTION_SIZES: tuple[dict[str, Any], ...] = (
+    {"images": 1, "width_px": 512, "height_px": 512},
+    {"images": 1, "width_px": 1536, "height_px": 1024},
+    {"images": 3, "width_px": 768, "height_px": 1024},
+    {"images": 2, "width_px": 512, "height_px": 768, "references": ((640, 512),)},
+)
+
+
+@pytest.mark.parametrize("name", ["demo", "klein-4b"])
+@pytest.mark.parametrize("kind", [Attention.MATH, Attention.CHUNKED])
+def test_kinds_of_attention_are_forecast_as_they_are_run(name: str, kind: Attention) -> None:
+    """Attention in parts is run as the engine runs it; the fit has a stand-in for the parts."""
+    coefficients, spec = known(name)
+    # In parts, each part is computed by torch's math.
+    run = DryRun(spec, Precision.BF16, attention=Attention.MATH, shallow=True)
+    if kind is Attention.CHUNKED:
+        use_attention(run.networks.transformer, kind)
+    for size in ATTENTION_SIZES:
+        measured = run.denoise(**size).working_bytes
+        predicted = coefficients.denoise_working_bytes(
+            **size, precision=Precision.BF16, attention=kind
+        )
+        # What is said of the parts is at most what they need.
+        assert (1 - UNDER) * measured <= predicted <= 1.1 * measured, size
+
+
+@pytest.mark.parametrize("precision", list(WAYS))
+def test_quantized_layers_are_forecast_for_the_way_that_needs_most(precision: Precision) -> None:
+    coefficients, spec = known("klein-4b")
+    runs = [DryRun(spec, precision, way=way, shallow=True) for way in WAYS[precision]]
+    for size in (
+        {"images": 1, "width_px": 768, "height_px": 1024},
+        {"images": 3, "width_px": 1024, "height_px": 1024},
+        {"images": 1, "width_px": 512, "height_px": 512, "references": ((1024, 768),)},
+    ):
+        measured = max(run.denoise(**size).working_bytes for run in runs)
+        predicted = coefficients.denoise_working_bytes(**size, precision=precision)
+        assert (1 - UNDER) * measured <= predicted <= 1.05 * measured, size
+
+
+@pytest.mark.parametrize("precision", list(WAYS))
+def test_weights_of_quantized_networks_are_those_of_their_tensors(precision: Precision) -> None:
+    for name in ("demo", "klein-4b"):
+        coefficients, spec = known(name)
+        networks = DryRun(spec, precision).networks
+        for component, network in (
+            ("text_encoder", networks.text_encoder),
+            ("transformer", networks.transformer),
+        ):
+            expected = sum(block_bytes(tensor.nbytes) for tensor in tensors_of(network))
+            predicted = coefficients.weights_bytes(component, precision)
+            # Frequencies of positions are counted in bf16, and are in fp32.
+            assert predicted == pytest.approx(expected, abs=2048)
 
 
 def test_unknown_model_is_dry_run_once_and_kept(
