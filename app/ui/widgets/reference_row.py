@@ -89,14 +89,17 @@ class ReferenceRow(QFrame):
         words.addStretch(1)
         words.addWidget(self._name)
         words.addLayout(below)
-        words.addWidget(self._problem)
         words.addStretch(1)
-        line = QHBoxLayout(self)
-        line.setContentsMargins(5, 4, 4, 4)
+        line = QHBoxLayout()
         line.setSpacing(theme.SPACING_PX)
         line.addWidget(self._picture)
         line.addLayout(words, 1)
         line.addWidget(self._remove)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(5, 4, 4, 4)
+        column.setSpacing(4)
+        column.addLayout(line)
+        column.addWidget(self._problem)
 
     def show_reference(self, reference: Reference, *, count: int) -> None:
         """Show a reference image; `count` is how many there are."""
@@ -106,7 +109,6 @@ class ReferenceRow(QFrame):
         self._problem.setText(reference.problem.replace(reference.path, reference.name))
         self._problem.setVisible(bool(reference.problem))
         self._size.setText(self._size_text(reference))
-        self._size.setVisible(not reference.problem)
         self.setToolTip(
             self.tr("{path}\nPull it, or press Alt with an arrow key, to move it").format(
                 path=reference.path
@@ -171,6 +173,8 @@ class ReferenceRow(QFrame):
             self._picture.setPixmap(self._drawn(self._reference))
 
     def _size_text(self, reference: Reference) -> str:
+        if reference.problem:
+            return self.tr("Cannot be used")
         if reference.size is None:
             return self.tr("Looking at it…")
         return self.tr("{width} × {height}").format(
