@@ -4,7 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal, Slot
-from PySide6.QtGui import QAction, QCloseEvent, QDragEnterEvent, QDropEvent, QGuiApplication
+from PySide6.QtGui import (
+    QAction,
+    QCloseEvent,
+    QDragEnterEvent,
+    QDropEvent,
+    QGuiApplication,
+)
 from PySide6.QtWidgets import (
     QApplication,
     QFrame,
@@ -22,6 +28,7 @@ from app.ui.models.engine_model import RunProgress
 from app.ui.models.layout_file import LAYOUT_VERSION
 from app.ui.models.window_models import WindowModels
 from app.ui.panels.close_dialog import CloseDialog
+from app.ui.panels.dock_widths import DockWidths
 from app.ui.panels.form_panel import FormPanel
 from app.ui.panels.menus import fill_menu_bar
 from app.ui.panels.picture_panel import PicturePanel
@@ -36,8 +43,6 @@ from app.ui.widgets.dropped_path import dropped_path
 from app.ui.widgets.edit_target import edit_focused, take_over_typed
 from app.ui.widgets.message_bar import MessageBar
 
-FORM_WIDTH_PX = 340
-SIDE_WIDTH_PX = 340
 TOLD_MS = 6000
 
 
@@ -141,6 +146,7 @@ class MainWindow(QMainWindow):
         self.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, self._form_dock)
         for dock in (self._memory_dock, self._queue_dock):
             self.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+        self._widths = DockWidths(self, self._form_dock, [self._memory_dock, self._queue_dock])
         centre = QWidget(self)
         middle = QVBoxLayout(centre)
         middle.setContentsMargins(0, 0, 0, 0)
@@ -173,11 +179,9 @@ class MainWindow(QMainWindow):
     def _arrange(self) -> None:
         """The sizes of a new window."""
         self.resize(first_size())
-        sideways, down = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
-        self.resizeDocks(
-            [self._form_dock, self._memory_dock], [FORM_WIDTH_PX, SIDE_WIDTH_PX], sideways
-        )
-        self.resizeDocks([self._memory_dock, self._queue_dock], [470, 250], down)
+        self._widths.arrange()
+        docks = [self._memory_dock, self._queue_dock]
+        self.resizeDocks(docks, [520, 210], Qt.Orientation.Vertical)
 
     def _message_action(self, name: str, text: str) -> QAction:
         action = QAction(text, self)

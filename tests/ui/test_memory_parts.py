@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 from app.core.events import EngineMemory, EngineState, EngineStateChanged, StepDone
 from app.core.units import GIB
 from app.ui.models.memory_frame import Lane, MemoryView
+from app.ui.widgets.figure_table import ROW_PX
 from app.ui.widgets.memory_words import memory_words
 from tests.ui.memory_bench import NARROW, WIDE, Bench, image
 
@@ -94,7 +95,7 @@ def test_the_table_makes_room_for_the_parts(bench: Bench):
     before = bench.panel.figure_table.sizeHint().height()
     bench.model.on_event(report(3.0, 0.5))
     bench.feed(1, ours_gib=5.0)
-    assert bench.panel.figure_table.sizeHint().height() == before + 3 * 20
+    assert bench.panel.figure_table.sizeHint().height() == before + 3 * ROW_PX
 
 
 def test_the_readout_names_them_at_their_moment(bench: Bench):

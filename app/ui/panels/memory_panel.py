@@ -29,8 +29,10 @@ from app.ui.widgets.memory_graph import MemoryGraph
 from app.ui.widgets.memory_words import memory_words
 
 BESIDE_PX = 620
-"""From this width on, the figures stand beside the graph; else below it."""
-FIGURES_WIDTH_PX = 290
+BESIDE_RATIO = 1.25
+"""From this width on, the figures stand beside the graph where the panel is wider than high by so
+much; else below it."""
+FIGURES_WIDTH_PX = 312
 FIGURES_INTERVAL_S = 0.45
 """Numbers that change faster cannot be read."""
 WORDS_INTERVAL_S = 5.0
@@ -181,7 +183,7 @@ class MemoryPanel(QFrame):
         layout.addLayout(self._body, 1)
 
     def _arrange(self) -> None:
-        beside = self.width() >= BESIDE_PX
+        beside = self.width() >= max(BESIDE_PX, BESIDE_RATIO * self.height())
         direction = QBoxLayout.Direction.LeftToRight if beside else QBoxLayout.Direction.TopToBottom
         if self._body.direction() != direction:
             self._body.setDirection(direction)

@@ -22,7 +22,7 @@ from app.ui.widgets.series_style import (
 )
 from app.ui.widgets.text_cache import TextCache
 
-ROW_PX = 20
+ROW_PX = 18
 GROUP_GAP_PX = 6
 COLUMN_PX = 54
 SWATCH = QSize(12, 9)

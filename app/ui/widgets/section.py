@@ -29,6 +29,7 @@ class Section(QWidget):
         self._head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self._head.setIconSize(QSize(14, 14))
         self._head.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self._head.setToolTip(self.tr("Show or fold away"))
         theme.set_role(self._head, "section")
         self._head.toggled.connect(self._on_toggled)
         self._summary = QLabel(self)
@@ -71,7 +72,7 @@ class Section(QWidget):
         """Say in a few words what is inside, for when it is folded."""
         self._summary_text = text
         self._summary.setToolTip(text)
-        self._head.setToolTip(text)
+        self._head.setToolTip(text or self.tr("Show or fold away"))
         self._head.setAccessibleDescription(text)
         self._elide()
 
