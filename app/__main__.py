@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-VERBS = ("generate", "plan", "doctor", "models", "presets")
+VERBS = ("generate", "plan", "doctor", "models", "presets", "bench")
 _WINDOW_PACKAGES = frozenset({"PySide6", "shiboken6", "pyqtgraph"})
 
 

@@ -5,6 +5,7 @@ import logging
 import sys
 
 from app.cli.arguments import parse
+from app.cli.bench import run_bench
 from app.cli.calibrate import run_calibrate
 from app.cli.doctor import run_doctor
 from app.cli.generate import run_generate
@@ -83,6 +84,8 @@ def _run(argv: list[str]) -> int:
             return run_presets(arguments.presets)
         if arguments.calibrate:
             return run_calibrate(device=arguments.device, as_json=arguments.as_json)
+        if arguments.verb == "bench":
+            return run_bench(device=arguments.device, as_json=arguments.as_json)
         if arguments.verb == "models":
             return run_models(as_json=arguments.as_json)
         return run_doctor(as_json=arguments.as_json)

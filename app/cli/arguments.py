@@ -4,9 +4,9 @@ import argparse
 import difflib
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 from app import __version__
 from app.cli.argument_types import add_weights, decimal, device, gibibytes, whole
@@ -121,8 +121,9 @@ class _Parser(argparse.ArgumentParser):
         """
         verbs: dict[str, _Parser] = {}
         for action in self._actions:
-            if isinstance(action.choices, dict):
-                verbs = action.choices
+            choices: Any = action.choices
+            if isinstance(choices, Mapping):
+                verbs = cast("dict[str, _Parser]", choices)
         for index, typed in enumerate(argv):
             if typed == "--":
                 return
@@ -174,7 +175,11 @@ def _parser() -> _Parser:
         "doctor", help="say what is missing on this machine", allow_abbrev=False
     )
     _add_doctor(doctor)
-    for verb in (generate, plan, models, presets, doctor):
+    bench = verbs.add_parser(
+        "bench", help="measure computing, copying and streaming here", allow_abbrev=False
+    )
+    _add_bench(bench)
+    for verb in (generate, plan, models, presets, doctor, bench):
         verb.add_argument("--json", action="store_true", help="JSON on stdout, for programs")
         verb.add_argument(
             "--log-level",
@@ -196,6 +201,15 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
         type=device,
         metavar="D",
         help="to calibrate: auto, cpu, cuda, cuda:1, ... (default: as in the settings)",
+    )
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        type=device,
+        metavar="D",
+        help="to measure: auto, cpu, cuda, cuda:1, ... (default: as in the settings)",
     )
 
 

@@ -1,10 +1,9 @@
 """`doctor --calibrate`: measure how fast this machine is, tell it, and keep it for plans."""
 
 from app.cli.gpu_here import gpu_here
+from app.cli.kept_speeds import keep_speeds
 from app.cli.report import write_json
 from app.cli.stdout import write_out
-from app.core.calibration_store import CalibrationStore
-from app.core.errors import OutputError
 from app.core.machine_speeds import MachineSpeeds
 from app.core.paths import app_paths
 from app.core.settings import SettingsStore
@@ -12,7 +11,6 @@ from app.core.units import format_bandwidth, format_bytes, format_flops, format_
 from app.engine.calibration_run import measure_with_engine
 from app.engine.catalog import Catalog
 from app.engine.client import StartEngine, engine_starter
-from app.engine.machine import CPU, calibration_key
 from app.engine.protocol import Calibrate
 
 EXIT_OK = 0
@@ -44,23 +42,11 @@ def run_calibrate(*, device: str | None, as_json: bool, start: StartEngine | Non
         Calibrate(model_folders=folders, scratch_folder=str(paths.cache)),
         own_bytes=lambda pid: _own_bytes(chosen, pid),
     )
-    gpu = None if speeds.device == CPU else gpu_here(chosen)
-    key = calibration_key(
-        speeds.device_name if gpu is None else gpu.snapshot.name,
-        driver="" if gpu is None else gpu.driver,
-        torch_version=speeds.torch_version,
-    )
-    store = CalibrationStore(paths.calibration_file)
-    try:
-        store.record_speeds(key, speeds)
-    except OSError as error:
-        raise OutputError(
-            f"What was measured cannot be kept ({error.strerror or error}).", code="output.failed"
-        ) from error
+    problem = keep_speeds(chosen, speeds)
     if as_json:
         write_json(_as_json(speeds))
     else:
-        write_out(_as_text(speeds, store.problem))
+        write_out(_as_text(speeds, problem))
     return EXIT_OK
 
 

@@ -8,6 +8,7 @@ from app.conductor.engine_work import EngineWork
 from app.conductor.run_learning import FinishedRun, OnReport
 from app.conductor.run_log import log_event
 from app.core.events import (
+    BenchDone,
     CalibrationDone,
     EngineLog,
     EngineReady,
@@ -82,6 +83,8 @@ class EngineMessages:
             work.settle()
         elif isinstance(message, CalibrationDone):
             work.note_calibration(message)
+        elif isinstance(message, BenchDone):
+            log.warning("a bench that nobody asked for")
         elif message.job_id == engine.job_id:
             self._on_job_event(engine, message)
 

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from app.core.bench_result import BenchResult
 from app.core.errors import ErrorInfo
 from app.core.jobs import Job, Phase
 from app.core.machine_speeds import MachineSpeeds
@@ -274,6 +275,14 @@ class CalibrationDone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BenchDone:
+    """The short bench is done, or `error` says why not; belongs to no job."""
+
+    result: BenchResult | None = None
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLog:
     """A log record of the engine process."""
 
@@ -298,7 +307,7 @@ JobEvent = (
     | JobFailed
 )
 """Everything the engine tells about one job."""
-EngineEvent = EngineReady | JobEvent | CalibrationDone | EngineLog
+EngineEvent = EngineReady | JobEvent | CalibrationDone | BenchDone | EngineLog
 
 
 class EngineState(enum.Enum):

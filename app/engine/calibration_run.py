@@ -7,12 +7,13 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+from app.core.bench_result import BenchResult
 from app.core.errors import EngineCrashedError, EngineError, SetupError
-from app.core.events import CalibrationDone, EngineLog, EngineReady
+from app.core.events import BenchDone, CalibrationDone, EngineLog, EngineReady
 from app.core.log import forward_engine_log
 from app.core.machine_speeds import MachineSpeeds
 from app.engine.client import EngineClient, EngineEnded, EngineMessage, StartEngine
-from app.engine.protocol import Calibrate
+from app.engine.protocol import Bench, Calibrate
 from app.engine.session import (
     HELLO_DEADLINE_S,
     MEASURING_DEADLINE_S,
@@ -22,7 +23,7 @@ from app.engine.session import (
 POLL_S = 0.2
 """Windows tells of Ctrl+C only between two waits."""
 
-_Wanted = TypeVar("_Wanted", EngineReady, CalibrationDone)
+_Wanted = TypeVar("_Wanted", EngineReady, CalibrationDone, BenchDone)
 OwnBytes = Callable[[int], int | None]
 """Device memory of a process, as the driver tells it; None where it does not."""
 
@@ -47,14 +48,7 @@ def measure_with_engine(
         EngineError: It failed, or did not answer.
     """
     messages: SimpleQueue[EngineMessage] = SimpleQueue()
-    try:
-        client = start(messages.put)
-    except OSError as error:
-        raise SetupError(
-            f"The engine cannot be started ({error.strerror or error}): "
-            "run “headroom doctor” to see what is wrong.",
-            code="engine.start",
-        ) from error
+    client = _begin(start, messages)
     try:
         _next(messages, EngineReady, clock() + HELLO_DEADLINE_S + READY_DEADLINE_S, clock)
         client.send(command)
@@ -65,6 +59,44 @@ def measure_with_engine(
         client.stop()
     message = "unknown" if done.error is None else done.error.message
     raise EngineError(f"The machine could not be measured: {message}", code="engine.calibration")
+
+
+def bench_with_engine(
+    start: StartEngine, *, clock: Callable[[], float] = time.monotonic
+) -> BenchResult:
+    """Start an engine, have it do the short bench, and end it; no other may work meanwhile.
+
+    Args:
+        start: Makes the process.
+        clock: Monotonic, in seconds.
+
+    Raises:
+        SetupError: The engine cannot be started here.
+        EngineError: It failed, or did not answer.
+    """
+    messages: SimpleQueue[EngineMessage] = SimpleQueue()
+    client = _begin(start, messages)
+    try:
+        _next(messages, EngineReady, clock() + HELLO_DEADLINE_S + READY_DEADLINE_S, clock)
+        client.send(Bench())
+        done = _next(messages, BenchDone, clock() + MEASURING_DEADLINE_S, clock)
+    finally:
+        client.stop()
+    if done.result is not None:
+        return done.result
+    message = "unknown" if done.error is None else done.error.message
+    raise EngineError(f"The bench failed: {message}", code="engine.bench")
+
+
+def _begin(start: StartEngine, messages: SimpleQueue[EngineMessage]) -> EngineClient:
+    try:
+        return start(messages.put)
+    except OSError as error:
+        raise SetupError(
+            f"The engine cannot be started ({error.strerror or error}): "
+            "run “headroom doctor” to see what is wrong.",
+            code="engine.start",
+        ) from error
 
 
 def _with_context(

@@ -12,6 +12,7 @@ import msgspec
 
 from app.core.errors import ProtocolError
 from app.core.events import (
+    BenchDone,
     CalibrationDone,
     Converting,
     Downshifted,
@@ -97,11 +98,16 @@ class Calibrate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Stream random weights for some seconds, when no job runs; answered by `BenchDone`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
     """End the process when nothing is running; a running job is cancelled first."""
 
 
-Command = RunJob | CancelJob | RelieveJob | Calibrate | Shutdown
+Command = RunJob | CancelJob | RelieveJob | Calibrate | Bench | Shutdown
 _MESSAGES: dict[str, type[Any]] = {
     message.__name__: message
     for message in (
@@ -110,6 +116,7 @@ _MESSAGES: dict[str, type[Any]] = {
         CancelJob,
         RelieveJob,
         Calibrate,
+        Bench,
         Shutdown,
         EngineReady,
         PhaseStarted,
@@ -126,6 +133,7 @@ _MESSAGES: dict[str, type[Any]] = {
         JobCancelled,
         JobFailed,
         CalibrationDone,
+        BenchDone,
         EngineLog,
     )
 }

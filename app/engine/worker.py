@@ -28,6 +28,7 @@ from app.engine.host_memory import choose_allocator_settings
 from app.engine.libraries import diffusers_class, go_offline, quieten
 from app.engine.protocol import (
     PROTOCOL_VERSION,
+    Bench,
     Calibrate,
     CancelJob,
     Hello,
@@ -94,7 +95,7 @@ class Worker:
         self._commands = commands
         self._events = events
         self._guard = SaveGuard()
-        self._jobs: queue.SimpleQueue[tuple[RunJob, JobSignals] | Calibrate | None] = (
+        self._jobs: queue.SimpleQueue[tuple[RunJob, JobSignals] | Calibrate | Bench | None] = (
             queue.SimpleQueue()
         )
         self._signals: dict[str, JobSignals] = {}
@@ -141,6 +142,12 @@ class Worker:
             if isinstance(entry, Calibrate):
                 self._events.send(calibrate(device.torch_device, entry))
                 continue
+            if isinstance(entry, Bench):
+                # Rarely wanted, and no reason to start later.
+                from app.engine.bench_run import bench
+
+                self._events.send(bench(device))
+                continue
             command, signals = entry
             folder = Path(command.keep_folder) if command.keep_folder else None
             runner.run(command.job, signals.cancel, signals.relief, keep_folder=folder)
@@ -171,7 +178,7 @@ class Worker:
                 signals = self._signals.get(job_id)
                 if signals is not None:
                     signals.relief.ask(command.device_bytes, command.host_bytes, command.reason)
-            case Calibrate():
+            case Calibrate() | Bench():
                 self._jobs.put(command)
             case Shutdown():
                 for signals in tuple(self._signals.values()):

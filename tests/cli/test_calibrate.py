@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.cli import calibrate, main
+from app.cli import calibrate, kept_speeds, main
 from app.cli.gpu_here import GpuHere
 from app.core.calibration_store import CalibrationStore
 from app.core.errors import EngineError
@@ -58,7 +58,8 @@ def measures(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Calibrate]]:
             return speeds
 
         monkeypatch.setattr(calibrate, "measure_with_engine", measure)
-        monkeypatch.setattr(calibrate, "gpu_here", lambda _device, pid=None: gpu)
+        for module in (calibrate, kept_speeds):
+            monkeypatch.setattr(module, "gpu_here", lambda _device, pid=None: gpu)
         return asked
 
     return install

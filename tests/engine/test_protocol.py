@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.core.bench_result import BenchResult
 from app.core.errors import ErrorInfo, ProtocolError
 from app.core.events import (
+    BenchDone,
     CalibrationDone,
     Converting,
     Downshifted,
@@ -44,6 +46,7 @@ from app.core.policy import MemoryMode, MemoryPolicy, Precision, Precisions
 from app.core.request import MAX_SEED, GenerationRequest
 from app.engine import protocol
 from app.engine.protocol import (
+    Bench,
     Calibrate,
     CancelJob,
     Hello,
@@ -122,6 +125,30 @@ MESSAGES = [
             reserved_bytes=2**31,
             seconds=4.5,
             remarks=("One.", "Two."),
+        )
+    ),
+    Bench(),
+    BenchDone(error=ErrorInfo(code="b", message="m")),
+    BenchDone(
+        result=BenchResult(
+            device="cuda:0",
+            device_name="GPU",
+            torch_version="2.13.0",
+            precision="bfloat16",
+            blocks=8,
+            block_bytes=2**25,
+            tokens=4608,
+            compute_step_s=0.01,
+            compute_flops=1e14,
+            copy_bytes_per_s=2e10,
+            pinned=True,
+            slots_bytes=2**27,
+            streamed_step_s=0.0125,
+            predicted_step_s=0.0124,
+            achieved_bytes_per_s=1.9e10,
+            hidden_share=0.75,
+            seconds=4.5,
+            remarks=("One.",),
         )
     ),
     RelieveJob(job_id="a1", device_bytes=2**31, host_bytes=0, reason="A game started."),
