@@ -13,7 +13,8 @@ MAX_GUIDANCE = 100.0
 MAX_SEED = 2**64 - 1
 """Largest seed torch.Generator.manual_seed takes."""
 MAX_REFERENCES = 10
-"""The most reference images that FLUX.2 was made for (its publisher's description of dev)."""
+"""The most that the publisher's own playground takes; klein was made for 4, dev for 6
+(https://docs.bfl.ai/guides/prompting_editing_overview)."""
 REFERENCE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Of files that can be reference images, for file choosers and drops."""
 MAX_PROMPT_TOKENS = 512

@@ -1,6 +1,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from app.core.metadata import (
     ImageRecord,
+    ReferenceRecord,
     parameters_text,
     record_from_json,
     record_to_json,
@@ -96,6 +98,31 @@ def test_what_is_no_record_of_a_possible_request_is_none(text: str | bytes):
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_without_an_error(data: bytes):
     assert record_from_json(data) is None
+
+
+def test_references_are_kept_without_whose_computer_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    paths = (str(tmp_path / "pictures" / "猫.png"), str(tmp_path.parent / "elsewhere.jpg"))
+    references = tuple(ReferenceRecord.of(path, "0a") for path in paths)
+    assert [one.path for one in references] == ["~/pictures/猫.png", paths[1]]
+    request = replace(RECORD.request, references=paths)
+    text = record_to_json(replace(RECORD, request=request, references=references))
+    assert str(tmp_path / "pictures") not in text
+    found = record_from_json(text)
+    assert found is not None
+    assert found.request == RECORD.request
+    assert found.references == references
+    assert tuple(one.here() for one in found.references) == paths
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "other")
+    assert found.references[0].here() == str(tmp_path / "other" / "pictures" / "猫.png")
+
+
+def test_records_from_before_there_were_references_are_read():
+    record = record_from_json('{"request": {"prompt": "x"}}')
+    assert record is not None
+    assert record.references == record.request.references == ()
 
 
 def test_parameters_text_is_what_such_readers_expect():

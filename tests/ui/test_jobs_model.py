@@ -1,6 +1,7 @@
 """The queue as a list."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import QPersistentModelIndex, Qt
@@ -157,3 +158,11 @@ def test_long_prompts_are_cut_and_lines_joined():
 )
 def test_model_names(model: str, name: str):
     assert model_name(model) == name
+
+
+def test_detail_says_how_many_references_there_are(jobs):
+    one = replace(job("a"), request=replace(job("a").request, references=("/a.png",)))
+    two = replace(one, request=replace(one.request, references=("/a.png", "/b.png")))
+    assert "reference" not in jobs.detail(job("a"))
+    assert " px · 1 reference · " in jobs.detail(one)
+    assert " px · 2 references · " in jobs.detail(two)

@@ -129,7 +129,8 @@ class Run:
         prompts = prompts_to_encode(model, self._job.request)
         cached = all(prompt in model.embeddings for prompt in prompts)
         seen = self._references.are_in(self._context.shelf.references)
-        idle = cached and seen
+        # What is not all computed was not planned so: its figures are nothing to learn from.
+        partly = cached or (seen and bool(self._references.digests))
 
         def encode_all() -> Sequence[torch.Tensor]:
             if cached:
@@ -139,7 +140,8 @@ class Run:
             with placer.phase("text_encoder"), self._device.watch(Phase.ENCODE):
                 return encode(model, prompts, self._device)
 
-        with self.phases.during(Phase.ENCODE, note="cached" if idle else "", idle=idle):
+        note = "cached" if cached and seen else ""
+        with self.phases.during(Phase.ENCODE, note=note, idle=partly):
             self._attempts.begin_phase()
             self._attempts.look(TO_COME)
             embeddings = self._attempts.run(Phase.ENCODE, encode_all)

@@ -106,10 +106,16 @@ class JobsModel(QAbstractListModel):
         """Size, number of images and model in one line."""
         request = job.request
         images = "" if request.images == 1 else self.tr(" × {n}").format(n=request.images)
-        return self.tr("{width} × {height} px{images} · {steps} steps · {model}").format(
+        count = len(request.references)
+        references = "" if count == 0 else self.tr(" · {n} references").format(n=count)
+        if count == 1:
+            references = self.tr(" · 1 reference")
+        text = self.tr("{width} × {height} px{images}{references} · {steps} steps · {model}")
+        return text.format(
             width=request.width_px,
             height=request.height_px,
             images=images,
+            references=references,
             steps=request.steps,
             model=model_name(request.model),
         )

@@ -18,6 +18,7 @@ class _Shape:
     width_px: int
     height_px: int
     images: int
+    references: int
 
 
 class RunHistory:
@@ -35,7 +36,13 @@ class RunHistory:
         request = job.request
         self._recent.clear()
         self._streamed.clear()
-        self._shape = _Shape(job.model_folder, request.width_px, request.height_px, request.images)
+        self._shape = _Shape(
+            job.model_folder,
+            request.width_px,
+            request.height_px,
+            request.images,
+            len(request.references),
+        )
 
     def add_step(self, seconds: float, streaming: Streaming | None = None) -> None:
         """A step of the running job took this long, and these weights came in during it."""

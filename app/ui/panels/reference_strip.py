@@ -24,6 +24,7 @@ from app.core.request import MAX_REFERENCES, REFERENCE_SUFFIXES
 from app.ui import theme
 from app.ui.models.catalog_model import CatalogModel
 from app.ui.models.plan_model import PlanModel, PlanState
+from app.ui.models.reference_notes import reference_note
 from app.ui.models.references_model import ReferencesModel
 from app.ui.models.request_model import RequestModel
 from app.ui.widgets.picture_mime import (
@@ -82,12 +83,6 @@ class ReferenceStrip(QFrame):
         self._note = QLabel(self)
         self._note.setObjectName("reference_note")
         self._note.setWordWrap(True)
-        self._note.setText(
-            self.tr(
-                "The demo model was not trained on reference images: it takes them, but the "
-                "picture will not follow them."
-            )
-        )
         theme.set_role(self._note, "note")
         head = QHBoxLayout()
         head.setSpacing(theme.SPACING_PX)
@@ -181,7 +176,9 @@ class ReferenceStrip(QFrame):
     @Slot()
     def _on_form_changed(self) -> None:
         choice = self._catalog.choice(self._form.form.model)
-        self._note.setVisible(bool(self._rows) and choice is not None and choice.is_demo)
+        note = reference_note(choice, len(self._rows))
+        self._note.setText(note)
+        self._note.setVisible(bool(note))
 
     # What the user does.
 
