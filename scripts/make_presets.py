@@ -20,6 +20,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "resources" / "presets"
 MODELS = ("klein-9b", "klein-4b")
 """Recommended ones, the better first."""
 USUAL_PX = 1024
+MADE_FOR_PX = 2048
+"""Side of the largest square that FLUX.2 was made for: the better model is taken if it fits so."""
 STEP_PX = 64
 """Limits are rounded down to it, so that a byte more or less changes no file."""
 WIDEST = 2
@@ -61,7 +63,7 @@ def preset_for(card: CardClass) -> tuple[Preset, str]:
     for name in MODELS:
         coefficients = shipped_coefficients(name)
         side_px = 0 if coefficients is None else largest_square_px(card, policy, coefficients)
-        if side_px >= USUAL_PX:
+        if side_px >= MADE_FOR_PX:
             side_px -= side_px % STEP_PX
             last = card is CLASSES[-1]
             limits = PresetLimits(
