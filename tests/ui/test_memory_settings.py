@@ -1,5 +1,7 @@
 """The memory section of the form: one click or key for each control."""
 
+from dataclasses import replace
+
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QWheelEvent
@@ -20,6 +22,7 @@ from pytestqt.qtbot import QtBot
 from app.core.events import PlanMade
 from app.core.policy import Attention, MemoryMode, MemoryPolicy, Precision, Precisions
 from app.core.units import GIB, MIB
+from app.ui.models.memory_choices import fidelity
 from app.ui.models.policy_file import PolicyState
 from app.ui.panels.form_panel import FormPanel
 from app.ui.panels.memory_settings import MemorySettings
@@ -138,11 +141,22 @@ def test_precision_is_chosen_with_a_word_on_its_fidelity(section: Section):
     section.press_down("memory_precision", 2)
     precisions = section.policy.policy.precisions
     assert precisions == Precisions(transformer=Precision.FP8, text_encoder=Precision.FP8)
-    assert "close" in section.text("precision_message")
+    assert section.text("precision_message") == "Pictures: very close"
     section.press_down("memory_precision", 2)
     assert section.policy.policy.precisions.transformer is Precision.NF4
     assert section.choice("memory_precision") == "4-bit"
     assert "4-bit" in find(section.panel, QToolButton, "memory_settings_head").toolTip()
+
+
+def test_what_automatic_comes_to_has_its_fidelity_told_where_it_is_not_whole():
+    def of(precision: Precision) -> str:
+        components = (replace(plan().component("transformer"), precision=precision),)
+        return fidelity(Precision.AUTO, plan(components=components))
+
+    assert of(Precision.FP8) == "Pictures: very close"
+    assert of(Precision.BF16) == ""
+    assert fidelity(Precision.AUTO, None) == ""
+    assert fidelity(Precision.BF16, None) == "Pictures: as the model was made"
 
 
 def test_fp32_is_offered_on_the_cpu_and_where_it_was_chosen(section: Section):

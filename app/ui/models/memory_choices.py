@@ -5,9 +5,11 @@ from PySide6.QtCore import QCoreApplication
 from app.core.plan import ComponentPlan, GenerationPlan, Placement
 from app.core.policy import Attention, Precision
 from app.core.units import MIB
+from app.engine.quantize.fidelity import fidelity_hint
 from app.ui.models.plan_words import gb
 
 _TRANSFORMER, _TEXT_ENCODER = "transformer", "text_encoder"
+_WHOLE = frozenset({Precision.BF16, Precision.FP32})
 _SMALL_BYTES = 52 * MIB
 """Less would be "0.0 GB"."""
 
@@ -36,13 +38,18 @@ def precision_tip(precision: Precision) -> str:
     }[precision]
 
 
-def fidelity(precision: Precision) -> str:
-    """How near pictures come to those of the whole model; "" where they are those."""
-    return {
-        Precision.FP8: _tr("Very close to the whole model"),
-        Precision.INT8: _tr("Very close to the whole model"),
-        Precision.NF4: _tr("Visible on fine detail"),
-    }.get(precision, "")
+def fidelity(chosen: Precision, plan: GenerationPlan | None) -> str:
+    """How near pictures come to those of the whole model, in a few words; "" for nothing to say.
+
+    Args:
+        chosen: For the transformer.
+        plan: What automatic comes to; None where that is not known.
+    """
+    runs_in = _precision_of(plan, _TRANSFORMER) if chosen is Precision.AUTO else chosen
+    if runs_in is None or (chosen is Precision.AUTO and runs_in in _WHOLE):
+        return ""
+    hint = fidelity_hint(runs_in)
+    return _tr("Pictures: {hint}").format(hint=hint) if hint else ""
 
 
 def attention_word(attention: Attention) -> str:
@@ -83,8 +90,8 @@ def given_precision(plan: GenerationPlan | None) -> str:
     """In what the weights run by the plan: "bf16", or "bf16, text encoder fp8"."""
     if plan is None:
         return ""
-    found = {one.name: one.precision for one in plan.components}
-    transformer, encoder = found.get(_TRANSFORMER), found.get(_TEXT_ENCODER)
+    transformer = _precision_of(plan, _TRANSFORMER)
+    encoder = _precision_of(plan, _TEXT_ENCODER)
     if transformer is None:
         return ""
     word = precision_word(transformer)
@@ -110,6 +117,11 @@ def given_placement(plan: GenerationPlan | None, *, on_cpu: bool) -> str:
     if all(one.placement is Placement.RESIDENT for one in plan.components):
         return _tr("everything stays")
     return _tr("networks take turns")
+
+
+def _precision_of(plan: GenerationPlan | None, component: str) -> Precision | None:
+    components = () if plan is None else plan.components
+    return next((one.precision for one in components if one.name == component), None)
 
 
 def _stays_bytes(component: ComponentPlan) -> int:

@@ -162,7 +162,7 @@ class MemorySettings(Section):
             )
         )
         self._precision.set_value(chosen)
-        self._precision_field.set_message(fidelity(chosen), role="muted")
+        self._precision_field.set_message(fidelity(chosen, state.plan), role="muted")
 
     def _modes(self, given: str) -> tuple[Choice, ...]:
         return (
