@@ -1,9 +1,10 @@
 """What quantizing costs and how close it stays; writes bench/results/quantize.json.
 
-    python bench/quantize.py [--parts layers demo] [--device cpu] [--count 120] [--no-write]
+    python bench/quantize.py [--parts layers open demo] [--device cpu] [--count 120] [--no-write]
 
 Layers: real-size linear layers of FLUX.2 with made-up weights, by our own layers and by those of
-other libraries that are installed; error against fp32, time, size. Demo: how often the quantized
+other libraries that are installed; error against fp32, time, size. Open: how long it takes to
+open a converted file of real size. Demo: how often the quantized
 demo model draws what it is told, and how far its latents and layers are off. Parts that are not
 asked for keep their figures in the file.
 """
@@ -31,6 +32,7 @@ from app.engine.quantize.recipe import Recipe  # noqa: E402
 from app.engine.quantize.skeleton import quantize_network  # noqa: E402
 from app.engine.quantize.ways import Way, forced_way  # noqa: E402
 from bench.quantize_candidates import candidates  # noqa: E402
+from bench.quantize_open import measure_open  # noqa: E402
 from bench.report import RESULTS, table, write_result  # noqa: E402
 from scripts.demo_model.evaluation import score  # noqa: E402
 
@@ -60,6 +62,7 @@ DEMO_WAYS = (
 TARGETS = {"fp8": 0.95, "int8": 0.95, "4 bits": 0.9}
 SCENES_SEED = 11
 STEPS = 8
+PARTS = ("layers", "open", "demo")
 LATENT_PROMPTS = 8
 
 
@@ -257,9 +260,7 @@ def print_layers(figures: dict[str, list[dict[str, Any]]]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument(
-        "--parts", nargs="+", choices=["layers", "demo"], default=["layers", "demo"]
-    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--device", default="cpu", help="for the layers")
     parser.add_argument("--count", type=int, default=120, help="pictures of the demo")
     parser.add_argument("--tries", type=int, default=3, help="runs of each layer")
@@ -285,6 +286,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 layers[size] = measure_layer(rows, width, device, arguments.tries)
                 keep(f"layers on {device.type}", {"tokens": TOKENS[device.type], **layers})
         print_layers(layers)
+    if "open" in arguments.parts:
+        opened = measure_open()
+        print(opened)
+        keep("open", opened)
     if "demo" in arguments.parts:
         measure_demo(arguments.count, lambda found: keep("demo", dict(found)))
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from app.core.atomic import atomic_file, sweep_partials
-from app.core.errors import EngineError
+from app.core.errors import EngineError, ModelError
 from app.core.units import format_bytes
 from app.engine.quantize.file_layout import FileLayout, Group, lay_out_file
 from app.engine.quantize.kept_files import SUFFIX, told
@@ -22,6 +22,7 @@ from app.engine.quantize.linear import QuantizedLinear
 from app.engine.quantize.recipe import Recipe
 from app.engine.quantize.skeleton import named_modules, quantized_skeleton
 from app.engine.quantize.source_key import source_key
+from app.engine.quantize.ways import way_for
 from app.engine.residency.blocks import streamable_blocks
 from app.engine.residency.leaves import ModuleTensors
 from app.engine.stored_weights import MappedFiles, Stored, stored_tensors
@@ -76,18 +77,34 @@ def open_converted(
 
     Raises:
         EngineError: The disk has no room for the file.
-        ModelError: The file was changed by others.
         OSError: A file cannot be read or written.
     """
     path = converted_path(component, network, stored, conversion)
+    # Tried here, while the device is still empty, not in the first step.
+    for dtype in {tensor.dtype for tensor in network.parameters()}:
+        way_for(conversion.recipe.precision, conversion.device, dtype)
     layers = quantized_skeleton(network, conversion.recipe)
-    if path.is_file():
-        # The last use is what a list of the files is ordered by.
-        with contextlib.suppress(OSError):
-            os.utime(path)
-    else:
-        _Writer(component, network, layers, stored, conversion).write(path)
+    kept = _kept(path)
+    if kept is not None:
+        return kept
+    _Writer(component, network, layers, stored, conversion).write(path)
     return stored_tensors([path])
+
+
+def _kept(path: Path) -> Stored | None:
+    """What a converted file holds; None when there is none, or it was damaged, and is removed."""
+    if not path.is_file():
+        return None
+    try:
+        found = stored_tensors([path])
+    except ModelError as error:
+        log.info("a converted file is damaged and made again: %s", error)
+        path.unlink()
+        return None
+    # The last use is what a list of the files is ordered by.
+    with contextlib.suppress(OSError):
+        os.utime(path)
+    return found
 
 
 def converted_path(

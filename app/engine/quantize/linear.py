@@ -15,7 +15,8 @@ from app.engine.quantize.ways import LEAST_TOKENS, PRODUCTS, Way, way_for
 
 _AT_ONCE_ON_CPU = 1 << 19
 """Weights that are turned into codes at once: the copies in fp32 on the way stay in its cache."""
-_AT_ONCE_ON_GPU = 1 << 24
+_AT_ONCE_ON_GPU = 1 << 22
+"""About 100 MB with those copies."""
 
 
 class QuantizedLinear(nn.Module, abc.ABC):

@@ -116,6 +116,23 @@ def test_file_is_made_once_and_opened_the_next_time(tmp_path, monkeypatch):
     assert any(isinstance(module, QuantizedLinear) for module in again.modules())
 
 
+def test_a_damaged_file_is_made_again(tmp_path):
+    first = open_converted("transformer", skeleton(), source(), conversion(tmp_path))
+    (kept,) = kept_files(tmp_path)
+    whole = kept.path.read_bytes()
+    kept.path.write_bytes(whole[:-1000])
+    assert open_converted("transformer", skeleton(), source(), conversion(tmp_path)) == first
+    assert kept.path.read_bytes() == whole
+
+
+def test_the_way_to_multiply_is_tried_before_anything_is_loaded(tmp_path, monkeypatch):
+    asked: list[tuple[Precision, torch.device, torch.dtype]] = []
+    monkeypatch.setattr(converting, "way_for", lambda *what: asked.append(what))
+    network = skeleton(torch.bfloat16)
+    open_converted("transformer", network, source(), conversion(tmp_path, Precision.FP8))
+    assert asked == [(Precision.FP8, torch.device("cpu"), torch.bfloat16)]
+
+
 def test_another_source_or_recipe_or_type_is_another_file(tmp_path):
     copy = tmp_path / "copy.safetensors"
     data = bytearray((DEMO / "diffusion_pytorch_model.safetensors").read_bytes())
