@@ -10,6 +10,7 @@ from app.cli.stdout import write_out
 from app.core.errors import ErrorInfo
 from app.core.events import (
     ConductorEvent,
+    Converting,
     Downshifted,
     EngineState,
     EngineStateChanged,
@@ -47,6 +48,7 @@ class TextReport(Report):
         self._stderr = stderr or sys.stderr
         self._rewrites = self._stderr.isatty()
         self._step_seconds: list[float] = []
+        self._converted = 100
 
     def event(self, event: ConductorEvent) -> None:
         """Show engine states, phases, steps, and what gave way."""
@@ -59,6 +61,8 @@ class TextReport(Report):
                 self._step_seconds = []
                 note = f" ({event.note})" if event.note else ""
                 self._status(_PHASES[event.phase] + note)
+            case Converting():
+                self._converting(event)
             case StepDone():
                 self._step(event)
             case Downshifted():
@@ -92,6 +96,17 @@ class TextReport(Report):
     def error(self, error: ErrorInfo) -> None:
         """The sentence."""
         self._line(f"headroom: {error.message}")
+
+    def _converting(self, event: Converting) -> None:
+        """Weights are quantized, which is done once."""
+        percent = 100 * event.done_bytes // max(1, event.total_bytes)
+        # A line for each would be many where lines cannot be rewritten.
+        if self._rewrites or percent // 25 != self._converted // 25 or percent < self._converted:
+            component = event.component.replace("_", " ")
+            self._status(
+                f"Converting the {component} to {event.precision.value}, once  {percent} %"
+            )
+        self._converted = percent
 
     def _step(self, event: StepDone) -> None:
         self._step_seconds.append(event.seconds)

@@ -10,6 +10,7 @@ from app.cli.stdout import write_out
 from app.core.errors import ErrorInfo
 from app.core.events import (
     ConductorEvent,
+    Converting,
     Downshifted,
     EngineMemory,
     EngineReady,
@@ -126,6 +127,14 @@ def _as_json(event: ConductorEvent) -> dict[str, Any] | None:
                 "state": "finished",
                 "seconds": event.seconds,
                 "memory": _memory(event.memory),
+            }
+        case Converting():
+            return {
+                "event": "converting",
+                "component": event.component,
+                "precision": event.precision.value,
+                "done_bytes": event.done_bytes,
+                "total_bytes": event.total_bytes,
             }
         case StepDone():
             return {

@@ -24,8 +24,8 @@ from app.core.errors import ErrorInfo
 from app.core.request import RequestProblem
 from app.core.settings import Settings
 from app.ui import theme
-from app.ui.models.engine_model import RunProgress
 from app.ui.models.layout_file import LAYOUT_VERSION
+from app.ui.models.run_progress import RunProgress
 from app.ui.models.window_models import WindowModels
 from app.ui.panels.close_dialog import CloseDialog
 from app.ui.panels.dock_widths import DockWidths

@@ -7,7 +7,8 @@ import pytest
 
 from app.cli.progress import TextReport
 from app.cli.report import JsonReport
-from app.core.events import EngineMemory, StepDone, Streaming
+from app.core.events import Converting, EngineMemory, StepDone, Streaming
+from app.core.policy import Precision
 from app.core.units import GIB
 
 MEMORY = EngineMemory(
@@ -57,6 +58,37 @@ def test_programs_are_told_all_of_it(capsys):
     }
     assert (first["memory"]["resident_bytes"], first["memory"]["slots_bytes"]) == (700, 300)
     assert second["streaming"] is None
+
+
+def converting(done: int) -> Converting:
+    return Converting(
+        job_id="a",
+        component="text_encoder",
+        precision=Precision.FP8,
+        done_bytes=done,
+        total_bytes=200,
+    )
+
+
+def test_quantizing_is_told_now_and_then_where_lines_stay():
+    err = io.StringIO()
+    report = TextReport(io.StringIO(), err)
+    for done in range(0, 201, 5):
+        report.event(converting(done))
+    assert err.getvalue().splitlines() == [
+        f"Converting the text encoder to fp8, once  {percent} %" for percent in (0, 25, 50, 75, 100)
+    ]
+
+
+def test_quantizing_is_an_event_for_programs(capsys):
+    JsonReport().event(converting(50))
+    assert json.loads(capsys.readouterr().out) == {
+        "event": "converting",
+        "component": "text_encoder",
+        "precision": "fp8",
+        "done_bytes": 50,
+        "total_bytes": 200,
+    }
 
 
 @pytest.mark.parametrize(

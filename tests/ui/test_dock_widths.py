@@ -54,8 +54,8 @@ def test_sides_shrink_again_with_the_window(window: MainWindow):
 
 def test_growing_in_many_small_steps_comes_to_the_same(window: MainWindow):
     for width_px in range(1280, 2561, 80):
-        found = resize(window, QSize(width_px, 900))
-    assert as_wanted(found, 2560)
+        resize(window, QSize(width_px, 900))
+    assert as_wanted(widths(window), 2560)
 
 
 def test_what_the_user_has_pulled_stays_as_it_is(window: MainWindow):

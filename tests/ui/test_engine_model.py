@@ -4,6 +4,7 @@ import pytest
 
 from app.core.errors import ErrorInfo
 from app.core.events import (
+    Converting,
     EngineLog,
     EngineReady,
     EngineState,
@@ -17,6 +18,7 @@ from app.core.events import (
     PhaseStarted,
 )
 from app.core.jobs import JobState, OutputTarget, Phase
+from app.core.policy import Precision
 from app.core.request import GenerationRequest
 from app.ui.models.engine_model import EngineModel
 from tests.fakes.clock import FakeClock
@@ -364,3 +366,28 @@ def test_new_job_does_not_count_among_those_from_last_time(engine):
     )
     engine.on_event(queue(old, job(new, JobState.QUEUED), paused=True))
     assert engine.jobs_from_last_time == 1
+
+
+def test_quantizing_is_told_until_it_is_done(engine: EngineModel):
+    def converting(done: int) -> Converting:
+        return Converting(
+            job_id="a",
+            component="transformer",
+            precision=Precision.FP8,
+            done_bytes=done,
+            total_bytes=10,
+        )
+
+    engine.on_event(queue(job()))
+    engine.on_event(PhaseStarted(job_id="a", phase=Phase.LOAD))
+    for done, told in ((3, 3), (10, None)):
+        engine.on_event(converting(done))
+        progress = engine.progress()
+        assert progress is not None
+        found = progress.converting
+        assert (None if found is None else found.done_bytes) == told
+    engine.on_event(converting(5))
+    engine.on_event(PhaseStarted(job_id="a", phase=Phase.ENCODE))
+    progress = engine.progress()
+    assert progress is not None
+    assert progress.converting is None

@@ -117,8 +117,9 @@ def test_a_dead_engines_parts_are_told_no_more(bench: Bench):
     bench.feed(1, ours_gib=0.0)
     parts = bench.picture(Lane.DEVICE).curves.parts
     assert all(part.upper[-1] == part.lower[-1] for part in parts)
-    assert bench.model.figures().lanes[0].parts is not None
-    assert bench.model.figures().lanes[0].parts.slots.now is None
+    figures = bench.model.figures().lanes[0].parts
+    assert figures is not None
+    assert figures.slots.now is None
 
 
 def test_a_long_run_keeps_parts_within_ours(bench: Bench):

@@ -193,7 +193,12 @@ def test_a_limit_is_typed_and_the_plan_keeps_to_it(section: Section):
     section.qtbot.keyClick(limit, Qt.Key.Key_Return)
     assert section.policy.policy.limit_bytes == round(6.5 * GIB)
     plans = section.planning.plans
-    section.qtbot.waitUntil(lambda: plans.state.plan.budget_bytes == round(6.5 * GIB))
+
+    def keeps_to_it() -> bool:
+        made = plans.state.plan
+        return made is not None and made.budget_bytes == round(6.5 * GIB)
+
+    section.qtbot.waitUntil(keeps_to_it)
     find(section.panel, QToolButton, "memory_more_head").click()
     assert section.text("memory_more_summary") == "at most 6.5 GB"
     limit.setValue(0)

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from app.core.events import Streaming
+from app.core.events import Converting, Streaming
 from app.core.jobs import Phase
+from app.core.policy import Precision
 from app.core.units import GIB
-from app.ui.models.engine_model import RunProgress
 from app.ui.models.progress_text import countable_seconds, progress_text
+from app.ui.models.run_progress import RunProgress
 from tests.ui.run_events import job
 
 DENOISING = RunProgress(
@@ -76,6 +77,24 @@ def test_times_told_every_moment_are_whole(seconds: float, text: str):
 
 def test_less_than_a_second_is_said_so():
     assert progress_text(replace(DENOISING, remaining_s=0.3)).remaining == "under 1 s left"
+
+
+CONVERTING = Converting(
+    job_id="a",
+    component="transformer",
+    precision=Precision.NF4,
+    done_bytes=3 * GIB,
+    total_bytes=4 * GIB,
+)
+
+
+def test_quantizing_says_that_it_is_done_once_and_how_far():
+    text = progress_text(replace(DENOISING, phase=Phase.LOAD, converting=CONVERTING))
+    assert text.phase == "Converting the transformer to 4-bit, once"
+    assert text.fraction == 0.75
+    encoder = replace(CONVERTING, component="text_encoder", precision=Precision.FP8)
+    text = progress_text(replace(DENOISING, phase=Phase.LOAD, converting=encoder))
+    assert text.phase == "Converting the text encoder to fp8, once"
 
 
 STREAMING = Streaming(streamed_bytes=round(2.36 * GIB), copying_s=0.2, waited_s=0.003)

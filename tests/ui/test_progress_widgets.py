@@ -11,7 +11,7 @@ from app.core.events import Streaming
 from app.core.jobs import Phase
 from app.core.units import GIB
 from app.ui import theme
-from app.ui.models.engine_model import RunProgress
+from app.ui.models.run_progress import RunProgress
 from app.ui.widgets.message_bar import MessageBar
 from app.ui.widgets.progress_bar import ProgressBar
 from app.ui.widgets.progress_row import ProgressRow

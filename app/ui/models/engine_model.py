@@ -3,12 +3,13 @@
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from PySide6.QtCore import QObject, QTimer, Signal, Slot
 
 from app.core.events import (
     CalibrationDone,
+    Converting,
     EngineReady,
     EngineState,
     EngineStateChanged,
@@ -21,7 +22,6 @@ from app.core.events import (
     PhaseStarted,
     QueueChanged,
     StepDone,
-    Streaming,
 )
 from app.core.jobs import Job, JobState, OutputTarget, Phase
 from app.core.policy import MemoryPolicy
@@ -29,6 +29,7 @@ from app.core.preset import PresetLimits
 from app.core.request import GenerationRequest
 from app.ui.models.job_control import JobControl
 from app.ui.models.run_history import RunHistory
+from app.ui.models.run_progress import RunProgress
 from app.ui.models.running_job import RunningJob
 from app.ui.models.throttle import Throttle
 
@@ -36,35 +37,6 @@ STEP_INTERVAL_MS = 100
 """Steps and their previews reach the widgets ten times a second at most."""
 TICK_MS = 500
 """How often elapsed and remaining time are told between events."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunProgress:
-    """How far the running job is.
-
-    Attributes:
-        job: The running job.
-        phase: It is in; None before the first.
-        note: What is special about the phase, or "".
-        step: Steps done, from 0.
-        steps: In all.
-        seconds_per_step: None until it can be told.
-        remaining_s: Until the picture is there; None until it can be told.
-        elapsed_s: Since the job began.
-        cancelling: The user has asked to stop it.
-        streaming: Weights that came to the device in the newest steps; None when none did.
-    """
-
-    job: Job
-    phase: Phase | None
-    note: str
-    step: int
-    steps: int
-    seconds_per_step: float | None
-    remaining_s: float | None
-    elapsed_s: float
-    cancelling: bool
-    streaming: Streaming | None = None
 
 
 class EngineModel(QObject):
@@ -197,6 +169,7 @@ class EngineModel(QObject):
             elapsed_s=now_s - run.began_s,
             cancelling=run.cancelling,
             streaming=self._history.streaming() if run.phase is Phase.DENOISE else None,
+            converting=run.converting,
         )
 
     # What the user wants.
@@ -292,6 +265,8 @@ class EngineModel(QObject):
                 self._on_phase_started(event)
             case PhaseFinished():
                 self._on_phase_finished(event)
+            case Converting():
+                self._on_converting(event)
             case ImageDone():
                 # A preview that came late must not cover the finished picture.
                 self._steps.flush()
@@ -317,7 +292,7 @@ class EngineModel(QObject):
         if event.state is EngineState.RESTARTING and self._run is not None:
             # The job runs again from its beginning.
             self._steps.drop()
-            self._run.phase, self._run.step = None, 0
+            self._run.phase, self._run.step, self._run.converting = None, 0, None
         self.engine_state_changed.emit(event)
         self._tell_progress()
 
@@ -328,6 +303,7 @@ class EngineModel(QObject):
             if event.phase in (Phase.LOAD, Phase.ENCODE):
                 run.step = 0
             run.phase, run.note, run.told_s = event.phase, event.note, self._clock()
+            run.converting = None
         self.phase_started.emit(event)
         self._tell_progress()
 
@@ -336,6 +312,13 @@ class EngineModel(QObject):
         if self._run_of(event.job_id) is not None:
             self._history.add_phase(event.phase, event.seconds)
         self.phase_finished.emit(event)
+
+    def _on_converting(self, event: Converting) -> None:
+        run = self._run_of(event.job_id)
+        if run is not None:
+            # What is written is read like any other model from then on.
+            run.converting = event if event.done_bytes < event.total_bytes else None
+            self._tell_progress()
 
     def _on_step_done(self, event: StepDone) -> None:
         run = self._run_of(event.job_id)

@@ -7,7 +7,8 @@ from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistent
 
 from app.core.events import QueueChanged
 from app.core.jobs import Job, JobState
-from app.ui.models.engine_model import EngineModel, RunProgress
+from app.ui.models.engine_model import EngineModel
+from app.ui.models.run_progress import RunProgress
 
 JOB_ROLE = Qt.ItemDataRole.UserRole + 1
 """The row's Job."""

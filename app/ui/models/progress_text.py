@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from PySide6.QtCore import QCoreApplication
 
+from app.core.events import Converting
 from app.core.jobs import Phase
 from app.core.units import format_bandwidth, format_bytes, format_rate, format_seconds
-from app.ui.models.engine_model import RunProgress
 from app.ui.models.jobs_model import model_name
+from app.ui.models.memory_choices import precision_word
+from app.ui.models.run_progress import RunProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ def progress_text(progress: RunProgress) -> ProgressText:
         rate="" if speed is None else format_rate(speed),
         remaining=_remaining(progress),
         elapsed=countable_seconds(progress.elapsed_s),
-        fraction=progress.step / progress.steps if denoising and progress.steps else None,
+        fraction=_fraction(progress),
         streaming=_streaming(progress),
         streaming_tip=_streaming_tip(progress),
     )
@@ -56,6 +58,8 @@ def progress_text(progress: RunProgress) -> ProgressText:
 
 def phase_words(progress: RunProgress) -> str:
     """What the engine is doing, in a few words."""
+    if progress.converting is not None:
+        return _converting(progress.converting)
     match progress.phase:
         case None:
             return _tr("Starting the engine")
@@ -75,6 +79,25 @@ def phase_words(progress: RunProgress) -> str:
 def countable_seconds(seconds: float) -> str:
     """A duration that is told again every moment: whole seconds, so that it can be read."""
     return f"{math.floor(seconds)} s" if seconds < 10 else format_seconds(seconds)
+
+
+def _fraction(progress: RunProgress) -> float | None:
+    converting = progress.converting
+    if converting is not None:
+        return converting.done_bytes / max(1, converting.total_bytes)
+    if progress.phase is Phase.DENOISE and progress.steps:
+        return progress.step / progress.steps
+    return None
+
+
+def _converting(converting: Converting) -> str:
+    """Of weights that are quantized: it is done once, and then kept."""
+    text = (
+        _tr("Converting the text encoder to {precision}, once")
+        if converting.component == "text_encoder"
+        else _tr("Converting the transformer to {precision}, once")
+    )
+    return text.format(precision=precision_word(converting.precision))
 
 
 def _streaming(progress: RunProgress) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.core.events import Converting
 from app.core.jobs import Job, Phase
 
 
@@ -17,6 +18,7 @@ class RunningJob:
         note: What is special about the phase, or "".
         step: Steps done.
         cancelling: The user has asked to stop it.
+        converting: How far weights are quantized; None while none are.
     """
 
     job: Job
@@ -26,3 +28,4 @@ class RunningJob:
     note: str = ""
     step: int = 0
     cancelling: bool = False
+    converting: Converting | None = None

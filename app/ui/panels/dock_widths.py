@@ -62,8 +62,9 @@ class DockWidths(QObject):
     def _is_chosen(self) -> bool:
         """Whether docks are as wide as somebody wants them, and not as wide as there is room."""
         centre = self._window.centralWidget()
-        room_px = centre.width() - centre.minimumSizeHint().width()
-        return self._window.width() == self._window_px and room_px > SAME_PX
+        if centre is None or self._window.width() != self._window_px:
+            return False
+        return centre.width() - centre.minimumSizeHint().width() > SAME_PX
 
     def _follow(self) -> None:
         """What was as wide as it should be in the window as it was stays so."""

@@ -19,8 +19,9 @@ from app.core.jobs import Job
 from app.core.units import format_seconds
 from app.ui import theme
 from app.ui.images import LoadedPicture, image_of_preview
-from app.ui.models.engine_model import EngineModel, RunProgress
+from app.ui.models.engine_model import EngineModel
 from app.ui.models.results_model import RESULT_ROLE, Result, ResultsModel
+from app.ui.models.run_progress import RunProgress
 from app.ui.panels.picture_actions import PictureActions
 from app.ui.panels.result_commands import ResultCommands
 from app.ui.widgets.image_view import ImageView

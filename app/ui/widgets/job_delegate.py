@@ -8,9 +8,9 @@ from PySide6.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOpti
 
 from app.core.jobs import Job, JobState
 from app.ui import theme
-from app.ui.models.engine_model import RunProgress
 from app.ui.models.jobs_model import JOB_ROLE, PROGRESS_ROLE, JobsModel, prompt_excerpt
 from app.ui.models.progress_text import progress_text
+from app.ui.models.run_progress import RunProgress
 
 BAR_HEIGHT_PX = 4
 _LINE_PX = 20

@@ -3,20 +3,18 @@
 import importlib
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 from PySide6.QtCore import QCoreApplication, QRect, QRectF
 from PySide6.QtGui import QColor, QFont, QFontMetricsF
 
 from app.core.units import format_bytes
 from app.ui import theme
 from app.ui.models.forecast_frame import Forecast
-from app.ui.models.memory_frame import Lane, LaneFrame, MarkFrame, MemoryFrame, MemoryView, Peak
-from app.ui.widgets.curve_layer import CurvePart, Curves
+from app.ui.models.memory_frame import Lane, LaneFrame, MemoryFrame, MemoryView, Peak
+from app.ui.widgets.curve_layer import Curves
 from app.ui.widgets.forecast_shape import AheadShape, ahead_shape, ahead_width_px
-from app.ui.widgets.graph_projection import Points, Projection, as_points, row_at
+from app.ui.widgets.graph_projection import Points, Projection, as_points
 from app.ui.widgets.graph_scale import (
     RECENT_S,
     Tick,
@@ -29,13 +27,12 @@ from app.ui.widgets.graph_scale import (
     time_ticks,
 )
 from app.ui.widgets.lane_canvas import LaneCanvas, LaneLabel, LanePicture
+from app.ui.widgets.lane_parts import curve_parts, part_labels
+from app.ui.widgets.lane_places import hover_at, marks_at, peak_at
 from app.ui.widgets.series_style import (
-    PARTS,
     Role,
     lane_name,
-    mark_name,
     series_name,
-    series_style,
     short_name,
 )
 
@@ -176,7 +173,7 @@ class LanePlot:
         scale = self._projection = self._scale(lane, shot, used, box)
         xs, ys_ours, ys_used = scale.xs_px(shot.times), scale.ys_px(ours), scale.ys_px(used)
         limit_y = scale.y_px(lane.total_bytes)
-        hover_x, hover_y = _hover(scale, shot, ys_ours, ys_used)
+        hover_x, hover_y = hover_at(scale, shot.hover_share, shot.times, ys_ours, ys_used)
         forecast = shot.forecast if shot.forecast and shot.forecast.lane is self.lane else None
         self.canvas.set_picture(
             LanePicture(
@@ -189,11 +186,11 @@ class LanePlot:
                     used=ys_used,
                     grid_y_px=tuple(scale.y_px(value) for value, _ in self._ticks),
                     forecast=() if forecast is None else forecast.behind,
-                    parts=_parts(lane, scale, ys_ours),
+                    parts=curve_parts(lane, scale, ys_ours),
                 ),
                 limit_y_px=limit_y if limit_y >= 0 else None,
-                marks=_marks(scale, shot.frame.marks),
-                peak=_peak(scale, lane),
+                marks=marks_at(scale, shot.frame.marks),
+                peak=peak_at(scale, lane),
                 peak_text=self._peak_text(lane),
                 labels=self._labels(lane, ys_ours, ys_used, limit_y, forecast, scale)
                 if shot.gutter_px
@@ -294,22 +291,7 @@ class LanePlot:
                 text=series_name(Role.OURS),
                 colour=self.canvas.ours_style.line,
             ),
-            *self._part_labels(lane, scale),
-        )
-
-    def _part_labels(self, lane: LaneFrame, scale: Projection) -> tuple[LaneLabel, ...]:
-        """What stays and what is streamed through, at the heights where they end."""
-        resident, slots = _last(lane.resident), _last(lane.slots)
-        tops = {Role.SLOTS: (slots, resident + slots), Role.RESIDENT: (resident, resident)}
-        return tuple(
-            LaneLabel(
-                y_px=scale.y_px(top),
-                value=format_gb(size),
-                text=short_name(role),
-                colour=self.canvas.ours_style.line,
-            )
-            for role, (size, top) in tops.items()
-            if size > 0
+            *part_labels(lane, scale, self.canvas.ours_style.line),
         )
 
     def _budget_label(self, forecast: Forecast | None, scale: Projection) -> tuple[LaneLabel, ...]:
@@ -366,31 +348,6 @@ def gutter_px(frame: MemoryFrame, font: QFont) -> float:
     return max(metrics.horizontalAdvance(text) for text in texts) + 16
 
 
-def _parts(lane: LaneFrame, scale: Projection, ys_ours: Points) -> tuple[CurvePart, ...]:
-    """What ours consists of; nothing where the engine does not tell, or has told of nothing yet."""
-    if lane.resident is None or lane.slots is None:
-        return ()
-    resident = np.nan_to_num(as_points(lane.resident))
-    slots = np.nan_to_num(as_points(lane.slots))
-    # A row of a long recording has the highest of each, which together may be more than ours.
-    lines = (
-        ys_ours,
-        np.maximum(ys_ours, scale.ys_px(resident + slots)),
-        np.maximum(ys_ours, scale.ys_px(resident)),
-        np.full_like(ys_ours, scale.height_px),
-    )
-    return tuple(
-        CurvePart(upper=upper, lower=lower, style=series_style(lane.lane, role))
-        for role, (upper, lower) in zip(PARTS, pairwise(lines), strict=True)
-    )
-
-
-def _last(values: memoryview | None) -> float:
-    """The latest value; 0 where nobody tells."""
-    last = 0.0 if values is None or not len(values) else float(values[-1])
-    return last if last == last else 0.0
-
-
 def _translated(text: str) -> str:
     return QCoreApplication.translate("MemoryGraph", text)
 
@@ -413,35 +370,6 @@ def _budget_y(forecast: Forecast | None, scale: Projection) -> float | None:
         return None
     y = scale.y_px(forecast.budget_bytes)
     return y if y >= 0 else None
-
-
-def _marks(scale: Projection, marks: tuple[MarkFrame, ...]) -> tuple[tuple[float, str], ...]:
-    return tuple(
-        (scale.x_px(mark.time_s), mark_name(mark.name))
-        for mark in marks
-        if mark.time_s >= scale.left_s
-    )
-
-
-def _peak(scale: Projection, lane: LaneFrame) -> tuple[float, float] | None:
-    """Where our peak is; None without one, or when it is out of sight."""
-    peak = lane.peak
-    if peak is None or peak.value_bytes <= 0:
-        return None
-    x = scale.x_px(peak.time_s)
-    if not -0.5 <= x <= scale.plot_width_px + 0.5:
-        return None
-    return (x, scale.y_px(peak.value_bytes))
-
-
-def _hover(
-    scale: Projection, shot: Shot, ys_ours: Points, ys_used: Points
-) -> tuple[float | None, tuple[float, ...]]:
-    if shot.hover_share is None:
-        return None, ()
-    x = shot.hover_share * scale.plot_width_px
-    row = row_at(shot.times, scale.time_s(x))
-    return x, () if row is None else (float(ys_ours[row]), float(ys_used[row]))
 
 
 def _total_text(lane: LaneFrame, *, out_of_sight: bool) -> str:

@@ -5,8 +5,8 @@ from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from app.ui import theme
-from app.ui.models.engine_model import RunProgress
 from app.ui.models.progress_text import progress_text
+from app.ui.models.run_progress import RunProgress
 from app.ui.widgets.progress_bar import ProgressBar
 
 

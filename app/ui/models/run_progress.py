@@ -1,0 +1,37 @@
+"""How far the running job is, as plain data for whoever shows it."""
+
+from dataclasses import dataclass
+
+from app.core.events import Converting, Streaming
+from app.core.jobs import Job, Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgress:
+    """How far the running job is.
+
+    Attributes:
+        job: The running job.
+        phase: It is in; None before the first.
+        note: What is special about the phase, or "".
+        step: Steps done, from 0.
+        steps: In all.
+        seconds_per_step: None until it can be told.
+        remaining_s: Until the picture is there; None until it can be told.
+        elapsed_s: Since the job began.
+        cancelling: The user has asked to stop it.
+        streaming: Weights that came to the device in the newest steps; None when none did.
+        converting: How far weights are quantized; None while none are.
+    """
+
+    job: Job
+    phase: Phase | None
+    note: str
+    step: int
+    steps: int
+    seconds_per_step: float | None
+    remaining_s: float | None
+    elapsed_s: float
+    cancelling: bool
+    streaming: Streaming | None = None
+    converting: Converting | None = None
