@@ -188,6 +188,8 @@ class ModelShelf:
                 blocks = wanted.get(name, _NONE)
                 self._store.follow(host, blocks)
                 self._on_disk[name] = blocks
+            # What streamed before may still hold the RAM, in a circle.
+            gc.collect()
 
         # The CPU computes with the mapped files, which are on the disk and in RAM at once.
         needed = bool(moves) and not self._store.in_place

@@ -1,5 +1,7 @@
 """Whatever is in RAM, locked or only on the disk: the numbers are the same."""
 
+import gc
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ from app.core.policy import Precision
 from app.engine.loader import LoadedModel, load_model, model_key
 from app.engine.model_folder import inspect_model_folder
 from app.engine.placement import Placer
-from app.engine.residency.host_block import HostTier
+from app.engine.residency.host_block import HostBlock, HostTier
 from app.engine.residency.host_store import HostStore
 from app.engine.residency.pinning import Pinning
+from app.engine.residency.readers import BOUNCE_BUFFERS
 from app.engine.simulated_device import SimulatedDevice
 from app.engine.simulated_story import Story
 from app.engine.text_encoding import encode_prompt
@@ -139,7 +142,7 @@ def some_blocks(data: st.DataObject) -> FileBlocks:
 
 @pytest.mark.parametrize("kind", ["klein", "dev"])
 @settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_every_tier_and_change_of_tiers_gives_the_same_numbers(
@@ -173,23 +176,39 @@ def test_model_larger_than_ram_runs_from_its_files(
     assert torch.equal(host.run(), expected(kind))
 
 
+def storage_of(block: HostBlock) -> weakref.ref[torch.UntypedStorage]:
+    packed = block.packed()
+    assert packed is not None
+    return weakref.ref(packed.untyped_storage())
+
+
 def test_ram_of_blocks_that_go_to_the_disk_is_free_during_a_run(
     folders: Callable[[Kind], Path], expected: Callable[[Kind], torch.Tensor]
 ) -> None:
     registrar = FakeRegistrar()
     host = Host(folders("klein"), store(registrar))
+    host.store.pin(list(host.model.hosts.values()))
     everything = {name: range(count) for name, count in BLOCKS.items()}
-    before = registrar.locked_bytes
-    freed: list[int] = []
+    memory = [storage_of(block) for block in host.model.hosts["transformer"].blocks]
+    alive: list[list[bool]] = []
 
     def change(step: int) -> None:
         if step == 1:
             host.follow(everything, {"transformer": [0, 2]})
-            freed.append(before - registrar.locked_bytes)
+            # The simulated link remembers what it copied until it has told how long that took.
+            host.placer.take_streaming()
+            gc.collect()
+            alive.append([one() is not None for one in memory])
 
     host.follow(everything, {})
     assert torch.equal(host.run(change), expected("klein"))
-    sizes = [block.layout.size_bytes for block in host.model.hosts["transformer"].blocks]
-    # The bounce buffers are locked as well.
-    assert freed[0] >= sizes[0] + sizes[2] - 3 * max(sizes)
+    assert alive == [[False, True, False]]
     assert host.tiers("transformer") == [HostTier.FILE, HostTier.PINNED, HostTier.FILE]
+    in_ram = [*host.model.hosts["text_encoder"].blocks, host.model.hosts["transformer"].blocks[1]]
+    bounced = registrar.locked_bytes - sum(block.layout.size_bytes for block in in_ram)
+    assert (
+        0
+        < bounced
+        <= BOUNCE_BUFFERS
+        * max(block.layout.size_bytes for block in host.model.hosts["transformer"].blocks)
+    )
