@@ -24,6 +24,7 @@ from app.engine.planning.problem import TEXT_ENCODER
 from app.engine.preview import fit_preview_matrix
 from app.engine.quantize.converting import Conversion
 from app.engine.reference_latents import ReferenceCache
+from app.engine.residency.host_network import HostNetwork
 from app.engine.run.host_side import host_store
 
 FileBlocks = Mapping[str, frozenset[int]]
@@ -176,7 +177,7 @@ class ModelShelf:
             ModelError: What is to be in RAM again cannot be read from the disk.
         """
         wanted = file_blocks_of(plan)
-        hosts = {} if self.model is None else self.model.hosts
+        hosts: Mapping[str, HostNetwork] = {} if self.model is None else self.model.hosts
         moves = {
             name: host
             for name, host in hosts.items()
