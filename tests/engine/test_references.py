@@ -128,7 +128,7 @@ def test_references_their_order_and_their_number_matter(
     runs = Runs(CpuDevice())
     lists = ((), files[:1], files[1:], files, files[::-1], files[:1] * 2)
     made = [
-        pixels(runs.run(job(folders["klein"], tmp_path / str(number), paths)))
+        pixels(runs.run(job(folders["klein"], tmp_path / str(number), paths, steps=1)))
         for number, paths in enumerate(lists)
     ]
     assert len({picture[0].tobytes() for picture in made}) == len(lists)
@@ -147,7 +147,14 @@ def test_large_pictures_are_made_smaller_as_diffusers_does(folders: dict[Kind, P
     pipeline.prepare_image_latents = take
     try:
         with pytest.raises(InterruptedError):
-            pipeline(image=large, prompt="a", height=64, width=64)
+            pipeline(
+                image=large,
+                prompt="a",
+                height=64,
+                width=64,
+                guidance_scale=1.0,
+                text_encoder_out_layers=(1, 2, 3),
+            )
     finally:
         del pipeline.prepare_image_latents
     assert torch.equal(pixels_of(pipeline, large), taken[0])
@@ -236,7 +243,7 @@ def test_a_reference_that_finds_no_room_is_encoded_after_the_next_rung(
     monkeypatch: pytest.MonkeyPatch,
 ):
     encoded = encodings(monkeypatch, failures=failures)
-    asked = job(folders["klein-base"], tmp_path / "out", files)
+    asked = job(folders["klein-base"], tmp_path / "out", files, steps=1)
     events = Runs(simulated()).run(asked)
     assert isinstance(events[-1], JobFinished)
     assert len(encoded) == failures + 2
@@ -251,12 +258,13 @@ def test_without_any_room_the_cpu_encodes_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ):
     encodings(monkeypatch, failures=10_000)
-    asked = job(folders["klein"], tmp_path / "out", files)
+    asked = job(folders["klein"], tmp_path / "out", files, steps=1)
     events = Runs(simulated()).run(asked)
     assert isinstance(events[-1], JobFinished)
     told = [event.code for event in of_kind(events, Notice)]
     assert "memory.references_on_cpu" in told
-    assert same(pixels(events), of_diffusers(asked))
+    # Weights that were copied lie elsewhere, which rounds otherwise now and then.
+    assert same(pixels(events), of_diffusers(asked), levels=1)
 
 
 def test_without_ram_the_job_fails(
@@ -277,7 +285,7 @@ def test_the_plan_counts_the_sizes_of_the_files(
     runs = Runs(simulated())
     peaks: list[int] = []
     for number, paths in enumerate(((), files[:1], files)):
-        events = runs.run(job(folders["klein"], tmp_path / str(number), paths))
+        events = runs.run(job(folders["klein"], tmp_path / str(number), paths, steps=1))
         (made,) = of_kind(events, PlanMade)
         peaks.append(made.plan.phase(Phase.DENOISE).working_bytes)
     assert peaks[0] < peaks[1] < peaks[2]
