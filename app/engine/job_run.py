@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from app.core.calibration_store import CalibrationStore
 from app.core.errors import AppError, ErrorInfo, describe
-from app.core.events import JobCancelled, JobFailed, JobFinished
+from app.core.events import ImageDone, JobCancelled, JobFailed, JobFinished
 from app.core.jobs import Job
 from app.core.paths import AppPaths
 from app.core.run_report import RunReport
@@ -16,6 +17,7 @@ from app.engine.compute_device import ComputeDevice
 from app.engine.engine_memory import MemoryMeter
 from app.engine.host_memory import give_back_host_memory, should_release
 from app.engine.kept_runs import sweep_kept_runs
+from app.engine.receipts import Receipts
 from app.engine.relief import ReliefRequests
 from app.engine.run.context import RunContext
 from app.engine.run.model_shelf import ModelShelf
@@ -74,8 +76,11 @@ class JobRunner:
         """
         began_s = self._device.clock_s()
         self._cancel.flag = flag
+        self._guard.receipts = None
         if keep_folder is not None:
             sweep_kept_runs(keep_folder)
+            receipts = self._guard.receipts = Receipts(keep_folder, job.id)
+            job = self._with_saved(job, receipts.saved())
         run = Run(
             RunContext(
                 job=job,
@@ -93,6 +98,8 @@ class JobRunner:
             )
         )
         ended = self._attempt(job, run)
+        if not (isinstance(ended, JobCancelled) and flag.goes_on):
+            self._guard.forget_receipts()
         if isinstance(ended, RunReport):
             self._tidy()
             seconds = self._device.clock_s() - began_s
@@ -110,6 +117,15 @@ class JobRunner:
             self._shelf.release()
         run.stop(goes_on=isinstance(ended, JobCancelled) and flag.goes_on)
         self._send(ended)
+
+    def _with_saved(self, job: Job, saved: dict[int, str]) -> Job:
+        """The job, with what an engine before this one had saved and could not tell."""
+        new = [index for index in saved if index not in job.saved and index < job.request.images]
+        for index in new:
+            log.info("job %s: image %d was saved before", job.id, index)
+            seed = job.request.seed_of(index)
+            self._send(ImageDone(job_id=job.id, index=index, seed=seed, path=saved[index]))
+        return replace(job, saved=(*job.saved, *new)) if new else job
 
     def _attempt(self, job: Job, run: Run) -> RunReport | JobCancelled | JobFailed:
         """Run a job; its report, or what to send when it did not come to its end."""

@@ -1,4 +1,7 @@
-"""Where the latents of unfinished runs lie on disk; the files go with their jobs."""
+"""Where the latents of unfinished runs lie on disk, and the notes of what they have saved.
+
+The files go with their jobs.
+"""
 
 import contextlib
 import hashlib
@@ -7,21 +10,32 @@ import time
 from pathlib import Path
 
 SUFFIX = ".safetensors"
+RECEIPTS_SUFFIX = ".saved.json"
 STALE_S = 14 * 24 * 3600.0
 """Files that nobody has touched for so long belong to jobs that are long gone."""
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def kept_file(folder: Path, job_id: str) -> Path:
-    """The file of a job; ids of any kind get a name that every disk takes."""
-    name = job_id if _PLAIN.fullmatch(job_id) else hashlib.sha256(job_id.encode()).hexdigest()
-    return folder / f"{name}{SUFFIX}"
+    """The file of a job's latents."""
+    return folder / f"{_stem(job_id)}{SUFFIX}"
+
+
+def receipts_file(folder: Path, job_id: str) -> Path:
+    """The file with the notes of what a job has saved."""
+    return folder / f"{_stem(job_id)}{RECEIPTS_SUFFIX}"
+
+
+def _stem(job_id: str) -> str:
+    """Ids of any kind get a name that every disk takes."""
+    return job_id if _PLAIN.fullmatch(job_id) else hashlib.sha256(job_id.encode()).hexdigest()
 
 
 def forget_run(folder: Path, job_id: str) -> None:
     """Remove what is kept of a job that will not run again; nothing happens when there is none."""
-    with contextlib.suppress(OSError):
-        kept_file(folder, job_id).unlink()
+    for path in (kept_file(folder, job_id), receipts_file(folder, job_id)):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def sweep_kept_runs(folder: Path, *, now_s: float | None = None) -> None:
@@ -33,7 +47,7 @@ def sweep_kept_runs(folder: Path, *, now_s: float | None = None) -> None:
     """
     oldest_s = (time.time() if now_s is None else now_s) - STALE_S
     with contextlib.suppress(OSError):
-        for path in tuple(folder.glob(f"*{SUFFIX}")):
+        for path in (*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*{RECEIPTS_SUFFIX}")):
             with contextlib.suppress(OSError):
                 if path.stat().st_mtime < oldest_s:
                     path.unlink()

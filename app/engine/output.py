@@ -2,6 +2,7 @@
 
 import errno
 import io
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
@@ -44,12 +45,24 @@ def encode_png(rgb: bytes, *, width_px: int, height_px: int, record: ImageRecord
     return buffer.getvalue()
 
 
-def write_png(png: bytes, target: OutputTarget, naming: NameFields) -> Path:
+def write_png(
+    png: bytes,
+    target: OutputTarget,
+    naming: NameFields,
+    *,
+    on_name: Callable[[Path], None] | None = None,
+) -> Path:
     """Write a PNG file where its job wants it.
 
     With `target.file` the first image of the batch gets exactly that path, replacing what is there.
     Its user has named no other file, so the further images get -2, -3 behind its stem, or the next
     numbers that are free. Else a new file is made in `target.folder`.
+
+    Args:
+        png: The whole file.
+        target: Where the job wants it.
+        naming: What its name is made of.
+        on_name: Told each path just before the file may get it.
 
     Returns:
         Absolute path of the file.
@@ -72,15 +85,26 @@ def write_png(png: bytes, target: OutputTarget, naming: NameFields) -> Path:
         if replaces:
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+            if on_name is not None:
+                on_name(path)
             write_atomic(path, png)
         else:
             # Not the path's own parts: a dot in the name is no suffix.
             stem, suffix = path.name[: -len(SUFFIX)], path.name[-len(SUFFIX) :]
             names = numbered(stem, first_number)
-            path = write_new((path.with_name(name + suffix) for name in names), png)
+            paths = (path.with_name(name + suffix) for name in names)
+            path = write_new(_told(paths, on_name), png)
     except OSError as error:
         raise _output_error(error, path) from error
     return path
+
+
+def _told(paths: Iterable[Path], on_name: Callable[[Path], None] | None) -> Iterator[Path]:
+    """The paths, each told when its turn comes; one that is taken is passed over unsaid."""
+    for path in paths:
+        if on_name is not None and not path.exists():
+            on_name(path)
+        yield path
 
 
 def _output_error(error: OSError, path: Path) -> OutputError:

@@ -7,14 +7,27 @@ from collections.abc import Generator
 from pathlib import Path
 
 from app.core.atomic import PARTIAL_PREFIX, PARTIAL_SUFFIX
+from app.engine.receipts import Receipts
 
 
 class SaveGuard:
-    """Lets one file at a time be written, and lets a thread that ends the process wait for it."""
+    """Lets one file at a time be written, and lets a thread that ends the process wait for it.
+
+    Attributes:
+        receipts: Where it is noted which file each image of the running job gets; None where
+            nothing is kept of it.
+    """
 
     def __init__(self) -> None:
+        self.receipts: Receipts | None = None
         self._lock = threading.Lock()
         self._folder: Path | None = None
+
+    def forget_receipts(self) -> None:
+        """Every image of the job that is there was told of: no note is needed any more."""
+        if self.receipts is not None:
+            self.receipts.forget()
+            self.receipts = None
 
     @contextlib.contextmanager
     def writing(self, folder: Path) -> Generator[None]:

@@ -74,7 +74,17 @@ class ImageSaver:
         problem: ErrorInfo | None = None
         try:
             with self.guard.writing(folder):
-                path = str(write_png(png, target, naming))
+                receipts = self.guard.receipts
+                path = str(
+                    write_png(
+                        png,
+                        target,
+                        naming,
+                        on_name=None
+                        if receipts is None
+                        else lambda name: receipts.note(index, name, png),
+                    )
+                )
         except AppError as error:
             problem = error.info()
         return ImageDone(
