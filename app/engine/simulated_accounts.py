@@ -111,7 +111,7 @@ class Accounts(LiveStorages):
         if _is_view(func):
             return
         for leaf in inputs:
-            if leaf in self._kept_off:
+            if isinstance(leaf, torch.nn.Parameter) and leaf in self._kept_off:
                 raise RuntimeError(
                     "Expected all tensors to be on the same device, but found at least two "
                     f"devices: weights of shape {tuple(leaf.shape)} are not on the simulated one"

@@ -16,6 +16,7 @@ from app.engine.story_timeline import Timeline
 
 POISON = 0xFF
 """What a place holds until its weights are there: NaN in all floating-point formats."""
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 class SimulatedMemory(Protocol):
@@ -46,6 +47,8 @@ class SimulatedMark:
     began_s: float = 0.0
     target: torch.Tensor | None = None
     source: torch.Tensor | None = None
+    begin: int = 0
+    size_bytes: int = 0
 
 
 class SimulatedTransfers:
@@ -115,7 +118,14 @@ class SimulatedTransfers:
         began_s = max(self._link_s, self._host_s, 0.0 if after is None else after.at_s)
         speed = self._copy_bytes_per_s
         self._link_s = began_s + (target.numel() / speed if speed > 0 else 0.0)
-        mark = SimulatedMark(at_s=self._link_s, began_s=began_s, target=target, source=source)
+        mark = SimulatedMark(
+            at_s=self._link_s,
+            began_s=began_s,
+            target=target,
+            source=source,
+            begin=target.data_ptr(),
+            size_bytes=target.numel(),
+        )
         with self._memory.on_host():
             target.fill_(POISON)
         self._queue.append(mark)
@@ -151,7 +161,7 @@ class SimulatedTransfers:
         self._told = [mark for mark in self._told if mark.at_s > self._timeline.seconds]
         waited_s, self._waited_s = self._waited_s, 0.0
         return Times(
-            copied_bytes=sum(mark.target.numel() for mark in done if mark.target is not None),
+            copied_bytes=sum(mark.size_bytes for mark in done),
             copying_s=sum(mark.at_s - mark.began_s for mark in done),
             waited_s=waited_s,
         )
@@ -160,10 +170,16 @@ class SimulatedTransfers:
         """Whether any part of a tensor lies where a copy has not ended."""
         if not self._queue:
             return False
-        with self._memory.on_host():
-            parts = take_apart(tensor)[0].values()
-        targets = [mark.target for mark in self._queue if mark.target is not None]
-        return any(_overlap(part, target) for part in parts for target in targets)
+        if type(tensor) in _PLAIN:
+            places = [tensor.data_ptr()]
+        else:
+            with self._memory.on_host():
+                places = [part.data_ptr() for part in take_apart(tensor)[0].values()]
+        return any(
+            mark.begin <= place < mark.begin + mark.size_bytes
+            for mark in self._queue
+            for place in places
+        )
 
     def _pass(self, copied: SimulatedMark) -> None:
         self._timeline.seconds = max(self._timeline.seconds, copied.at_s)
@@ -172,8 +188,3 @@ class SimulatedTransfers:
             if mark.target is not None and mark.source is not None:
                 with self._memory.on_host():
                     mark.target.copy_(mark.source)
-
-
-def _overlap(part: torch.Tensor, target: torch.Tensor) -> bool:
-    begin = target.data_ptr()
-    return begin <= part.data_ptr() < begin + target.numel()

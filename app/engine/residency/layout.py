@@ -41,8 +41,7 @@ class TensorSpan:
 
     def view_of(self, buffer: torch.Tensor) -> torch.Tensor:
         """The tensor as a view of a packed uint8 buffer on any device."""
-        end_bytes = self.offset_bytes + self.nbytes
-        flat = buffer[self.offset_bytes : end_bytes].view(self.dtype)
+        flat = buffer.narrow(0, self.offset_bytes, self.nbytes).view(self.dtype)
         if self.stride is None:
             return flat.view(self.shape)
         return flat.as_strided(self.shape, self.stride, flat.storage_offset())

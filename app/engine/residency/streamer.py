@@ -236,7 +236,7 @@ class Streamer:
             if self._arena is None:
                 raise RuntimeError("there is no arena")
             one = self._blocks[block]
-            target = self._arena[begin : begin + one.host.layout.size_bytes]
+            target = self._arena.narrow(0, begin, one.host.layout.size_bytes)
             found = self._slots[block, begin] = target, one.tensors.bind(target)
         return found
 
