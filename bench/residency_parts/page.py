@@ -1,0 +1,212 @@
+"""docs/residency-bench.md: made of the result files, so that it says nothing else."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.report import RESULTS
+from bench.residency_parts.cases import MODELS, MODES, cap_text
+from bench.residency_parts.rows import full
+from bench.residency_parts.tables import (
+    CPU_HEADER,
+    MEASURED_HEADER,
+    MODELLED_HEADER,
+    cpu_table,
+    markdown,
+    measured_table,
+    modelled_table,
+)
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "residency-bench.md"
+
+_HEAD = """\
+# Streaming against other ways to offload
+
+Made by `python bench/residency.py --page` from `bench/results/residency*.json`; a test compares.
+
+The question: how long does a denoising step take when a card cannot hold the transformer, by
+Headroom's residency and by diffusers' offload modes, and how far is that from what the hardware
+allows? The floor of a step is the larger of two things: what it computes, and the bytes that have
+to come in over the link.
+
+"""
+_NO_GPU = """\
+**No real GPU was at hand when this page was made.** So nothing below is a measurement of a GPU.
+There are two tables instead: a small network on the CPU through the real streamer, which shows that
+the bits do not depend on where weights are and that every byte is where the plan says; and a model
+of what should come out on real cards, by stated rules and assumptions. `bench/residency.py` is
+written to measure the same on a machine with an NVIDIA GPU; that part was not tried on one.
+
+"""
+_HOW = """\
+## How it is measured where a GPU is
+
+    python bench/residency.py
+    python bench/residency.py --models klein-4b --caps 8 --precisions bf16 fp8 --modes headroom
+
+- The transformers of FLUX.2 klein 4B, klein 9B and dev at their real size, with random weights that
+  are made block by block; one picture of 1024 px, a prompt of 512 tokens. No Qt, no downloads.
+- Cards of 8, 12, 16 and 24 GB (2^30 bytes) are acted: `torch.cuda.set_per_process_memory_fraction`
+  caps torch's allocator at the card less the process's context, and the planner is given the card
+  by `MemoryPolicy.limit_bytes`. The placement is the planner's own plan for that card.
+- Each case has a process of its own and a time limit, and is a row whatever becomes of it: out of
+  memory, not enough RAM, too slow. Rows are written as they come.
+- The floors are measured first: computing alone, with all blocks of a kind sharing one block's
+  weights; and copying alone, from pinned RAM.
+- Diffusers' modes are switched on by its own methods. In quantized precisions they run the same
+  quantized layers as Headroom, so that the work is the same.
+- VRAM is the peak of torch's allocator, without the context, which has a field of its own. RAM is
+  what the process took above what it had before it made weights.
+- All cases together take hours, most of them to make weights; the options choose. dev in bf16 needs
+  68 GB of RAM, and group offload with a stream up to twice that: what RAM does not hold is a row.
+- Only the transformer is there: encoding and decoding are not part of a step.
+
+"""
+_CPU = """\
+## Measured on the CPU: bytes and bits, not seconds
+
+A FLUX.2 transformer of 1.9 million parameters (the demo's, with random weights), through the real
+streamer: its arena is RAM, and the CPU copies each block at once. The "card" is room for weights
+alone. "As planned" says that weights on the device with the slots, all weights, and the bytes
+copied in each step are those of the plan, to the byte. "Same bits" compares a step's result with
+that of everything in place. Diffusers' streams do not run with a CPU in the place of a GPU, nor
+does its sequential mode: accelerate takes its "cpu:0" for another device than "cpu", and fails.
+
+"""
+_MODELLED = """\
+## Modelled, not measured
+
+Seconds of one step at 1024 px, with each GPU as its own card. "Computing" and "copying all" are the
+floors: what a step computes, and all weights over the link. "Headroom" is
+`app.engine.residency.timeline` under the planner's plan, "VRAM" its weights, slots and working
+memory in GB (10^9 bytes), "least VRAM" the same of the plan that needs least; the context and the
+allocator's reserve come on top. "All on the card" is a step when diffusers holds the whole
+transformer there (by `to` or `enable_model_cpu_offload`), "-" where that does not fit. "Group, low
+RAM" is group offload with `low_cpu_mem_usage`. "RAM" is for the weights, of Headroom and of group
+offload with a stream, whose pinned tensors each take the next power of two.
+
+"""
+_READING = """\
+### What the model says, and what it does not
+
+- At 1024 px FLUX.2 computes so much for each byte that streaming hides behind it on nearly all of
+  these cards: Headroom's step is the computing floor. That is what is aimed at.
+- Any other way is then slower only by what it does not overlap. Diffusers' group offload with a
+  stream overlaps most; by its rules it loses what it copies without a stream in every step. So the
+  aims "1.5 x faster than the best offload mode", and 3 x on 8 GB, are **not** met by this model
+  against that mode wherever computing is the floor. The rules favour diffusers where they leave
+  things open: allocations, hooks, launches and the host's waits cost nothing in them, and its VRAM
+  is counted without headroom, reserve and doubt, which the planner keeps: that is why dev in bf16
+  has a row on 8 GB for diffusers and none for Headroom. Only a measurement can settle it.
+- That mode pins all weights tensor by tensor, which takes up to twice their size in RAM. Where RAM
+  does not hold that, what is left is `low_cpu_mem_usage` or sequential offload, and there the
+  difference is as large as the columns say.
+- Where a card holds the whole transformer, everybody computes only, and nobody is faster.
+
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [_HEAD]
+    measured = _figures("residency")
+    if measured is None:
+        parts.append(_NO_GPU)
+    else:
+        parts.append(f"## Measured on {measured.get('gpu')}\n\n")
+        rows = [full(row) for row in measured["rows"]]
+        parts += [markdown(MEASURED_HEADER, measured_table(rows)), "\n", _aims(measured), "\n"]
+    parts += [_HOW, _modes()]
+    on_cpu = _figures("residency_cpu")
+    if on_cpu is not None:
+        rows = [full(row) for row in on_cpu["rows"]]
+        parts += [_CPU, markdown(CPU_HEADER, cpu_table(rows)), "\n"]
+    modelled = _figures("residency_modelled")
+    if modelled is not None:
+        parts += [_MODELLED, *_modelled_tables(modelled), _READING, _aims(modelled), "\n"]
+        parts += [_assumptions(modelled["assumptions"]), _rules(modelled["rules"])]
+    return "".join(parts).rstrip() + "\n"
+
+
+def _figures(name: str) -> dict[str, Any] | None:
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return None
+    return dict(json.loads(path.read_text(encoding="utf-8"))["figures"])
+
+
+def _modes() -> str:
+    lines = "".join(f"- `{name}`: {what}\n" for name, what in MODES.items())
+    return f"The modes:\n\n{lines}\n"
+
+
+def _modelled_tables(figures: dict[str, Any]) -> Iterable[str]:
+    rows = [full(row) for row in figures["rows"]]
+    caps = sorted({row["cap_bytes"] for row in rows})
+    for model in MODELS:
+        for cap_bytes in caps:
+            lines = modelled_table(rows, model, cap_bytes)
+            if lines:
+                yield f"### {model} on {cap_text(cap_bytes)}\n\n"
+                yield f"{markdown(MODELLED_HEADER, lines)}\n"
+
+
+def _aims(figures: dict[str, Any]) -> str:
+    """How many rows meet each aim, and the row that is farthest from it."""
+    found: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for check in figures["targets"]:
+        aim = check["aim"].partition(" than diffusers")[0]
+        found.setdefault((aim, check["limit"]), []).append(check)
+    lines = [
+        [_aim(aim, limit), str(sum(one["met"] for one in checks)), str(len(checks)), _range(checks)]
+        for (aim, limit), checks in found.items()
+    ]
+    return markdown(("aim", "rows that meet it", "of", "from, to"), lines)
+
+
+def _aim(aim: str, limit: float) -> str:
+    if aim == "faster":
+        return f"{limit:g} x faster than the fastest mode of diffusers that offloads in each step"
+    if aim == "VRAM":
+        return f"VRAM of the plan that needs least, fp8: at most {limit / 1e9:g} GB"
+    return f"{aim}: at most {limit:g}"
+
+
+def _range(checks: Sequence[dict[str, Any]]) -> str:
+    values = sorted(one["value"] for one in checks)
+    scale = 1e9 if checks[0]["aim"] == "VRAM" else 1
+    return f"{values[0] / scale:.2f}, {values[-1] / scale:.2f}"
+
+
+def _assumptions(found: dict[str, Any]) -> str:
+    header = ("GPU", "card", "peak, bf16 TFLOPS", "link", "link, GB/s", "fp8 at twice the rate")
+    lines = [
+        [
+            gpu["name"],
+            f"{gpu['card_gb']} GB",
+            f"{gpu['bf16_peak_tflops']:g}",
+            f"PCIe {gpu['link']}",
+            f"{gpu['link_bytes_per_s'] / 1e9:g}",
+            "yes" if gpu["native_8bit"] else "no",
+        ]
+        for gpu in found["gpus"]
+    ]
+    return (
+        "### Assumptions\n\n"
+        "Peaks are dense bf16 products with fp32 sums, as the vendors' data sheets are remembered; "
+        "links are what the PCIe standard names for the card's generation and width. Neither was "
+        f"checked here. A step is taken to reach {found['compute_share']:.0%} of the peak, copies "
+        f"from pinned RAM {found['link_share']:.0%} of the link, copies from ordinary RAM "
+        f"{found['pageable_bytes_per_s'] / 1e9:g} GB/s. Pinning for each copy anew runs at "
+        f"{found['pinning_bytes_per_s'] / 1e9:g} GB/s: 23.8 GB of blocks took 7.6 s a forward in "
+        "the timings of https://github.com/huggingface/diffusers/pull/11106. Products in fp8 and "
+        "int8 run at twice the rate of bf16 where the table says so, attention always at that of "
+        "bf16; turning weights into bf16 in the block is taken to cost nothing.\n\n"
+        f"{markdown(header, lines)}\n"
+    )
+
+
+def _rules(rules: dict[str, str]) -> str:
+    lines = "".join(f"- `{mode}`: {rule}\n" for mode, rule in rules.items())
+    return f"### Rules of diffusers' modes, as its code has them\n\n{lines}"
