@@ -18,6 +18,7 @@ PRECISIONS = ("bf16", "fp8", "int8", "nf4")
 
 HEADROOM = "headroom"
 LEAST = "headroom-least"
+FILE = "headroom-file"
 FLOORS = "floors"
 RESIDENT = "diffusers-resident"
 MODEL = "diffusers-model"
@@ -29,6 +30,7 @@ GROUP_BLOCKING = "diffusers-group-blocking"
 MODES = {
     HEADROOM: "the planner's plan for the card",
     LEAST: "the plan that needs least of the card",
+    FILE: "the planner's plan for the card, with all blocks in a file instead of RAM",
     RESIDENT: "everything on the card, by `to`",
     MODEL: "enable_model_cpu_offload",
     SEQUENTIAL: "enable_sequential_cpu_offload",

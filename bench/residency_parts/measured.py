@@ -1,6 +1,9 @@
 """The cases as they run in a process of their own."""
 
+import shutil
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -13,6 +16,7 @@ from app.engine.residency.leaves import ModuleTensors
 from app.engine.residency.residence import Residence
 from app.engine.residency.timeline import step_seconds
 from bench.residency_parts.cases import (
+    FILE,
     FLOORS,
     GROUP,
     GROUP_BLOCKING,
@@ -44,6 +48,7 @@ from bench.residency_parts.rows import (
     Row,
     new_row,
 )
+from bench.residency_parts.stored import stored_network
 from bench.residency_parts.work import weights_of
 
 COPY_BYTES = {"cuda": 1 << 28, "cpu": 1 << 24}
@@ -60,7 +65,8 @@ def measure(case: Case) -> Row:
     """Run one case; what the device or the computer cannot do is a row, too."""
     rest_bytes, blocks = weights_of(case.model, case.precision)
     weights_bytes = rest_bytes + sum(blocks)
-    needed = max(blocks) * 4 if case.mode == FLOORS else weights_bytes + 2 * max(blocks)
+    few = case.mode in (FLOORS, FILE)
+    needed = 8 * max(blocks) + rest_bytes if few else weights_bytes + 2 * max(blocks)
     if psutil.virtual_memory().available < needed:
         return new_row(case, OUT_OF_RAM, note=f"{needed / 1e9:.1f} GB of RAM are needed")
     try:
@@ -76,6 +82,8 @@ def _measure(case: Case) -> Row:
         return _floors(case)
     if case.mode in (HEADROOM, LEAST):
         return _headroom(case)
+    if case.mode == FILE:
+        return _from_file(case)
     return _diffusers(case)
 
 
@@ -119,14 +127,27 @@ def _copy_bytes_per_s(place: Place) -> float:
     return COPIES * size_bytes / seconds
 
 
-def _headroom(case: Case) -> Row:
+def _from_file(case: Case) -> Row:
+    """As the planner has it, from a folder that is gone afterwards."""
+    rest_bytes, blocks = weights_of(case.model, case.precision)
+    with tempfile.TemporaryDirectory(prefix="headroom-bench-") as folder:
+        needed = rest_bytes + sum(blocks)
+        if shutil.disk_usage(folder).free < needed:
+            return new_row(case, NOT_HERE, note=f"{needed / 1e9:.1f} GB of disk are needed")
+        return _headroom(case, Path(folder) / "blocks.bin")
+
+
+def _headroom(case: Case, file: Path | None = None) -> Row:
     place = place_of(case.device, case.cap_bytes)
     planned = plan_case(case)
     if isinstance(planned, str):
         return new_row(case, DOES_NOT_FIT, note=planned)
     meter = RamMeter(place.device)
     weights = RandomWeights(case.precision, place.device)
-    host = host_network(case.model, weights, place.host_buffer)
+    if file is None:
+        host = host_network(case.model, weights, place.host_buffer)
+    else:
+        host = stored_network(case.model, weights, place.host_buffer, file)
     inputs = step_inputs(case.model, case.size_px, place.device)
     place.reset_peak()
     residence = Residence(host, place.transfers)
@@ -177,6 +198,8 @@ def _predicted_s(
 
 
 def _tier_of(host: HostNetwork) -> str:
+    if all(block.tier is HostTier.FILE for block in host.blocks):
+        return "all blocks in a file"
     pinned = sum(block.tier is HostTier.PINNED for block in host.blocks)
     return f"{pinned} of {len(host.blocks)} blocks pinned"
 

@@ -102,7 +102,7 @@ def meta_network(model: str) -> Any:  # noqa: ANN401 - untyped library
 def whole_network(model: str, weights: RandomWeights) -> Any:  # noqa: ANN401 - untyped library
     """The transformer with ordinary tensors in RAM, as diffusers takes it."""
     network = meta_network(model)
-    for block, prefix in _blocks(network):
+    for block, prefix in blocks_of(network):
         weights.fill(block, prefix)
     weights.fill(network, without=streamable_blocks(NAME, network))
     return network
@@ -136,11 +136,11 @@ def host_network(model: str, weights: RandomWeights, allocate: Allocate) -> Host
     network = meta_network(model)
     modules = streamable_blocks(NAME, network)
     blocks: list[RamBlock] = []
-    for block, prefix in _blocks(network):
+    for block, prefix in blocks_of(network):
         weights.fill(block, prefix)
-        blocks.append(_packed(ModuleTensors(block), allocate))
+        blocks.append(packed_block(ModuleTensors(block), allocate))
     weights.fill(network, without=modules)
-    rest = _packed(ModuleTensors(network, without=modules), allocate)
+    rest = packed_block(ModuleTensors(network, without=modules), allocate)
     return HostNetwork(name=NAME, network=network, rest=rest, blocks=tuple(blocks), modules=modules)
 
 
@@ -171,12 +171,14 @@ def step_inputs(model: str, size_px: int, device: torch.device) -> dict[str, Any
     }
 
 
-def _blocks(network: torch.nn.Module) -> list[tuple[torch.nn.Module, str]]:
+def blocks_of(network: torch.nn.Module) -> list[tuple[torch.nn.Module, str]]:
+    """The blocks in the order they run, with what their names begin with."""
     prefixes = {id(module): f"{name}." for name, module in named_modules(network)}
     return [(block, prefixes[id(block)]) for block in streamable_blocks(NAME, network)]
 
 
-def _packed(tensors: ModuleTensors, allocate: Allocate) -> RamBlock:
+def packed_block(tensors: ModuleTensors, allocate: Allocate) -> RamBlock:
+    """Weights that are in RAM, packed, and their module pointed there."""
     buffer, tier = allocate(tensors.layout.size_bytes)
     tensors.pack_into(buffer)
     tensors.bind(buffer).apply()

@@ -60,6 +60,8 @@ _HOW = """\
   what the process took above what it had before it made weights.
 - All cases together take hours, most of them to make weights; the options choose. dev in bf16 needs
   68 GB of RAM, and group offload with a stream up to twice that: what RAM does not hold is a row.
+  `headroom-file` needs next to none: its blocks are in a file in a folder for temporary files. The
+  file was just written, so the system may have parts of it in RAM.
 - Only the transformer is there: encoding and decoding are not part of a step.
 
 """

@@ -11,7 +11,7 @@ from app.engine.overheads import default_calibration
 from app.engine.planner import plan_generation
 from app.engine.planning.block_residency import block_residencies
 from app.engine.planning.components import TRANSFORMER
-from bench.residency_parts.cases import HEADROOM, LEAST, SMALL, Case
+from bench.residency_parts.cases import LEAST, SMALL, Case
 from bench.residency_parts.work import block_work, coefficients_of, weights_of
 
 PLENTY = HostProfile(total_bytes=1 << 50, available_bytes=1 << 50)
@@ -107,7 +107,7 @@ def _plan_small(case: Case) -> Planned | str:
     room = (case.cap_bytes or 0) - rest_bytes
     whole = sum(blocks)
     streams = [way for way in block_residencies(blocks) if way.device_bytes <= room]
-    if case.mode == HEADROOM and whole <= room:
+    if case.mode != LEAST and whole <= room:
         component = ComponentPlan(
             name=TRANSFORMER,
             precision=precision,

@@ -5,10 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from app.core.policy import Precision
+from app.engine.quantize.recipe import Recipe
+from app.engine.quantize.skeleton import quantized_skeleton
+from app.engine.residency.blocks import streamable_blocks
 from app.engine.residency.host_network import ram_buffer
 from app.engine.residency.leaves import ModuleTensors
 from bench.residency_parts import measured
 from bench.residency_parts.cases import (
+    FILE,
     FLOORS,
     GROUP,
     GROUP_BLOCKING,
@@ -22,7 +27,13 @@ from bench.residency_parts.cases import (
     parse_cap,
 )
 from bench.residency_parts.child import run
-from bench.residency_parts.networks import RandomWeights, host_network, whole_network
+from bench.residency_parts.networks import (
+    NAME,
+    RandomWeights,
+    host_network,
+    meta_network,
+    whole_network,
+)
 from bench.residency_parts.places import CopyingTransfers, allocator_share
 from bench.residency_parts.rows import (
     DOES_NOT_FIT,
@@ -59,12 +70,15 @@ def same_number_of_threads():
 def test_every_mode_computes_the_same_and_bytes_are_as_planned(precision: str) -> None:
     case = replace(CASE, precision=precision)
     rows = {
-        mode: run(replace(case, mode=mode)) for mode in (HEADROOM, LEAST, RESIDENT, GROUP_BLOCKING)
+        mode: run(replace(case, mode=mode))
+        for mode in (HEADROOM, LEAST, FILE, RESIDENT, GROUP_BLOCKING)
     }
     assert {row["status"] for row in rows.values()} == {OK}
     assert len({row["digest"] for row in rows.values()}) == 1
     assert rows[HEADROOM]["accounted"]
     assert rows[LEAST]["accounted"]
+    assert rows[FILE]["accounted"]
+    assert rows[FILE]["tier"] == "all blocks in a file"
     assert (rows[HEADROOM]["slots_bytes"] > 0) == (precision == "bf16")
     assert rows[LEAST]["streamed_bytes"] == sum(weights_of(SMALL, precision)[1])
     assert rows[LEAST]["device_weights_bytes"] < rows[LEAST]["weights_bytes"]
@@ -121,6 +135,18 @@ def test_weights_do_not_depend_on_how_they_are_kept() -> None:
     rest_bytes, blocks = weights_of(SMALL, "fp8")
     assert packed.size_bytes == rest_bytes + sum(blocks)
     assert ModuleTensors(plain).layout.size_bytes == packed.size_bytes
+
+
+@pytest.mark.parametrize(
+    ("model", "precision"), [("klein-4b", "nf4"), ("klein-9b", "int8"), ("dev", "fp8")]
+)
+def test_real_size_networks_are_packed_as_planned(model: str, precision: str) -> None:
+    network = meta_network(model)
+    quantized_skeleton(network, Recipe(precision=Precision(precision)))
+    modules = streamable_blocks(NAME, network)
+    rest_bytes, blocks = weights_of(model, precision)
+    assert tuple(ModuleTensors(block).layout.size_bytes for block in modules) == blocks
+    assert ModuleTensors(network, without=modules).layout.size_bytes == rest_bytes
 
 
 def test_the_stand_in_for_a_link_counts_what_it_copies() -> None:
