@@ -69,11 +69,12 @@ _CPU = """\
 ## Measured on the CPU: bytes and bits, not seconds
 
 A FLUX.2 transformer of 1.9 million parameters (the demo's, with random weights), through the real
-streamer: its arena is RAM, and the CPU copies each block at once. All cases ran in
-one process (`--device cpu --same-process`). The "card" is room for weights alone. "As planned" says that weights on the device with the slots, all weights, and the bytes
-copied in each step are those of the plan, to the byte. "Same bits" compares a step's result with
-that of everything in place. Diffusers' streams do not run with a CPU in the place of a GPU, nor
-does its sequential mode: accelerate takes its "cpu:0" for another device than "cpu", and fails.
+streamer: its arena is RAM, and the CPU copies each block at once. All cases ran in one process
+(`--device cpu --same-process`). The "card" is room for weights alone. "As planned" says that
+weights on the device with the slots, all weights, and the bytes copied in each step are those of
+the plan, to the byte. "Same bits" compares a step's result with that of everything in place.
+Diffusers' streams do not run with a CPU in the place of a GPU, nor does its sequential mode:
+accelerate takes its "cpu:0" for another device than "cpu", and fails.
 
 """
 _MODELLED = """\
