@@ -54,8 +54,8 @@ def way_for(precision: Precision, device: torch.device, dtype: torch.dtype) -> W
     """The way to multiply on a device; tries it out the first time it is asked."""
     if precision in _forced:
         return _forced[precision]
-    # A processor has no units for 8 bits that would repay the coarser result, and a forecast's
-    # tensors cannot be run.
+    # On a processor the closer result is worth more than the time, which depends on what else
+    # runs there; and a forecast's tensors cannot be run.
     if precision not in _CANDIDATES or device.type in {"cpu", "meta"}:
         return Way.DEQUANTIZE
     key = (precision, device, dtype)
