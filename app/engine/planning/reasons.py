@@ -2,7 +2,7 @@
 
 from app.core.plan import GenerationPlan, Verdict
 from app.core.policy import MemoryMode
-from app.core.units import format_need, format_seconds
+from app.core.units import format_bytes, format_need, format_seconds
 from app.engine.planning.figures import gigabytes, size_text
 from app.engine.planning.memory import needed_of
 from app.engine.planning.problem import COMPONENTS, PlanProblem
@@ -13,6 +13,8 @@ LEAST_PERCENT = 1
 MOST_PERCENT = 100
 """From here on it is told as a multiple."""
 MIN_S = 1e-6
+SMALL_BYTES = 100 << 20
+"""Less than a tenth of a GB."""
 
 
 def reasons_of(
@@ -115,6 +117,13 @@ def _certainty(plan: GenerationPlan) -> str:
     return f"The forecast ({basis}) may be off by {gigabytes(off, up=True)} GB, which is counted."
 
 
+def _gap(size_bytes: int) -> str:
+    """Never less than it is; small amounts are not rounded up to a tenth of a GB."""
+    if size_bytes < SMALL_BYTES:
+        return format_bytes(size_bytes)
+    return f"{gigabytes(size_bytes, up=True)} GB"
+
+
 def _missing(problem: PlanProblem, least: Way) -> str:
     request = problem.request
     if not problem.allows_size(request.width_px, request.height_px) and not least.missing_bytes(
@@ -130,12 +139,12 @@ def _missing(problem: PlanProblem, least: Way) -> str:
         return (
             f"Does not fit: {ram_needed} GB of RAM are needed{what}, "
             f"{ram_budget} GB may be used with the page file or swap; "
-            f"{gigabytes(ram, up=True)} GB are missing."
+            f"{_gap(ram)} are missing."
         )
     memory = "RAM" if problem.on_cpu else "GPU memory"
     needed_text, budget = format_need(needed, problem.budget_bytes)
     return (
         f"Does not fit: {needed_text} GB of {memory} are needed{what}, "
         f"{budget} GB may be used; "
-        f"{gigabytes(max(0, needed - problem.budget_bytes), up=True)} GB are missing."
+        f"{_gap(max(0, needed - problem.budget_bytes))} are missing."
     )
