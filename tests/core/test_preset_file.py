@@ -98,7 +98,7 @@ def test_what_is_left_out_has_its_default():
         ("headroom_gb = true", "memory.headroom_gb"),
         ('headroom_gb = "1"', "memory.headroom_gb"),
         ("limit_gb = 0", "memory.limit_gb: it is a number, above 0 to"),
-        ('mode = "turbo"', "memory.mode: it is one of auto, resident, balanced, minimal; it is taken as au"),
+        ('mode = "turbo"', "memory.mode: it is one of auto, resident, balanced, minimal; it is t"),
         ("mode = []", "memory.mode"),
         ("strict = 1", "memory.strict: it is true or false; it is taken as false"),
         ("tile_px = 100", "memory.tile_px: it is auto, whole or a side"),
