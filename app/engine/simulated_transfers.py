@@ -142,8 +142,12 @@ class SimulatedTransfers:
         self._pass(copied)
 
     def is_done(self, mark: SimulatedMark) -> bool:
-        """Whether computing has come as far on the clock."""
-        return mark.at_s <= self._timeline.seconds
+        """Whether computing has come as far on the clock; then a copy has been made, too."""
+        done = mark.at_s <= self._timeline.seconds
+        if done and mark.target is not None:
+            # Who is told so may use the source for something else.
+            self._pass(mark)
+        return done
 
     def wait_on_host(self, mark: SimulatedMark) -> None:
         """The host is no earlier than this; after a copy, nor is what it tells to compute."""

@@ -142,6 +142,17 @@ def test_copies_run_beside_the_computing():
     assert transfers.copy(target[:KIB], source, None).began_s == simulated.clock_s()
 
 
+def test_memory_of_a_copy_that_is_done_may_be_used_for_another():
+    transfers = device(1 << 20).transfers
+    source = ram_buffer(KIB)[0].fill_(1)
+    target = transfers.allocate(KIB)
+    copied = transfers.copy(target, source, None)
+    assert transfers.is_done(copied)
+    source.fill_(2)
+    transfers.wait(copied)
+    assert bool((target == 1).all())
+
+
 def test_what_the_cpu_computes_for_itself_is_not_counted():
     simulated = device()
     with simulated.watch(Phase.DENOISE):

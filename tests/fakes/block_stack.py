@@ -110,8 +110,8 @@ class LateReader:
         self.taken = 0
         self._buffers = buffers
 
-    def start(self, block: HostBlock) -> LateReading | None:
-        if self.taken == self._buffers:
+    def start(self, block: HostBlock, *, due: bool = False) -> LateReading | None:
+        if self.taken == self._buffers and not due:
             return None
         self.taken += 1
         return LateReading(block, self)

@@ -41,7 +41,10 @@ class FileTurns:
             if not wait:
                 return None
             if not self._copied:
-                raise RuntimeError("the reader has no buffer for a block that is due")
+                # Another component has them, read ahead for a turn that waits for this one.
+                if not self._start(turn, block, due=True):
+                    raise RuntimeError("the reader has no buffer for a block that is due")
+                break
             mark, reading = self._copied.popleft()
             self._transfers.wait_on_host(mark)
             reading.release()
@@ -59,8 +62,8 @@ class FileTurns:
         self._readings.clear()
         self._copied.clear()
 
-    def _start(self, turn: int, block: HostBlock) -> bool:
-        reading = self._reader.start(block)
+    def _start(self, turn: int, block: HostBlock, *, due: bool = False) -> bool:
+        reading = self._reader.start(block, due=due)
         if reading is None:
             return False
         self._readings[turn] = reading

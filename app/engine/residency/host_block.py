@@ -71,6 +71,12 @@ class Reading(Protocol):
 class BlockReader(Protocol):
     """Reads FILE blocks ahead of their use, into a few buffers; streaming asks in order of use."""
 
-    def start(self, block: HostBlock) -> Reading | None:
-        """Begin to read a block; None when all buffers are taken, and never waits."""
+    def start(self, block: HostBlock, *, due: bool = False) -> Reading | None:
+        """Begin to read a block; None when all buffers are taken, and never waits.
+
+        Args:
+            block: To read.
+            due: Whether nothing goes on without it: then there is a buffer, also when another
+                component has taken them all for a time that comes later.
+        """
         ...

@@ -128,14 +128,18 @@ class FileReader:
         with self._changed:
             return sum(buffer.nbytes for buffer in self._free)
 
-    def start(self, block: HostBlock) -> FileReading | None:
+    def start(self, block: HostBlock, *, due: bool = False) -> FileReading | None:
         """Begin to read a block; None when all buffers are taken.
+
+        Args:
+            block: To read.
+            due: Whether nothing goes on without it: then there is one buffer more, from now on.
 
         Raises:
             MemoryError: There is no RAM for a buffer.
         """
         size_bytes = block.layout.size_bytes
-        buffer = self._take(size_bytes)
+        buffer = self._take(size_bytes, due=due)
         if buffer is None:
             return None
         reading = FileReading(buffer, size_bytes, self._give_back)
@@ -156,7 +160,7 @@ class FileReader:
             while self._free:
                 self._drop_one()
 
-    def _take(self, size_bytes: int) -> torch.Tensor | None:
+    def _take(self, size_bytes: int, *, due: bool) -> torch.Tensor | None:
         with self._changed:
             found = next((one for one in self._free if one.nbytes >= size_bytes), None)
             if found is not None:
@@ -164,10 +168,11 @@ class FileReader:
                 self._free = [one for one in self._free if one is not found]
                 return found
             if self._buffers >= self._most_buffers:
-                if not self._free:
+                if self._free:
+                    # All that are free are too small.
+                    self._drop_one()
+                elif not due:
                     return None
-                # All that are free are too small.
-                self._drop_one()
             buffer = self._allocate(size_bytes)
             self._buffers += 1
             return buffer

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,21 @@ def test_ram_of_blocks_that_go_to_the_disk_is_free_during_a_run(
         <= BOUNCE_BUFFERS
         * max(block.layout.size_bytes for block in host.model.hosts["transformer"].blocks)
     )
+
+
+@pytest.mark.parametrize("staying", [("transformer",), tuple(BLOCKS)])
+def test_a_component_that_waits_for_its_turn_keeps_no_buffer_from_another(
+    staying: Sequence[str],
+    folders: Callable[[Kind], Path],
+    expected: Callable[[Kind], torch.Tensor],
+) -> None:
+    host = Host(folders("klein"), store(room_bytes=lambda: 0))
+    placed = [
+        replace(one, placement=Placement.RESIDENT if one.name in staying else Placement.TURNS)
+        for one in plans({}, {})
+    ]
+
+    # What is to stay on the device is read ahead at once, before the prompt is encoded.
+    host.placer.replace(placed)
+
+    assert torch.equal(host.run(), expected("klein"))

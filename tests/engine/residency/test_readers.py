@@ -92,6 +92,23 @@ def test_blocks_are_read_ahead_and_buffers_used_again() -> None:
     assert counted.sizes == [512, 512]
 
 
+def test_a_block_that_is_due_has_a_buffer_when_all_are_taken() -> None:
+    counted = Counted()
+    files = reader(counted, buffers=1)
+    first = files.start(GatedBlock(1).open())
+    due = files.start(GatedBlock(2).open(), due=True)
+    assert first is not None
+    assert due is not None
+    assert bool((due.wait() == 2).all())
+    assert bool((first.wait() == 1).all())
+    assert files.start(GatedBlock(3).open()) is None
+    due.release()
+    again = files.start(GatedBlock(3).open(), due=True)
+    assert again is not None
+    assert bool((again.wait() == 3).all())
+    assert counted.sizes == [512, 512], "the buffer stays, and is used again"
+
+
 def test_a_reading_that_runs_is_not_done_and_does_not_wait() -> None:
     files = reader(Counted())
     block = GatedBlock(1)
