@@ -195,6 +195,9 @@ class AcceleratorDevice:
         self.torch_device = device
         # They look alike, and neither has full types.
         self._backend: Any = torch.cuda if device.type == "cuda" else torch.xpu
+        # Memory that is locked, and what libraries allocate, goes by the thread's current device;
+        # another one would get a context of hundreds of megabytes for nothing.
+        self._backend.set_device(device)
         self.name = device_name(device)
         self.kind = "rocm" if device.type == "cuda" and torch.version.hip else device.type
         self.total_bytes = int(self._backend.mem_get_info(device)[1])

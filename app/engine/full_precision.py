@@ -6,7 +6,7 @@ import torch
 
 
 def full_precision_copy(network: Any) -> Any:  # noqa: ANN401 - a ModelMixin of diffusers
-    """The same network with weights of its own in fp32, without the hooks on the other.
+    """The same network with weights of its own in RAM and fp32, without the hooks on the other.
 
     `copy.deepcopy` would copy what the hooks hold as well, such as a device or a lock.
     """
@@ -14,7 +14,7 @@ def full_precision_copy(network: Any) -> Any:  # noqa: ANN401 - a ModelMixin of 
     with torch.device("meta"):
         copy: Any = network.__class__.from_config(network.config)
     weights = {
-        name: tensor.detach().to(_dtype(tensor), copy=True)
+        name: tensor.detach().to("cpu", _dtype(tensor), copy=True)
         for name, tensor in network.state_dict().items()
     }
     copy.load_state_dict(weights, assign=True)

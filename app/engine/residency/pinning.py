@@ -16,6 +16,8 @@ from app.core.units import format_bytes
 
 log = logging.getLogger(__name__)
 
+_PORTABLE = 1
+"""cudaHostRegisterPortable: locked for every GPU, whichever is the thread's current one."""
 MIN_RAM_LEFT_BYTES = 2 << 30
 """Available RAM below which no more is locked: what is locked cannot be swapped out."""
 
@@ -49,7 +51,8 @@ class CudaRegistrar:
 
     def lock(self, buffer: torch.Tensor) -> torch.Tensor | None:
         """Register the memory with the driver."""
-        status = int(self._runtime.cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0))
+        address, size_bytes = buffer.data_ptr(), buffer.nbytes
+        status = int(self._runtime.cudaHostRegister(address, size_bytes, _PORTABLE))
         if status == 0:
             return buffer
         log.info("%s cannot be locked (error %d)", format_bytes(buffer.nbytes), status)

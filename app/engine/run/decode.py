@@ -47,7 +47,8 @@ def decode_on_cpu(
     Processors are slow in half precision, and round more than a GPU does.
     """
     autoencoder = model.pipeline.vae
-    if autoencoder.dtype != torch.float32:
+    # Where reference images are encoded on the device, its weights may be there.
+    if autoencoder.dtype != torch.float32 or autoencoder.device.type != "cpu":
         autoencoder = full_precision_copy(autoencoder)
     with torch.no_grad():
         latents = to_spatial(model.pipeline, grid).to(autoencoder.dtype)

@@ -128,7 +128,7 @@ def test_cuda_locks_in_place(runtime: Runtime) -> None:
     assert registrar.lock(buffer) is buffer
     registrar.unlock(buffer)
     assert runtime.calls == [
-        ("register", buffer.data_ptr(), 5 * 512, 0),
+        ("register", buffer.data_ptr(), 5 * 512, 1),
         ("unregister", buffer.data_ptr()),
     ]
 
