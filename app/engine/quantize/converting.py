@@ -16,6 +16,7 @@ from torch import nn
 from app.core.atomic import atomic_file, sweep_partials
 from app.core.errors import EngineError, ModelError
 from app.core.units import format_bytes
+from app.engine.out_of_memory import is_out_of_memory
 from app.engine.quantize.file_layout import FileLayout, Group, lay_out_file
 from app.engine.quantize.kept_files import SUFFIX, told
 from app.engine.quantize.linear import QuantizedLinear
@@ -76,8 +77,8 @@ def open_converted(
         The weights by the names of the quantized network's tensors.
 
     Raises:
-        EngineError: The disk has no room for the file.
-        OSError: A file cannot be read or written.
+        EngineError: The disk has no room for the file, or its folder cannot be written to.
+        OSError: A file cannot be read.
     """
     path = converted_path(component, network, stored, conversion)
     # Tried here, while the device is still empty, not in the first step.
@@ -142,19 +143,21 @@ class _Writer:
         conversion = self._conversion
         about = told(self._component, conversion.recipe.precision, conversion.model)
         layout = lay_out_file(self._groups, about)
-        # The folder may be made anew, and a killed writer may have left much behind.
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep_partials(path.parent)
-        if shutil.disk_usage(path.parent).free < layout.size_bytes + _SPARE_BYTES:
-            raise self._no_room(path, layout)
-        log.info("converting the %s to %s", self._component, conversion.recipe.precision.value)
         try:
+            # The folder may be made anew, and a killed writer may have left much behind.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sweep_partials(path.parent)
+            if shutil.disk_usage(path.parent).free < layout.size_bytes + _SPARE_BYTES:
+                raise self._no_room(path, layout)
+            log.info("converting the %s to %s", self._component, conversion.recipe.precision.value)
             with atomic_file(path) as file:
                 self._write_all(file, layout)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise self._no_room(path, layout) from error
-            raise
+            if is_out_of_memory(error):
+                raise
+            raise self._refused(path, error) from error
 
     def _write_all(self, file: BinaryIO, layout: FileLayout) -> None:
         file.write(layout.header)
@@ -180,6 +183,15 @@ class _Writer:
         weight = self._files.tensor(self._stored[f"{name}.weight"])
         codes, scales = layer.encode_all(weight, self._conversion.device, self._conversion.check)
         return {f"{name}.codes": codes, f"{name}.scales": scales}
+
+    def _refused(self, path: Path, error: OSError) -> EngineError:
+        precision = self._conversion.recipe.precision.value
+        return EngineError(
+            f"Weights in {precision} are kept in a file, which cannot be written in {path.parent} "
+            f"({error.strerror or error}): allow writing there, or choose another precision.",
+            code="engine.converted_unwritable",
+            details=str(error),
+        )
 
     def _no_room(self, path: Path, layout: FileLayout) -> EngineError:
         precision = self._conversion.recipe.precision.value

@@ -204,6 +204,15 @@ def test_a_full_disk_is_told_before_and_meanwhile(tmp_path, monkeypatch):
     assert files_in(tmp_path) == []
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    taken = tmp_path / "converted"
+    taken.write_bytes(b"a file where the folder should be")
+    with pytest.raises(EngineError, match="cannot be written in") as refused:
+        open_converted("transformer", skeleton(), source(), conversion(taken))
+    assert str(taken) in str(refused.value)
+    assert refused.value.code == "engine.converted_unwritable"
+
+
 def test_what_a_killed_process_left_is_swept(tmp_path):
     (tmp_path / ".headroom-999999999-ab.part").write_bytes(b"half")
     open_converted("transformer", skeleton(), source(), conversion(tmp_path))
