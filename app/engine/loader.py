@@ -12,6 +12,7 @@ import torch
 
 from app.core.errors import AppError, ModelError
 from app.core.policy import Precision
+from app.engine.cancel import CancelRequestedError
 from app.engine.devices import run_dtype
 from app.engine.embedding_cache import EmbeddingCache
 from app.engine.libraries import diffusers_class
@@ -159,7 +160,7 @@ def load_model(
     pipeline = diffusers_class(layout.pipeline_class)(**components)
     pipeline.set_progress_bar_config(disable=True)
     # While the device is empty, and what runs at each step before what runs once.
-    store.pin([hosts[name] for name in ("transformer", "text_encoder") if name in hosts])
+    store.pin([hosts[name] for name in ("transformer", "text_encoder") if name in hosts], check)
     return LoadedModel(
         key=key,
         info=info,
@@ -203,7 +204,7 @@ def load_text_encoder(
         progress=progress,
     )
     host = _named(lambda: open_text_encoder(model.info, opening), model.info.folder / name)
-    store.pin([host])
+    store.pin([host], check)
     model.hosts = {**model.hosts, name: host}
     model.pipeline.text_encoder = host.network
 
@@ -253,7 +254,7 @@ def _named(load: Callable[[], Any], folder: Path) -> Any:  # noqa: ANN401 - unty
     """What `load` gives; errors of the libraries are told as one of ours that names the folder."""
     try:
         return load()
-    except AppError:
+    except (AppError, CancelRequestedError):
         raise
     # The libraries raise whatever they meet: OSError, ValueError, KeyError, SafetensorError.
     except Exception as error:

@@ -95,16 +95,17 @@ def test_what_a_library_cannot_read_is_told_with_the_folder(
     assert str(folder / "scheduler") in caught.value.message
 
 
-def test_loading_stops_between_components(tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", [3, 5, 40])
+def test_loading_stops_between_components_and_within_them(tmp_path: Path, last: int) -> None:
     flag = CancelFlag()
     looks: list[None] = []
 
     def look() -> None:
         looks.append(None)
-        if len(looks) == 3:
+        if len(looks) == last:
             flag.set()
         flag.check()
 
     with pytest.raises(CancelRequestedError):
         load(make_tiny_model("klein", tmp_path), look)
-    assert len(looks) == 3
+    assert len(looks) == last

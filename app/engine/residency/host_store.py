@@ -184,14 +184,18 @@ class HostStore:
             self._reader.let_go()
         return before != [block.tier for block in blocks]
 
-    def pin(self, hosts: Sequence[HostNetwork]) -> None:
+    def pin(self, hosts: Sequence[HostNetwork], check: Check = lambda: None) -> None:
         """Lock what is in RAM, the first networks first, as far as the driver lets us.
 
         Before weights fill the device: some drivers allow less afterwards. The RAM between locked
         blocks is spread evenly, so that copies that keep the host busy are, too.
+
+        Args:
+            hosts: From `open`.
+            check: Called between blocks: to lock a large model takes seconds.
         """
         for host in hosts:
-            _pin_blocks(_stored_blocks(host))
+            _pin_blocks(_stored_blocks(host), check)
 
     def _arrange(
         self,
@@ -242,8 +246,9 @@ def _made(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach() for name, tensor in everything if not tensor.is_meta}
 
 
-def _pin_blocks(blocks: Sequence[StoredBlock]) -> None:
+def _pin_blocks(blocks: Sequence[StoredBlock], check: Check = lambda: None) -> None:
     for index in spread_order(len(blocks)):
+        check()
         blocks[index].pin()
 
 

@@ -274,6 +274,22 @@ def test_locked_blocks_are_spread_evenly_and_the_first_network_is_first(stored: 
     assert registrar.locked_bytes == sum(block.layout.size_bytes for block in first.blocks)
 
 
+def test_locking_stops_between_two_blocks(stored: Stored) -> None:
+    class StopError(Exception):
+        pass
+
+    def check() -> None:
+        if len(registrar.locked) == 2:
+            raise StopError
+
+    registrar = FakeRegistrar()
+    store = store_with(registrar)
+    host = store.open("transformer", skeleton(), stored)
+    with pytest.raises(StopError):
+        store.pin([host], check)
+    assert len(registrar.locked) == 2
+
+
 def test_blocks_that_come_back_to_ram_are_locked_too(
     stored: Stored, weights: dict[str, torch.Tensor]
 ) -> None:
