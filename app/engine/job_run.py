@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from app.core.atomic import sweep_partials
 from app.core.calibration_store import CalibrationStore
 from app.core.errors import AppError, ErrorInfo, describe
 from app.core.events import ImageDone, JobCancelled, JobFailed, JobFinished
@@ -52,6 +53,8 @@ class JobRunner:
         self._guard = guard
         self._forecast_cache = paths.forecast_cache
         self._converted_folder = paths.converted_folder
+        # Half of a large model, which nobody would see, may be left of a killed engine.
+        sweep_partials(self._converted_folder)
         self._store = CalibrationStore(paths.calibration_file)
         self._cancel = CancelPoints()
         self._shelf = ModelShelf(device, self._cancel)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from app.core.events import ImageDone, JobCancelled, JobFinished, RunResumed, StepDone
 from app.core.jobs import Job
+from app.core.paths import app_paths
 from app.engine.compute_device import CpuDevice
 from app.engine.kept_runs import STALE_S, forget_run, kept_file, sweep_kept_runs
 from app.engine.protocol import RunJob
@@ -223,6 +224,15 @@ def test_files_of_jobs_that_are_gone_are_swept(tmp_path: Path):
     assert not new.exists()
     sweep_kept_runs(tmp_path / "none")
     assert kept_file(tmp_path, "../../etc").parent == tmp_path
+
+
+def test_a_conversion_that_was_killed_is_swept_when_the_next_engine_starts():
+    folder = app_paths().converted_folder
+    folder.mkdir(parents=True)
+    half = folder / ".headroom-999999999-ab.part"
+    half.write_bytes(b"half")
+    Runs(CpuDevice())
+    assert not half.exists()
 
 
 _WRITES_AT_ONCE = """

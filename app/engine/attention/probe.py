@@ -13,6 +13,7 @@ from app.engine.attention.dispatch import AttentionKernel
 from app.engine.attention.ranking import USABLE_ERROR, Trial
 from app.engine.attention.shape import AttentionShape
 from app.engine.compute_device import ComputeDevice
+from app.engine.out_of_memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +58,13 @@ class Trials:
         """
         try:
             return self._measure(kind, kernel, timed=timed)
-        except torch.OutOfMemoryError:
-            raise
         # Libraries raise whatever they meet: RuntimeError, ValueError, AssertionError, and more.
         except Exception as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            if is_out_of_memory(error):
+                # As cuDNN says it, which finds no room for what it needs itself.
+                raise torch.OutOfMemoryError(str(error)) from error
             log.info("attention %s does not work", kind.value, exc_info=True)
             first_line = str(error).strip().partition("\n")[0]
             problem = f"{type(error).__name__}: {first_line}"

@@ -186,11 +186,20 @@ def test_a_kind_that_ends_the_process_is_tried_twice_only(tmp_path: Path) -> Non
     assert bench.choose() is Attention.SDPA
 
 
-def test_memory_that_runs_out_says_nothing_about_next_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError(),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_memory_that_runs_out_says_nothing_about_next_time(
+    tmp_path: Path, error: RuntimeError
+) -> None:
     bench = Bench(tmp_path, {**USUAL, Attention.FLASH_ATTN: (0.1, 1.0)})
 
     def runs_out(*_inputs: torch.Tensor) -> torch.Tensor:
-        raise torch.OutOfMemoryError
+        raise error
 
     bench.instead[Attention.FLASH_ATTN] = runs_out
     assert bench.choose() is Attention.SDPA
