@@ -94,7 +94,8 @@ def check_torch(program: str = _TORCH_PROGRAM) -> list[Check]:
         f"{device} {name} with {format_bytes(total_bytes)}"
         for device, name, total_bytes in told["devices"]
     ]
-    found = f"{told['version']} (built for {build}), {told['threads']} threads"
+    found = f"{told['version']} (built for {build}), {told['threads']} "
+    found += "thread" if told["threads"] == 1 else "threads"
     if devices:
         return [ok("torch", f"{found}: {', '.join(devices)}")]
     if build == "CPU":

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from app.cli.argument_types import PRECISIONS
 from app.cli.plan_machine import Machine
 from app.core.plan import ComponentPlan, GenerationPlan, Placement, Verdict
-from app.core.units import format_bytes, format_seconds
+from app.core.profile import DeviceProfile
+from app.core.units import format_bandwidth, format_bytes, format_seconds
 from app.engine.planning.changes import COMPONENT_WORDS
 from app.engine.planning.figures import size_text
+from app.engine.planning.precisions import PRECISION_WORDS
 from app.engine.solver import Solution, WhatFits
 
-_PRECISION_WORDS = {precision: word for word, precision in PRECISIONS.items()}
+_PRECISION_WORDS = {precision: word for word, precision in PRECISIONS.items()} | PRECISION_WORDS
 
 
 def plan_as_text(plan: GenerationPlan, machine: Machine, label: str, *, steps: int) -> str:
@@ -29,6 +31,7 @@ def plan_as_text(plan: GenerationPlan, machine: Machine, label: str, *, steps: i
         # Nothing larger was planned to its end: these are of the least that was tried.
         *(["The smallest way that was tried needs:"] if _refused(plan) else []),
         *_phases(plan),
+        *(_assumed(device) if device.simulated else []),
         "",
         *(_component(component) for component in plan.components),
     ]
@@ -68,6 +71,15 @@ def _what(name: str, solution: Solution) -> str:
     if name == "most reference images":
         return str(solution.references)
     return str(solution.request.images)
+
+
+def _assumed(device: DeviceProfile) -> list[str]:
+    """What the times of a described machine stand on."""
+    speeds = device.calibration
+    return [
+        f"Times are of a device that computes {speeds.compute_flops / 1e12:.2g} TFLOPS and a disk "
+        f"of {format_bandwidth(speeds.read_bytes_per_s)}: many are faster."
+    ]
 
 
 def _refused(plan: GenerationPlan) -> bool:

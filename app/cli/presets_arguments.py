@@ -3,8 +3,17 @@
 import argparse
 from dataclasses import dataclass
 
-from app.cli.argument_types import decimal, device, gibibytes, whole
-from app.core.policy import MemoryMode, Precision
+from app.cli.argument_types import (
+    PRECISIONS,
+    decimal,
+    device,
+    gibibytes,
+    memory_mode,
+    precision,
+    whole,
+)
+from app.cli.attention_argument import attention
+from app.core.policy import AUTOENCODER_PRECISIONS, Attention, MemoryMode, Precision
 
 TILE_AUTO = "auto"
 TILE_WHOLE = "whole"
@@ -26,6 +35,8 @@ class SaveOptions:
         tile: "auto", "whole" or a number of pixels.
         strict: Never fewer images, never a smaller size.
         upscale_back: Resample what was made smaller.
+        attention: What computes it.
+        compile: Compile the blocks that repeat.
         text_encoder: Precision of its weights.
         transformer: Precision of its weights.
         autoencoder: Precision of its weights.
@@ -47,6 +58,8 @@ class SaveOptions:
     tile: str | None
     strict: bool | None
     upscale_back: bool | None
+    attention: Attention | None
+    compile: bool | None
     text_encoder: Precision | None
     transformer: Precision | None
     autoencoder: Precision | None
@@ -142,17 +155,39 @@ def _add_save(parser: argparse.ArgumentParser) -> None:
         ("ram-headroom-gib", gibibytes, "left free of the RAM"),
     ):
         parser.add_argument(f"--{option}", type=kind, metavar="X", help=what)
-    parser.add_argument("--mode", choices=[mode.value for mode in MemoryMode])
+    parser.add_argument(
+        "--mode",
+        "--memory",
+        type=memory_mode,
+        metavar="MODE",
+        help="how eagerly weights stay on the device: "
+        + ", ".join(mode.value for mode in MemoryMode),
+    )
     parser.add_argument("--tile", metavar="PX", help="auto, whole, or a side in pixels")
     for option, what in (
         ("strict", "never fewer images or a smaller size"),
         ("upscale-back", "resample what was made smaller to the size asked for"),
+        ("compile", "compile the blocks that repeat, where that works"),
     ):
         parser.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, help=what)
-    for option in ("text-encoder", "transformer", "autoencoder"):
+    parser.add_argument(
+        "--attention",
+        type=attention,
+        metavar="KIND",
+        help=f"what computes attention: {', '.join(kind.value for kind in Attention)}",
+    )
+    for option in ("text-encoder", "transformer"):
         parser.add_argument(
-            f"--{option}", choices=[one.value for one in Precision], help="precision of its weights"
+            f"--{option}",
+            type=precision,
+            metavar="P",
+            help=f"precision of its weights: {', '.join(PRECISIONS)}",
         )
+    parser.add_argument(
+        "--autoencoder",
+        choices=[one.value for one in AUTOENCODER_PRECISIONS],
+        help="precision of its weights",
+    )
     for option, what in (
         ("max-side", "longest side in pixels; 0 is no limit"),
         ("max-pixels", "width times height; 0 is no limit"),
@@ -172,20 +207,18 @@ def _save_options(found: argparse.Namespace) -> SaveOptions:
         headroom_gib=found.headroom_gib,
         limit_gib=found.limit_gib,
         ram_headroom_gib=found.ram_headroom_gib,
-        mode=None if found.mode is None else MemoryMode(found.mode),
+        mode=found.mode,
         tile=found.tile,
         strict=found.strict,
         upscale_back=found.upscale_back,
-        text_encoder=_precision(found.text_encoder),
-        transformer=_precision(found.transformer),
-        autoencoder=_precision(found.autoencoder),
+        attention=found.attention,
+        compile=found.compile,
+        text_encoder=found.text_encoder,
+        transformer=found.transformer,
+        autoencoder=None if found.autoencoder is None else Precision(found.autoencoder),
         max_side=found.max_side,
         max_pixels=found.max_pixels,
         max_images=found.max_images,
         steps=found.steps,
         guidance=found.guidance,
     )
-
-
-def _precision(word: str | None) -> Precision | None:
-    return None if word is None else Precision(word)

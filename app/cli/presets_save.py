@@ -69,6 +69,8 @@ def _policy(options: SaveOptions, base: MemoryPolicy) -> MemoryPolicy:
         mode=_else(options.mode, base.mode),
         strict=_else(options.strict, base.strict),
         upscale_back=_else(options.upscale_back, base.upscale_back),
+        attention=_else(options.attention, base.attention),
+        compile=_else(options.compile, base.compile),
         tile_px=base.tile_px if options.tile is None else _tile_px(options.tile),
         precisions=Precisions(
             text_encoder=_else(options.text_encoder, kept.text_encoder),

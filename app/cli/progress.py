@@ -24,6 +24,7 @@ from app.core.events import (
 )
 from app.core.jobs import Phase
 from app.core.units import format_bandwidth, format_bytes, format_rate, format_seconds
+from app.engine.planning.precisions import PRECISION_WORDS
 from app.monitor.alerts import deferred_sentence, downshift_sentence, resumed_sentence
 
 BAR_WIDTH = 24
@@ -103,9 +104,8 @@ class TextReport(Report):
         # A line for each would be many where lines cannot be rewritten.
         if self._rewrites or percent // 25 != self._converted // 25 or percent < self._converted:
             component = event.component.replace("_", " ")
-            self._status(
-                f"Converting the {component} to {event.precision.value}, once  {percent} %"
-            )
+            precision = PRECISION_WORDS[event.precision]
+            self._status(f"Converting the {component} to {precision}, once  {percent} %")
         self._converted = percent
 
     def _step(self, event: StepDone) -> None:

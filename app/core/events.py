@@ -180,6 +180,10 @@ class ImageDone:
     png: bytes | None = None
 
 
+CONVERTING_CODE = "load.converting"
+"""Of the notice that weights are being converted, which is true for a while only."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """Something worth a sentence that is no failure, such as a prompt that was cut."""

@@ -35,6 +35,10 @@ class Precision(enum.Enum):
     """4 bits with a scale per block of 64: 4.5 bits per weight."""
 
 
+AUTOENCODER_PRECISIONS = (Precision.AUTO, Precision.FP32, Precision.BF16)
+"""What an autoencoder may be kept in: it is small, and never quantized."""
+
+
 class Attention(enum.Enum):
     """What computes attention."""
 

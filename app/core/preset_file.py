@@ -6,6 +6,7 @@ GB of 1024^3 bytes, as on the GPU's box; what stands for "let Headroom decide" i
 
 import logging
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from tomlkit.items import Table
 from tomlkit.toml_document import TOMLDocument
 
 from app.core.policy import (
+    AUTOENCODER_PRECISIONS,
     GIB,
     Attention,
     MemoryMode,
@@ -160,7 +162,7 @@ def _policy(memory: Values, precision: Values, defaults: Values) -> MemoryPolicy
         precisions=Precisions(
             text_encoder=_precision(precision, "text_encoder"),
             transformer=_precision(precision, "transformer"),
-            autoencoder=_precision(precision, "autoencoder"),
+            autoencoder=_precision(precision, "autoencoder", AUTOENCODER_PRECISIONS),
         ),
         attention=Attention(defaults.word("attention", attentions, usual.attention.value)),
         compile=defaults.switch("compile", default=usual.compile),
@@ -185,8 +187,10 @@ def _tile_px(memory: Values) -> int | None:
     return None
 
 
-def _precision(values: Values, key: str) -> Precision:
-    words = tuple(precision.value for precision in Precision)
+def _precision(
+    values: Values, key: str, known: Iterable[Precision] = tuple(Precision)
+) -> Precision:
+    words = tuple(precision.value for precision in known)
     return Precision(values.word(key, words, Precision.AUTO.value))
 
 

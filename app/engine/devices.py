@@ -34,7 +34,7 @@ def pick_device(choice: str) -> torch.device:
     count = backend.device_count() if backend.is_available() else 0
     if index >= count:
         raise SetupError(
-            f"The device {choice} was chosen in the settings, but this torch ({torch.__version__}) "
+            f"The device {choice} was asked for, but this torch ({torch.__version__}) "
             f"sees {count} such device(s): choose “auto”, or install the torch build of your GPU.",
             code="setup.device",
         )

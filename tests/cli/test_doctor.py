@@ -256,6 +256,7 @@ def torch_says(**changes: object) -> str:
     ("program", "state", "words"),
     [
         (torch_says(), CheckState.OK, "built for CPU), 4 threads: the CPU only"),
+        (torch_says(threads=1), CheckState.OK, "built for CPU), 1 thread: the CPU only"),
         (
             torch_says(cuda="12.8", devices=[["cuda:0", "Card", 12 * GIB]]),
             CheckState.OK,

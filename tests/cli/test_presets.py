@@ -12,7 +12,7 @@ from app.cli import main, presets
 from app.cli.gpu_here import GpuHere
 from app.core.errors import SetupError
 from app.core.paths import app_paths
-from app.core.policy import MemoryMode, Precision
+from app.core.policy import Attention, MemoryMode, Precision
 from app.core.preset_store import PresetStore
 from app.core.trash import move_beside
 from app.core.units import GIB
@@ -98,7 +98,8 @@ def test_save_takes_what_is_in_use_with_changes(run: Callable[..., str]):
     out = run(
         *("save", "mine", "--headroom-gib", "1.5", "--mode", "minimal", "--tile", "512"),
         *("--strict", "--transformer", "bf16", "--max-images", "4", "--max-side", "0"),
-        *("--steps", "6", "--limit-gib", "10"),
+        *("--steps", "6", "--limit-gib", "10", "--attention", "chunked", "--compile"),
+        *("--text-encoder", "4bit"),
     )
     assert out == f"“mine” is saved as {app_paths().presets_folder / 'mine.toml'}.\n"
     preset = store().find("mine").preset
@@ -109,6 +110,8 @@ def test_save_takes_what_is_in_use_with_changes(run: Callable[..., str]):
     assert (preset.policy.mode, preset.policy.tile_px) == (MemoryMode.MINIMAL, 512)
     assert preset.policy.strict
     assert preset.policy.precisions.transformer is Precision.BF16
+    assert preset.policy.precisions.text_encoder is Precision.NF4
+    assert (preset.policy.attention, preset.policy.compile) == (Attention.CHUNKED, True)
     assert preset.limits.max_images == 4
     assert preset.limits.max_side_px is None
     assert preset.limits.max_pixels == builtin.limits.max_pixels
@@ -170,7 +173,8 @@ def test_a_newer_file_is_kept_and_told(capsys: pytest.CaptureFixture[str]):
         (["--model", ""], "is no model"),
         (["--from", "nothing"], "There is no preset “nothing”"),
         (["--headroom-gib", "-1"], "“-1” is not from 0"),
-        (["--mode", "turbo"], "invalid choice"),
+        (["--mode", "turbo"], "“turbo” is no memory mode"),
+        (["--autoencoder", "fp8"], "invalid choice"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_a_sentence(

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.policy import GIB, Attention, MemoryMode, MemoryPolicy, Precision, Precisions
+from app.core.policy import (
+    AUTOENCODER_PRECISIONS,
+    GIB,
+    Attention,
+    MemoryMode,
+    MemoryPolicy,
+    Precision,
+    Precisions,
+)
 from app.core.preset import Preset, PresetLimits
 from app.core.preset_file import (
     MAX_FILE_BYTES,
@@ -39,7 +47,7 @@ _presets = st.builds(
             Precisions,
             text_encoder=st.sampled_from(Precision),
             transformer=st.sampled_from(Precision),
-            autoencoder=st.sampled_from(Precision),
+            autoencoder=st.sampled_from(AUTOENCODER_PRECISIONS),
         ),
         attention=st.sampled_from(Attention),
         compile=st.booleans(),
@@ -87,6 +95,13 @@ def test_what_is_left_out_has_its_default():
     read = read_preset(b'name = "mine"\n[memory]\nheadroom_gb = 2', name="x")
     assert read.preset == Preset(name="mine", policy=_policy(2 * GIB))
     assert read.problems == ()
+
+
+def test_an_autoencoder_is_never_quantized():
+    read = read_preset(b'[precision]\nautoencoder = "fp8"\ntransformer = "fp8"', name="x")
+    assert read.preset.policy.precisions == Precisions(transformer=Precision.FP8)
+    assert len(read.problems) == 1
+    assert "precision.autoencoder: it is one of auto, fp32, bf16" in read.problems[0]
 
 
 @pytest.mark.parametrize(

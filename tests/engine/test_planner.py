@@ -424,6 +424,11 @@ def test_precisions_are_resolved_for_the_device() -> None:
     assert small.weights_bytes < 2.5e9
 
 
+def test_an_autoencoder_is_planned_as_it_runs_not_quantized() -> None:
+    policy = MemoryPolicy(precisions=Precisions(autoencoder=Precision.FP8))
+    assert plan(asking(), card(80), policy=policy) == plan(asking(), card(80))
+
+
 @pytest.mark.parametrize(
     ("name", "ram_gib", "vram_gib", "expected"),
     [
@@ -651,7 +656,7 @@ def test_streaming_is_hidden_behind_computing() -> None:
     there, streamed = plan(asking(), card(24)), plan(asking(), card(8))
     assert streamed.verdict is Verdict.STREAMS
     assert there.seconds < streamed.seconds < 1.02 * there.seconds
-    assert "streaming costs less than +1 % of time" in streamed.reasons[0]
+    assert "streaming costs less than 1 % of time" in streamed.reasons[0]
 
 
 def test_streaming_that_computing_does_not_hide_is_told_with_its_cost() -> None:

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 
 from app.core.errors import ErrorInfo
 from app.core.events import (
+    CONVERTING_CODE,
     EngineState,
     EngineStateChanged,
     JobCancelled,
@@ -154,6 +155,25 @@ def test_notices_and_restarts_are_told(panel, studio, engine):
     assert message(panel).text == "The prompt is cut."
     engine.on_event(EngineStateChanged(state=EngineState.RESTARTING, reason="It died; again."))
     assert message(panel).text == "It died; again."
+    assert message(panel).kind == "notice"
+
+
+def test_that_weights_are_converted_is_told_while_they_are(panel, studio, engine):
+    studio.start()
+    engine.on_event(Notice(job_id="a", code=CONVERTING_CODE, message="It is converted."))
+    assert (message(panel).text, message(panel).kind) == ("It is converted.", "info")
+    engine.on_event(PhaseStarted(job_id="a", phase=Phase.ENCODE))
+    assert message(panel).isVisible()
+    engine.on_event(PhaseStarted(job_id="a", phase=Phase.DENOISE))
+    assert not message(panel).isVisible()
+
+
+def test_a_notice_of_another_kind_stays(panel, studio, engine):
+    studio.start()
+    engine.on_event(Notice(job_id="a", code=CONVERTING_CODE, message="It is converted."))
+    engine.on_event(Notice(job_id="a", code="prompt.cut", message="The prompt is cut."))
+    engine.on_event(PhaseStarted(job_id="a", phase=Phase.DENOISE))
+    assert message(panel).isVisible()
     assert message(panel).kind == "notice"
 
 

@@ -102,7 +102,9 @@ class AttentionChooser:
             return AttentionChoice(kind=wanted)
         label, own = LABELS[wanted], LABELS[Attention.SDPA]
         problem = f"{label[0].upper()}{label[1:]} cannot be used here, so {own} is"
-        return AttentionChoice(kind=Attention.SDPA, problem=f"{problem} ({trial.problem}).")
+        return AttentionChoice(
+            kind=Attention.SDPA, problem=f"{problem} ({trial.problem.removesuffix('.')})."
+        )
 
     def _automatic(self, shape: AttentionShape) -> Attention:
         # On the CPU pictures are to be those of diffusers, bit for bit; a simulated device is one.

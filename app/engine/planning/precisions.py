@@ -52,7 +52,10 @@ def resolve_precisions(
     wanted = {
         TEXT_ENCODER: policy.precisions.text_encoder,
         TRANSFORMER: policy.precisions.transformer,
-        AUTOENCODER: policy.precisions.autoencoder,
+        # Nothing quantizes it: it is small, and its errors would show.
+        AUTOENCODER: Precision.AUTO
+        if policy.precisions.autoencoder in QUANTIZED
+        else policy.precisions.autoencoder,
     }
     if on_cpu:
         return ChosenPrecisions(precisions=_with(wanted, coefficients.stored_precision))

@@ -103,7 +103,7 @@ def _cost(seconds: float, streaming_s: float) -> str:
     without_s = max(seconds - streaming_s, MIN_S)
     percent = 100 * streaming_s / without_s
     if percent < LEAST_PERCENT:
-        return f"streaming costs less than +{LEAST_PERCENT} % of time"
+        return f"streaming costs less than {LEAST_PERCENT} % of time"
     if percent >= MOST_PERCENT:
         return f"streaming makes it take {seconds / without_s:.1f} times as long"
     return f"streaming costs +{percent:.0f} % of time ({format_seconds(streaming_s)})"

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from app.core.events import Converting, Notice
+from app.core.events import CONVERTING_CODE, Converting, Notice
 from app.engine.model_folder import ModelInfo
+from app.engine.planning.precisions import PRECISION_WORDS
 from app.engine.quantize.converting import Conversion
 from app.engine.quantize.recipe import Recipe
 from app.engine.run.context import RunContext
 
-CONVERTING_CODE = "load.converting"
 _EVERY_S = 0.25
 
 
@@ -61,7 +61,7 @@ class _ConversionTold:
             Notice(
                 job_id=self._context.job.id,
                 code=CONVERTING_CODE,
-                message=f"The {words} is converted to {self._precision.value} and kept: this takes "
-                "longer once, and the next time it opens at once.",
+                message=f"The {words} is converted to {PRECISION_WORDS[self._precision]} and kept: "
+                "this takes longer once, and the next time it opens at once.",
             )
         )

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QToolButton, QVBoxLay
 
 from app.core.errors import ErrorInfo
 from app.core.events import (
+    CONVERTING_CODE,
     EngineStateChanged,
     JobCancelled,
     JobFailed,
@@ -15,7 +16,7 @@ from app.core.events import (
     Notice,
     StepDone,
 )
-from app.core.jobs import Job
+from app.core.jobs import Job, Phase
 from app.core.units import format_seconds
 from app.ui import theme
 from app.ui.images import LoadedPicture, image_of_preview
@@ -53,6 +54,7 @@ class PicturePanel(QFrame):
         self._failed_job_id = ""
         self._error: ErrorInfo | None = None
         self._preview: tuple[QImage, QSize] | None = None
+        self._converting_text = ""
         self._paused_text = self.tr("The queue is paused: this picture waits until you resume it.")
         self._is_choosing = False
         self.setObjectName("picture_panel")
@@ -175,6 +177,8 @@ class PicturePanel(QFrame):
 
     @Slot(object)
     def _on_progress_changed(self, progress: RunProgress | None) -> None:
+        if progress is None or progress.phase is Phase.DENOISE:
+            self._hide_converting()
         if progress is not None:
             self._row.show_progress(progress)
 
@@ -248,7 +252,15 @@ class PicturePanel(QFrame):
 
     @Slot(object)
     def _on_notice(self, event: Notice) -> None:
-        self._message.show_message(event.message, kind="notice")
+        # The row below shows how far converting is; it is no warning, and old news afterwards.
+        converting = event.code == CONVERTING_CODE
+        self._converting_text = event.message if converting else ""
+        self._message.show_message(event.message, kind="info" if converting else "notice")
+
+    def _hide_converting(self) -> None:
+        if self._converting_text and self._message.text == self._converting_text:
+            self._message.hide()
+        self._converting_text = ""
 
     @Slot(object)
     def _on_engine_state_changed(self, event: EngineStateChanged) -> None:
