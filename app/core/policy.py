@@ -26,7 +26,7 @@ class Precision(enum.Enum):
     """In what a component's weights are kept and run."""
 
     AUTO = "auto"
-    """As stored on the CPU, bf16 on a GPU."""
+    """As stored on the CPU; on a GPU bf16, or the closest that has a place."""
     FP32 = "fp32"
     BF16 = "bf16"
     FP8 = "fp8"

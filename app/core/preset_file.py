@@ -238,7 +238,7 @@ def preset_text(preset: Preset) -> str:
     for title, values, about in (
         ("gpu", gpu, "Which GPU it is for."),
         ("memory", memory, "What is left to others, and what may give way."),
-        ("precision", precision, "Of each component's weights; auto is bf16 on a GPU."),
+        ("precision", precision, "Of each component's weights; auto lets the plan choose."),
         ("limits", most, "The most a request may ask for."),
         ("defaults", defaults, ""),
     ):

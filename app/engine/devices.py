@@ -35,7 +35,8 @@ def pick_device(choice: str) -> torch.device:
     if index >= count:
         raise SetupError(
             f"The device {choice} was asked for, but this torch ({torch.__version__}) "
-            f"sees {count} such device(s): choose “auto”, or install the torch build of your GPU.",
+            f"sees {count or 'none'} of its kind: choose “auto”, or install the torch build of "
+            "your GPU.",
             code="setup.device",
         )
     return torch.device(kind, index)
