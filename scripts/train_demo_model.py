@@ -3,7 +3,7 @@
     python scripts/train_demo_model.py            all of it; run again to continue after a stop
     python scripts/train_demo_model.py --export   write the folder from the newest checkpoint
 
-Everything is drawn and trained from one seed. On two cores it takes about two hours and a half.
+Everything is drawn and trained from one seed. On two cores it takes about four hours.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from scripts.demo_model.transformer_training import train_transformer  # noqa: E
 log = logging.getLogger("train_demo_model")
 
 AUTOENCODER_STEPS = 2400
-TRANSFORMER_STEPS = 11_000
+TRANSFORMER_STEPS = 19_500
 FULL_TEXT_STEPS = 300
 MODEL_CARD = """# Headroom's demo model
 

@@ -79,19 +79,19 @@ def test_demo_draws_what_it_is_told(pipeline: Any, steps: int, least: float) -> 
 
 
 @pytest.mark.slow
-# The goal is 0.95 here too. Away from its training size only outlines are still often wrong; the
-# shares are a little below what this training reaches.
+# Of 60 pictures 85 to 98 % are right at these sizes (bench/results/demo_accuracy.json); of the few
+# that a test has time for, one more may be wrong by chance.
 @pytest.mark.parametrize(
     ("size", "least"),
-    [((96, 96), 0.3), ((256, 256), 0.3), ((192, 128), 0.6), ((128, 256), 0.5), ((160, 96), 0.3)],
+    [((96, 96), 0.65), ((256, 256), 0.75), ((192, 128), 0.85), ((128, 256), 0.8), ((160, 96), 0.7)],
     ids=str,
 )
-def test_demo_keeps_place_and_colours_at_other_sizes(
+def test_demo_holds_its_shapes_at_other_sizes(
     pipeline: Any, size: tuple[int, int], least: float
 ) -> None:
     from scripts.demo_model.evaluation import score
 
-    share, wrong = score(pipeline, count=12, steps=8, seed=5, width_px=size[0], height_px=size[1])
+    share, wrong = score(pipeline, count=24, steps=8, seed=5, width_px=size[0], height_px=size[1])
     assert share >= least, dict(wrong)
     assert wrong["background"] == 0
     assert wrong["colour"] + wrong["position"] + wrong["size"] <= 1, dict(wrong)

@@ -98,7 +98,7 @@ def test_numbers_stay_finite_through_many_blocks():
     with torch.no_grad():
         out = stack(stack(tokens))
     assert bool(torch.isfinite(out).all())
-    assert 0.3 < float(out.std()) < 30
+    assert 0.03 < float(out.std()) < 30
     assert all(
         torch.equal(one, other)
         for one, other in zip(
