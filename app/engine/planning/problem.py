@@ -12,6 +12,7 @@ from app.core.request import SIZE_MULTIPLE_PX, GenerationRequest
 from app.engine.coefficients import ModelCoefficients
 from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.precisions import file_bytes, resolve_precisions
+from app.engine.residency.ring import BOUNCE_BUFFERS
 
 Size = TypeVar("Size", int, tuple[int, ...])
 Measure = Callable[[str, Precision, Precision], Size]
@@ -20,8 +21,6 @@ ENGINE_BYTES = 1 << 30
 """Of the engine process without a model: Python, torch, the driver. An assumption."""
 LATENT_CHANNELS = 128
 """Of one image token (FLUX.2: 32 channels in patches of 2x2)."""
-BOUNCE_BYTES = 1 << 28
-"""What weights pass through on their way from the disk to the device. An assumption."""
 RAM_HEADROOM_SHARE = 8
 """The RAM left to others is at most this part of all there is, whatever the policy says: on a
 machine of 4 GB, the usual 2 GB would leave nothing to run even the demo in."""
@@ -53,6 +52,7 @@ class PlanProblem:
         ram_budget_bytes: What may be used of the RAM and the swap.
         ram_rooms: For each component, how many bytes of its weights RAM can hold without swapping;
             what is above is read from the disk whenever it is needed.
+        bounce_bytes: RAM that is needed where weights are read from the disk to the device.
         precision_reason: Why a precision was chosen that nobody asked for, in a sentence, or "".
     """
 
@@ -76,6 +76,7 @@ class PlanProblem:
     ram_calm_bytes: int
     ram_budget_bytes: int
     ram_rooms: dict[str, int]
+    bounce_bytes: int
     precision_reason: str = ""
 
     @property
@@ -127,6 +128,8 @@ def pose(
     if on_cpu:
         weights = {name: weights[name] + ram_only[name] for name in COMPONENTS}
         ram_only = dict.fromkeys(COMPONENTS, 0)
+    blocks = sized(coefficients.block_bytes)
+    bounce = BOUNCE_BUFFERS * max((size for sizes in blocks.values() for size in sizes), default=0)
     return PlanProblem(
         request=request,
         device=device,
@@ -141,13 +144,14 @@ def pose(
         weights=weights,
         ram_only_bytes=sum(ram_only.values()),
         stored_bytes=sum(file_bytes(coefficients, name, precisions[name]) for name in COMPONENTS),
-        blocks=sized(coefficients.block_bytes),
+        blocks=blocks,
         prompts=2 if guided else 1,
         passes=2 if guided else 1,
         budget_bytes=budget,
         ram_calm_bytes=ram_calm,
         ram_budget_bytes=ram_calm + host.swap_free_bytes,
-        ram_rooms=_ram_rooms(weights, ram_room - sum(ram_only.values())),
+        ram_rooms=_ram_rooms(weights, ram_room - sum(ram_only.values()), bounce),
+        bounce_bytes=bounce,
         precision_reason=chosen.reason,
     )
 
@@ -163,7 +167,7 @@ def latents_bytes(width_px: int, height_px: int, images: int) -> int:
     return images * tokens * LATENT_CHANNELS * 4
 
 
-def _ram_rooms(weights: dict[str, int], room_bytes: int) -> dict[str, int]:
+def _ram_rooms(weights: dict[str, int], room_bytes: int, bounce_bytes: int) -> dict[str, int]:
     """How RAM is shared where it does not hold everything.
 
     The transformer's blocks may come in at every step, so they go first; then what is read once a
@@ -171,7 +175,7 @@ def _ram_rooms(weights: dict[str, int], room_bytes: int) -> dict[str, int]:
     """
     if sum(weights.values()) <= room_bytes:
         return weights
-    left = max(0, room_bytes - BOUNCE_BYTES)
+    left = max(0, room_bytes - bounce_bytes)
     rooms: dict[str, int] = {}
     for name in (TRANSFORMER, TEXT_ENCODER, AUTOENCODER):
         rooms[name] = min(left, weights[name])

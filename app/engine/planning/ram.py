@@ -2,7 +2,7 @@
 
 from app.core.policy import Precision
 from app.engine.planning.components import AUTOENCODER
-from app.engine.planning.problem import BOUNCE_BYTES, ENGINE_BYTES, PlanProblem, latents_bytes
+from app.engine.planning.problem import ENGINE_BYTES, PlanProblem, latents_bytes
 
 
 def run_ram_bytes(problem: PlanProblem, *, width_px: int, height_px: int, images: int) -> int:
@@ -15,7 +15,7 @@ def run_ram_bytes(problem: PlanProblem, *, width_px: int, height_px: int, images
     if problem.on_cpu:
         return 0
     held = sum(min(problem.ram_rooms[name], weights) for name, weights in problem.weights.items())
-    bounce = BOUNCE_BYTES if unheld_bytes(problem) else 0
+    bounce = problem.bounce_bytes if unheld_bytes(problem) else 0
     latents = latents_bytes(width_px, height_px, images)
     return ENGINE_BYTES + held + bounce + problem.ram_only_bytes + latents
 

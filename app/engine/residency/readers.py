@@ -9,12 +9,11 @@ import torch
 from app.core.errors import AppError
 from app.engine.residency.block_source import ReadPart
 from app.engine.residency.host_block import HostBlock
+from app.engine.residency.ring import BOUNCE_BUFFERS
 from app.engine.residency.stored_block import StoredBlock
 
 READER_THREADS = 3
 """A disk gives more when it is asked for several stretches at once. An assumption."""
-BOUNCE_BUFFERS = 3
-"""One is copied to the device, one is read next, one is being filled."""
 LINGER_S = 0.2
 """A thread without work waits this long for more, and then ends: between jobs there are none."""
 Allocate = Callable[[int], torch.Tensor]

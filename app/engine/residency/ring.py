@@ -6,6 +6,10 @@ byte, so that one can come in while the other computes.
 
 from collections.abc import Sequence
 
+BOUNCE_BUFFERS = 3
+"""In RAM, for blocks that come from the disk: one is copied to the device, one is read next, one is
+being filled."""
+
 
 def least_slots_bytes(sizes: Sequence[int]) -> int:
     """The smallest ring for blocks that come in turns, the first again after the last.

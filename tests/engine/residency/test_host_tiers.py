@@ -21,7 +21,7 @@ from app.engine.placement import Placer
 from app.engine.residency.host_block import HostBlock, HostTier
 from app.engine.residency.host_store import HostStore
 from app.engine.residency.pinning import Pinning
-from app.engine.residency.readers import BOUNCE_BUFFERS
+from app.engine.residency.ring import BOUNCE_BUFFERS
 from app.engine.simulated_device import SimulatedDevice
 from app.engine.simulated_story import Story
 from app.engine.text_encoding import encode_prompt
