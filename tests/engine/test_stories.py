@@ -122,7 +122,7 @@ def test_strict_mode_refuses_in_words_when_nothing_is_left(tmp_path: Path):
     assert isinstance(failed, JobFailed)
     assert failed.error.code == "engine.out_of_memory"
     assert "memory ran out while denoising" in failed.error.message
-    assert "GB are missing." in failed.error.message
+    assert "MB are missing." in failed.error.message
     assert "Close other programs" in failed.error.message
     assert not pixels(events)
     assert device.allocated_bytes() < MIB
@@ -152,7 +152,7 @@ def test_what_finds_no_room_in_the_smallest_way_is_refused_with_what_is_missing(
         "The GPU's memory ran out while denoising. Does not fit: "
     )
     assert "needed even as one small picture, 0.01 GB may be used" in failed.error.message
-    assert "GB are missing." in failed.error.message
+    assert "MB are missing." in failed.error.message
     assert device.allocated_bytes() < MIB
 
 

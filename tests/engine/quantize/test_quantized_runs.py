@@ -12,6 +12,7 @@ from app.core.jobs import Job
 from app.core.paths import app_paths, resource
 from app.core.policy import Precision, Precisions
 from app.engine.compute_device import CpuDevice
+from app.engine.planning.precisions import PRECISION_WORDS
 from app.engine.quantize.kept_files import kept_files
 from tests.engine_process import make_job
 from tests.engine_runs import POLICY, Runs, of_kind, pixels
@@ -45,7 +46,8 @@ def test_demo_is_drawn_in_fewer_bits_and_files_are_kept(precision, tmp_path):
     off = np.abs(found - plain).mean()
     assert 0 < off < 12
     told = [notice.message for notice in of_kind(events, Notice)]
-    assert [precision.value in message for message in told] == [True, True]
+    words = PRECISION_WORDS[precision]
+    assert [f" {words}" in message for message in told] == [True, True], told
     ends = [one for one in of_kind(events, Converting) if one.done_bytes == one.total_bytes]
     assert [one.component for one in ends] == ["text_encoder", "transformer"]
     kept = kept_files(app_paths().converted_folder)
