@@ -36,6 +36,7 @@ from app.ui.models.diagnostics import diagnostics
 from app.ui.models.engine_model import EngineModel
 from app.ui.models.form import SessionFile
 from app.ui.models.jobs_model import JobsModel
+from app.ui.models.kept_model import KeptFolders, KeptModel
 from app.ui.models.layout_file import LayoutFile
 from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.planning import Planning, PlanningFiles
@@ -162,6 +163,7 @@ class Application(QObject):
             status=StatusModel(self._engine, self._results, self),
             jobs=JobsModel(self._engine, self),
             results=self._results,
+            kept=KeptModel(self._engine, self._background, KeptFolders.of(paths), self),
             layout=LayoutFile(paths.data / "window.json"),
             ring=logs.ring,
             diagnostics=self.diagnostics,

@@ -10,6 +10,7 @@ from app.cli.calibrate import run_calibrate
 from app.cli.doctor import run_doctor
 from app.cli.generate import run_generate
 from app.cli.models import run_models
+from app.cli.models_kept import run_remove_kept
 from app.cli.plan import run_plan
 from app.cli.presets import run_presets
 from app.cli.report import write_json
@@ -86,6 +87,8 @@ def _run(argv: list[str]) -> int:
             return run_calibrate(device=arguments.device, as_json=arguments.as_json)
         if arguments.verb == "bench":
             return run_bench(device=arguments.device, as_json=arguments.as_json)
+        if arguments.models is not None and arguments.models.removes:
+            return run_remove_kept(arguments.models, as_json=arguments.as_json)
         if arguments.verb == "models":
             return run_models(as_json=arguments.as_json)
         return run_doctor(as_json=arguments.as_json)

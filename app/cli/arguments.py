@@ -11,6 +11,7 @@ from typing import Any, NoReturn, cast
 from app import __version__
 from app.cli.argument_types import add_weights, decimal, device, gibibytes, whole
 from app.cli.attention_argument import add_attention
+from app.cli.models_arguments import ModelsArguments, add_models, models_arguments
 from app.cli.plan_arguments import PlanArguments, add_plan, plan_arguments
 from app.cli.presets_arguments import PresetsArguments, add_presets, presets_arguments
 from app.cli.reference_arguments import add_references
@@ -53,13 +54,14 @@ class GenerateArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """A whole command; `generate`, `plan` and `presets` are set for those verbs only."""
+    """A whole command; `generate`, `plan`, `models` and `presets` are set for those only."""
 
     verb: str
     log_level: int
     as_json: bool
     generate: GenerateArguments | None = None
     plan: PlanArguments | None = None
+    models: ModelsArguments | None = None
     presets: PresetsArguments | None = None
     calibrate: bool = False
     device: str | None = None
@@ -107,6 +109,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         as_json=found.json,
         generate=generate,
         plan=plan_arguments(found) if found.verb == "plan" else None,
+        models=models_arguments(found) if found.verb == "models" else None,
         presets=presets_arguments(found) if found.verb == "presets" else None,
         calibrate=found.verb == "doctor" and found.calibrate,
         device=getattr(found, "device", None),
@@ -168,7 +171,10 @@ def _parser() -> _Parser:
         "plan", help="say what a run would need, and whether it fits", allow_abbrev=False
     )
     add_plan(plan)
-    models = verbs.add_parser("models", help="list the models", allow_abbrev=False)
+    models = verbs.add_parser(
+        "models", help="list the models, and what is kept on the disk", allow_abbrev=False
+    )
+    add_models(models)
     presets = verbs.add_parser("presets", help="how memory is used on this GPU", allow_abbrev=False)
     add_presets(presets)
     doctor = verbs.add_parser(

@@ -1,5 +1,6 @@
-"""`models`: what can be given as --model."""
+"""`models`: what can be given as --model, and what is kept on the disk."""
 
+from app.cli.models_kept import tell_kept
 from app.cli.report import write_json
 from app.cli.stdout import write_out
 from app.core.paths import app_paths
@@ -9,13 +10,14 @@ from app.engine.catalog import Catalog, CatalogEntry
 
 
 def run_models(*, as_json: bool) -> int:
-    """List the catalog; returns the exit code."""
+    """List the catalog and what is kept; returns the exit code."""
     settings = SettingsStore(app_paths().settings_file).load()
     for entry in Catalog(settings.model_folders).entries():
         if as_json:
             write_json(_as_json(entry))
         else:
             write_out(_as_text(entry))
+    tell_kept(as_json=as_json)
     return 0
 
 

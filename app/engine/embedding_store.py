@@ -14,9 +14,6 @@ from app.engine.encoder_identity import prompt_key
 
 log = logging.getLogger(__name__)
 
-CAPACITY_BYTES = 1 << 30
-"""Sixty-four prompts of dev in bf16, over a hundred of klein."""
-SUFFIX = ".safetensors"
 _NAME = "embeddings"
 _CHECK = "crc32"
 _LENGTH = struct.Struct("<Q")

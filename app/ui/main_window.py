@@ -78,6 +78,7 @@ class MainWindow(QMainWindow):
             settings=models.settings,
             catalog=models.catalog,
             plans=models.planning.plans,
+            kept=models.kept,
             measuring=models.measuring,
             ring=models.ring,
             actions=self._all_actions,

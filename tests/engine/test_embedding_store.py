@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from app.core.atomic import PARTIAL_PREFIX, PARTIAL_SUFFIX
 from app.engine.cache_folder import CacheFolder
 from app.engine.embedding_cache import EmbeddingCache
-from app.engine.embedding_store import SUFFIX, EmbeddingStore
+from app.engine.embedding_store import EmbeddingStore
 from app.engine.encoder_identity import encoder_identity, prompt_key
 from app.engine.model_folder import ModelInfo, inspect_model_folder
+from app.engine.prompt_folder import SUFFIX
 from tests.tiny_models import make_tiny_model
 
 RUNS_AS = ("cpu", "bf16")

@@ -9,12 +9,14 @@ from app.core.log import LogRing
 from app.core.settings import SettingsStore
 from app.engine.catalog import KNOWN_MODELS, CatalogEntry
 from app.engine.model_folder import inspect_model_folder
+from app.engine.prompt_folder import prompt_folder
 from app.ui.main_window import MainWindow
 from app.ui.models.background import Background
 from app.ui.models.catalog_model import CatalogModel
 from app.ui.models.engine_model import EngineModel
 from app.ui.models.form import SessionFile
 from app.ui.models.jobs_model import JobsModel
+from app.ui.models.kept_model import KeptFolders, KeptModel
 from app.ui.models.layout_file import LayoutFile
 from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.planning import Planning, PlanningFiles
@@ -140,6 +142,14 @@ class WindowParts:
             ),
             coefficients_of=by_name,
         )
+        self.kept = KeptModel(
+            self.engine,
+            self.background,
+            KeptFolders(
+                converted=home / "cache" / "converted",
+                prompts=prompt_folder(home / "cache" / "embeddings"),
+            ),
+        )
         self.calibration = CalibrationStore(home / "data" / "calibration.json")
         self.measuring = MeasuringModel(
             self.engine,
@@ -173,6 +183,7 @@ class WindowParts:
             status=self.status,
             jobs=self.jobs,
             results=self.results,
+            kept=self.kept,
             layout=LayoutFile(self.home / "data" / "window.json"),
             ring=self.ring,
             diagnostics=lambda: "diagnostics of the test",

@@ -52,6 +52,7 @@ class Conversion:
         device: Where codes are computed.
         progress: Told while a file is written.
         check: Called often; may raise to stop, and nothing is left behind.
+        opened: Told the file that is used from now on.
     """
 
     recipe: Recipe
@@ -60,6 +61,7 @@ class Conversion:
     device: torch.device = _CPU
     progress: Progress = _ignore
     check: Callable[[], None] = lambda: None
+    opened: Callable[[Path], None] = lambda _path: None
 
 
 def open_converted(
@@ -86,10 +88,11 @@ def open_converted(
         way_for(conversion.recipe.precision, conversion.device, dtype)
     layers = quantized_skeleton(network, conversion.recipe)
     kept = _kept(path)
-    if kept is not None:
-        return kept
-    _Writer(component, network, layers, stored, conversion).write(path)
-    return stored_tensors([path])
+    if kept is None:
+        _Writer(component, network, layers, stored, conversion).write(path)
+        kept = stored_tensors([path])
+    conversion.opened(path)
+    return kept
 
 
 def _kept(path: Path) -> Stored | None:

@@ -2,6 +2,8 @@
 
 import gc
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,6 +57,7 @@ class ModelShelf:
         self._key: ModelKey | None = None
         self._store = host_store(device)
         self._on_disk: dict[str, frozenset[int]] = {}
+        self._converted: dict[str, Path] = {}
 
     @property
     def placer(self) -> Placer:
@@ -79,6 +82,9 @@ class ModelShelf:
         """
         self._key = model_key(folder)
         if self.model is None or self.model.key != self._key:
+            return None
+        # Blocks on the disk are read by the file's name: the user may have removed it meanwhile.
+        if not all(path.is_file() for path in self._converted.values()):
             return None
         return self.model
 
@@ -115,7 +121,10 @@ class ModelShelf:
             self.device.torch_device,
             check,
             dtypes=dtypes,
-            conversions=conversions,
+            conversions={
+                name: self._noted(name, conversion)
+                for name, conversion in (conversions or {}).items()
+            },
             store=self._store,
             file_blocks=file_blocks,
             needs_text_encoder=needs_text_encoder,
@@ -146,9 +155,8 @@ class ModelShelf:
         if model is None:
             raise RuntimeError("no model is loaded")
         on_disk = (file_blocks or {}).get(TEXT_ENCODER, _NONE)
-        load_text_encoder(
-            model, check, conversion=conversion, store=self._store, file_blocks=on_disk
-        )
+        noted = None if conversion is None else self._noted(TEXT_ENCODER, conversion)
+        load_text_encoder(model, check, conversion=noted, store=self._store, file_blocks=on_disk)
         self._cancel.watch(model.pipeline.text_encoder)
         placer.add(TEXT_ENCODER, model.hosts[TEXT_ENCODER])
         self._on_disk[TEXT_ENCODER] = on_disk
@@ -162,6 +170,7 @@ class ModelShelf:
         if self.model is None or self._placer is None or not self._placer.holds(TEXT_ENCODER):
             return 0
         freed_bytes = self._placer.forget(TEXT_ENCODER)
+        self._converted.pop(TEXT_ENCODER, None)
         self.model.pipeline.text_encoder = None
         self.model.hosts = {
             name: host for name, host in self.model.hosts.items() if name != TEXT_ENCODER
@@ -216,7 +225,12 @@ class ModelShelf:
     def drop(self) -> None:
         """Have no model."""
         self.references.clear()
+        self._converted.clear()
         if self._placer is not None:
             self._placer.evict()
             self.model = self._placer = None
             self.release()
+
+    def _noted(self, name: str, conversion: Conversion) -> Conversion:
+        """The same, and `find` knows the component's file."""
+        return replace(conversion, opened=partial(self._converted.__setitem__, name))

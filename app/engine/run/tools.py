@@ -9,7 +9,7 @@ from app.engine.attention.chooser import AttentionChooser
 from app.engine.cache_folder import CacheFolder
 from app.engine.compile_blocks import BlockCompiler
 from app.engine.compute_device import ComputeDevice
-from app.engine.embedding_store import CAPACITY_BYTES, SUFFIX
+from app.engine.prompt_folder import prompt_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +38,6 @@ def run_tools(device: ComputeDevice, paths: AppPaths) -> RunTools:
     return RunTools(
         attention=AttentionChooser(device, paths.attention_file),
         compiler=BlockCompiler(device, paths.compiled_folder),
-        embeddings=CacheFolder(
-            paths.embeddings_folder, suffix=SUFFIX, capacity_bytes=CAPACITY_BYTES
-        ),
+        embeddings=prompt_folder(paths.embeddings_folder),
         settings_file=paths.settings_file,
     )

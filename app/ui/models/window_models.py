@@ -7,6 +7,7 @@ from app.core.log import LogRing
 from app.ui.models.catalog_model import CatalogModel
 from app.ui.models.engine_model import EngineModel
 from app.ui.models.jobs_model import JobsModel
+from app.ui.models.kept_model import KeptModel
 from app.ui.models.layout_file import LayoutFile
 from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.planning import Planning
@@ -39,6 +40,7 @@ class WindowModels:
     status: StatusModel
     jobs: JobsModel
     results: ResultsModel
+    kept: KeptModel
     layout: LayoutFile
     ring: LogRing
     diagnostics: Callable[[], str]

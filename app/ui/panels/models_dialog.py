@@ -1,4 +1,4 @@
-"""The models: which there are, where to get one, which folders are known."""
+"""The models: which there are, where to get one, which folders are known, what is kept of them."""
 
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from PySide6.QtWidgets import (
 
 from app.ui import theme
 from app.ui.models.catalog_model import CHOICE_ROLE, CatalogModel, EveryRowEnabled, ModelChoice
+from app.ui.models.kept_model import KeptModel
 from app.ui.models.plan_model import PlanModel
 from app.ui.models.plan_words import model_words
+from app.ui.panels.kept_section import KeptSection
 from app.ui.widgets.verdict_icon import verdict_icon
 
 
@@ -32,6 +34,7 @@ class ModelsDialog(QDialog):
         parent: QWidget | None = None,
         *,
         plans: PlanModel | None = None,
+        kept: KeptModel | None = None,
     ) -> None:
         """Show the models.
 
@@ -39,11 +42,12 @@ class ModelsDialog(QDialog):
             catalog: All of them.
             parent: Owner.
             plans: Tells whether a model would fit on this machine.
+            kept: What was made of the models and can be made again.
         """
         super().__init__(parent)
         self.setObjectName("models_dialog")
         self.setWindowTitle(self.tr("Models"))
-        self.resize(620, 460)
+        self.resize(620, 460 if kept is None else 640)
         self._catalog = catalog
         self._plans = plans
         self._list = QListView(self)
@@ -90,6 +94,7 @@ class ModelsDialog(QDialog):
             self.tr("Open the page where this model can be had in your browser"),
         )
         self._web.clicked.connect(self._on_web_clicked)
+        self._kept = None if kept is None else KeptSection(kept, self)
         self._lay_out()
         self._list.selectionModel().currentChanged.connect(self._show_row)
         catalog.modelReset.connect(self._show_row)
@@ -141,6 +146,8 @@ class ModelsDialog(QDialog):
         layout.addLayout(fit)
         layout.addWidget(self._message)
         layout.addLayout(actions)
+        if self._kept is not None:
+            layout.addWidget(self._kept)
         layout.addWidget(buttons)
 
     def _button(self, name: str, icon: str, text: str, tip: str) -> QPushButton:

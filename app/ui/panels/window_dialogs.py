@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QDialog, QFileDialog, QWidget
 from app.core.errors import ErrorInfo
 from app.core.log import LogRing
 from app.ui.models.catalog_model import CatalogModel
+from app.ui.models.kept_model import KeptModel
 from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.plan_model import PlanModel
 from app.ui.models.settings_model import SettingsModel
@@ -32,6 +33,7 @@ class WindowDialogs:
         settings: SettingsModel,
         catalog: CatalogModel,
         plans: PlanModel,
+        kept: KeptModel,
         measuring: MeasuringModel,
         ring: LogRing,
         actions: Callable[[], Iterable[QAction]],
@@ -41,6 +43,7 @@ class WindowDialogs:
         self._settings = settings
         self._catalog = catalog
         self._plans = plans
+        self._kept = kept
         self._measuring = measuring
         self._ring = ring
         self._actions = actions
@@ -52,7 +55,10 @@ class WindowDialogs:
 
     def show_models(self) -> None:
         """Which models there are."""
-        self._show("models", lambda: ModelsDialog(self._catalog, self._parent, plans=self._plans))
+        self._show(
+            "models",
+            lambda: ModelsDialog(self._catalog, self._parent, plans=self._plans, kept=self._kept),
+        )
 
     def show_measure(self) -> None:
         """How fast the machine is."""

@@ -13,7 +13,7 @@ from app.core.paths import app_paths, resource
 from app.core.policy import Precision, Precisions
 from app.engine.compute_device import CpuDevice
 from app.engine.planning.precisions import PRECISION_WORDS
-from app.engine.quantize.kept_files import kept_files
+from app.engine.quantize.kept_files import kept_files, remove
 from tests.engine_process import make_job
 from tests.engine_runs import POLICY, Runs, of_kind, pixels
 
@@ -60,3 +60,17 @@ def test_demo_is_drawn_in_fewer_bits_and_files_are_kept(precision, tmp_path):
     events = again.run(job(precision, tmp_path, number=1))
     assert np.array_equal(drawn(events), found)
     assert of_kind(events, Notice) == of_kind(events, Converting) == []
+
+
+@pytest.mark.slow
+def test_weights_whose_file_was_removed_between_two_runs_are_converted_again(tmp_path):
+    runs = Runs(CpuDevice())
+    found = drawn(runs.run(job(Precision.FP8, tmp_path)))
+    files = {file.component: file for file in kept_files(app_paths().converted_folder)}
+    remove(files["transformer"])
+    events = runs.run(job(Precision.FP8, tmp_path, number=1))
+    assert np.array_equal(drawn(events), found)
+    assert {one.component for one in of_kind(events, Converting)} == {"transformer"}
+    assert files["transformer"].path.is_file()
+    events = runs.run(job(Precision.FP8, tmp_path, number=2))
+    assert of_kind(events, Converting) == []
