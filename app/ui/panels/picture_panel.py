@@ -209,8 +209,8 @@ class PicturePanel(QFrame):
 
     @Slot()
     def _on_queue_changed(self) -> None:
-        if not self._engine.paused and self._message.text == self._paused_text:
-            self._message.hide()
+        if not self._engine.paused:
+            self._message.hide_text(self._paused_text)
         # A job that was cleared away has no settings to try again.
         self.commands.retry.setEnabled(self._engine.job(self._failed_job_id) is not None)
 
@@ -239,8 +239,8 @@ class PicturePanel(QFrame):
 
     def _hide_failure(self) -> None:
         """What failed before is old news; what else the message says stays."""
-        if self._error is not None and self._message.text == self._error.message:
-            self._message.hide()
+        if self._error is not None:
+            self._message.hide_text(self._error.message)
 
     def _end_without_picture(self, outcome: str) -> None:
         # A waiting job was taken back while another runs on: that one's progress stays.
@@ -258,8 +258,7 @@ class PicturePanel(QFrame):
         self._message.show_message(event.message, kind="info" if converting else "notice")
 
     def _hide_converting(self) -> None:
-        if self._converting_text and self._message.text == self._converting_text:
-            self._message.hide()
+        self._message.hide_text(self._converting_text)
         self._converting_text = ""
 
     @Slot(object)

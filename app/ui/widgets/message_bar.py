@@ -55,6 +55,11 @@ class MessageBar(QFrame):
         """The sentence shown, or shown last."""
         return self._text.text()
 
+    def hide_text(self, text: str) -> None:
+        """Hide a sentence that is old news, if it is this one that is shown."""
+        if self.text == text:
+            self.hide()
+
     @property
     def kind(self) -> MessageKind:
         """How grave it is."""
