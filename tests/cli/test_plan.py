@@ -145,7 +145,7 @@ def test_ram_is_counted_where_it_is_told(planned) -> None:
     assert told["precision"] == "fp8"
     assert any("Neither RAM nor GPU memory holds" in reason for reason in told["reasons"])
     bf16 = planned(
-        *("--model", "klein-4b", "--vram-gib", "4", "--ram-gib", "4", "--precision", "bf16")
+        *("--model", "klein-4b", "--vram-gib", "4", "--ram-gib", "6", "--precision", "bf16")
     )
     assert bf16["ram_peak_bytes"] <= bf16["ram_budget_bytes"]
     assert bf16["components"][1]["file_blocks"]
