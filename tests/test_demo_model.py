@@ -9,7 +9,7 @@ import pytest
 from app.core.paths import resource
 
 DEMO = resource("models/demo")
-PROMPTS = 120
+PROMPTS = 100
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +70,11 @@ def test_judge_reads_every_attribute_of_drawn_scenes_and_rejects_wrong_ones() ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("steps", "least"), [(8, 0.95), (4, 0.95)])
-def test_demo_draws_what_it_is_told(pipeline: Any, steps: int, least: float) -> None:
+@pytest.mark.parametrize(("steps", "count", "least"), [(8, PROMPTS, 0.95), (4, 60, 0.95)])
+def test_demo_draws_what_it_is_told(pipeline: Any, steps: int, count: int, least: float) -> None:
     from scripts.demo_model.evaluation import score
 
-    share, wrong = score(pipeline, count=PROMPTS, steps=steps, seed=11)
+    share, wrong = score(pipeline, count=count, steps=steps, seed=11)
     assert share >= least, dict(wrong)
 
 

@@ -12,7 +12,7 @@ from app.core.policy import Precision
 from app.engine.quantize.recipe import Recipe
 from app.engine.quantize.skeleton import quantize_network
 
-PICTURES = 24
+PICTURES = 20
 
 
 @pytest.mark.slow
