@@ -34,6 +34,9 @@ CHECKS = (
     ),
 )
 
+IN_PARALLEL = ("--numprocesses=logical", "--maxprocesses=4", "--dist=worksteal")
+"""More processes would rather run short of memory: each loads torch and starts engines."""
+
 
 def run_checks(env: Environment, *, pytest_arguments: list[str], root: Path = ROOT) -> int:
     """Run the checks, then the tests; the result is the exit code.
@@ -42,7 +45,7 @@ def run_checks(env: Environment, *, pytest_arguments: list[str], root: Path = RO
     """
     failed = [check.name for check in CHECKS if not _passes(env, check, root)]
     print("tests ...", flush=True)
-    tests = [str(env.python), "-m", "pytest", *pytest_arguments]
+    tests = [str(env.python), "-m", "pytest", *IN_PARALLEL, *pytest_arguments]
     exit_code = subprocess.run(tests, cwd=root, env=_variables(env), check=False).returncode
     if exit_code:
         failed.append("tests")

@@ -1,10 +1,12 @@
 """diffusers' own pipeline for a folder, loaded without any code of the engine."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
@@ -14,7 +16,10 @@ from diffusers.pipelines.flux2.pipeline_flux2_klein import Flux2KleinPipeline
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
     FlowMatchEulerDiscreteScheduler,
 )
+from PIL import Image
 from safetensors import safe_open
+
+from app.core.request import GenerationRequest
 
 
 @cache
@@ -45,6 +50,38 @@ def reference_pipeline(folder: Path) -> Any:
         pipeline = Flux2KleinPipeline(**components, is_distilled=index["is_distilled"])
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def diffusers_pictures(
+    folder: Path,
+    request: GenerationRequest,
+    *,
+    out_layers: Sequence[int],
+    references: Sequence[Image.Image] = (),
+) -> list[np.ndarray]:
+    """What a user of diffusers gets for a request, from a pipeline loaded by diffusers.
+
+    Args:
+        folder: Of the model.
+        request: Each image with its own seed.
+        out_layers: Whose hidden states are read.
+        references: Images to follow.
+    """
+    images: list[Image.Image] = reference_pipeline(folder)(
+        image=list(references) or None,
+        prompt=request.prompt,
+        width=request.width_px,
+        height=request.height_px,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance,
+        num_images_per_prompt=request.images,
+        generator=[
+            torch.Generator("cpu").manual_seed(request.seed_of(index))
+            for index in range(request.images)
+        ],
+        text_encoder_out_layers=tuple(out_layers),
+    ).images
+    return [np.asarray(image) for image in images]
 
 
 def _stored_dtype(folder: Path) -> torch.dtype:

@@ -215,6 +215,25 @@ def _update_json(path: Path, **values: Any) -> None:
     path.write_text(json.dumps({**known, **values}, indent=2), "utf-8")
 
 
+def make_tiny_transformer(*, double_blocks: int, single_blocks: int) -> Flux2Transformer2DModel:
+    """A FLUX.2 transformer alone, with the same random weights each time.
+
+    Its latents are 16 wide, and embeddings 24.
+    """
+    torch.manual_seed(0)
+    return Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=double_blocks,
+        num_single_layers=single_blocks,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        timestep_guidance_channels=16,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    ).eval()
+
+
 def _bytes_only() -> Any:
     """A byte-level tokenizer that has learned no merges: one token a byte."""
     trainer = ByteLevelBPETokenizer()

@@ -1,8 +1,9 @@
 """Have an engine process measure the machine, from outside, without torch here."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -47,16 +48,9 @@ def measure_with_engine(
         SetupError: The engine cannot be started here.
         EngineError: It failed, or did not answer.
     """
-    messages: SimpleQueue[EngineMessage] = SimpleQueue()
-    client = _begin(start, messages)
-    try:
-        _next(messages, EngineReady, clock() + HELLO_DEADLINE_S + READY_DEADLINE_S, clock)
-        client.send(command)
-        done = _next(messages, CalibrationDone, clock() + MEASURING_DEADLINE_S, clock)
+    with _answered(start, command, CalibrationDone, clock) as (client, done):
         if done.speeds is not None:
             return _with_context(done.speeds, client, own_bytes)
-    finally:
-        client.stop()
     message = "unknown" if done.error is None else done.error.message
     raise EngineError(f"The machine could not be measured: {message}", code="engine.calibration")
 
@@ -74,18 +68,29 @@ def bench_with_engine(
         SetupError: The engine cannot be started here.
         EngineError: It failed, or did not answer.
     """
+    with _answered(start, Bench(), BenchDone, clock) as (_client, done):
+        if done.result is not None:
+            return done.result
+    message = "unknown" if done.error is None else done.error.message
+    raise EngineError(f"The bench failed: {message}", code="engine.bench")
+
+
+@contextlib.contextmanager
+def _answered(
+    start: StartEngine,
+    command: Calibrate | Bench,
+    answer: type[_Wanted],
+    clock: Callable[[], float],
+) -> Generator[tuple[EngineClient, _Wanted]]:
+    """An engine of one's own that has done what it was asked; it ends with the context."""
     messages: SimpleQueue[EngineMessage] = SimpleQueue()
     client = _begin(start, messages)
     try:
         _next(messages, EngineReady, clock() + HELLO_DEADLINE_S + READY_DEADLINE_S, clock)
-        client.send(Bench())
-        done = _next(messages, BenchDone, clock() + MEASURING_DEADLINE_S, clock)
+        client.send(command)
+        yield client, _next(messages, answer, clock() + MEASURING_DEADLINE_S, clock)
     finally:
         client.stop()
-    if done.result is not None:
-        return done.result
-    message = "unknown" if done.error is None else done.error.message
-    raise EngineError(f"The bench failed: {message}", code="engine.bench")
 
 
 def _begin(start: StartEngine, messages: SimpleQueue[EngineMessage]) -> EngineClient:

@@ -91,15 +91,30 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
             file.seek(_LENGTH.size)
             header = file.read(length)
     except OSError as error:
-        raise ModelError(
-            f"The weights file {path} cannot be read ({error.strerror or error}): "
-            "check the disk and the file's permissions.",
-            code="model.unreadable",
-        ) from error
+        raise unreadable_weights(path, error) from error
     tensors, end = _parse(path, header, data_start)
     if data_start + end > file_bytes:
         raise _truncated(path, file_bytes, data_start + end)
     return tensors
+
+
+def unreadable_weights(path: Path, error: OSError) -> ModelError:
+    """The system does not give a weights file."""
+    return ModelError(
+        f"The weights file {path} cannot be read ({error.strerror or error}): "
+        "check the disk and the file's permissions.",
+        code="model.unreadable",
+    )
+
+
+def invalid_weights(path: Path, file_kind: str, details: str) -> ModelError:
+    """A weights file is not what its name says: "safetensors", "GGUF"."""
+    return ModelError(
+        f"The weights file {path} is not a valid {file_kind} file: "
+        "download it again from the model's source.",
+        code="model.invalid_weights",
+        details=details,
+    )
 
 
 def _parse(path: Path, header: bytes, data_start: int) -> tuple[dict[str, TensorEntry], int]:
@@ -160,9 +175,4 @@ def _lfs_pointer(path: Path) -> ModelError:
 
 
 def _invalid(path: Path, details: str) -> ModelError:
-    return ModelError(
-        f"The weights file {path} is not a valid safetensors file: "
-        "download it again from the model's source.",
-        code="model.invalid_weights",
-        details=details,
-    )
+    return invalid_weights(path, "safetensors", details)

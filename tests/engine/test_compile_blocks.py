@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
 
 from app.core.policy import Attention
 from app.engine import compile_blocks
@@ -16,6 +15,7 @@ from app.engine.compile_blocks import BlockCompiler
 from app.engine.compute_device import CpuDevice
 from app.engine.placement import streamable_blocks
 from tests.engine_runs import simulated
+from tests.tiny_models import make_tiny_transformer
 
 QUICK = "eager"
 """Finds out what a block computes like the real one, and then runs it without a C++ compiler."""
@@ -29,18 +29,7 @@ def _forgets() -> Any:
 
 @pytest.fixture
 def transformer() -> Any:
-    torch.manual_seed(0)
-    return Flux2Transformer2DModel(
-        in_channels=16,
-        num_layers=2,
-        num_single_layers=3,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=24,
-        timestep_guidance_channels=16,
-        axes_dims_rope=(4, 4, 4, 4),
-        guidance_embeds=False,
-    ).eval()
+    return make_tiny_transformer(double_blocks=2, single_blocks=3)
 
 
 @torch.no_grad()

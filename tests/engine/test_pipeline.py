@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from app.core.request import MAX_SEED, GenerationRequest
 from app.engine import pipeline
@@ -18,7 +17,7 @@ from app.engine.model_folder import inspect_model_folder
 from app.engine.preview import fit_preview_matrix
 from app.engine.run.decode import decode
 from app.engine.run.denoise import DenoiseTask, Step, denoise
-from tests.reference_pipeline import reference_pipeline
+from tests.reference_pipeline import diffusers_pictures, reference_pipeline
 from tests.tiny_models import Kind, make_tiny_model
 
 KINDS: tuple[Kind, ...] = ("klein", "klein-base", "dev")
@@ -81,20 +80,7 @@ def generate(model: LoadedModel, request: GenerationRequest) -> list[np.ndarray]
 
 def diffusers_generate(model: LoadedModel, request: GenerationRequest) -> list[np.ndarray]:
     """What a user of diffusers gets, from a pipeline loaded by diffusers."""
-    images: list[Image.Image] = reference_pipeline(model.info.folder)(
-        prompt=request.prompt,
-        width=request.width_px,
-        height=request.height_px,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance,
-        num_images_per_prompt=request.images,
-        generator=[
-            torch.Generator("cpu").manual_seed(request.seed + index)
-            for index in range(request.images)
-        ],
-        text_encoder_out_layers=model.info.text_out_layers,
-    ).images
-    return [np.asarray(image) for image in images]
+    return diffusers_pictures(model.info.folder, request, out_layers=model.info.text_out_layers)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])

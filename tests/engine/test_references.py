@@ -34,7 +34,7 @@ from tests.engine_process import make_job
 from tests.engine_runs import POLICY, Runs, of_kind, pixels, record_of, same, simulated
 from tests.fakes.pictures import picture, picture_file
 from tests.quick_forecasts import use_quick_forecasts
-from tests.reference_pipeline import reference_pipeline
+from tests.reference_pipeline import diffusers_pictures, reference_pipeline
 from tests.tiny_models import Kind, make_tiny_model
 
 KINDS: tuple[Kind, ...] = ("klein", "klein-base", "dev")
@@ -74,21 +74,13 @@ def job(model: Path, out: Path, references: tuple[str, ...], **request: Any) -> 
 def of_diffusers(asked: Job) -> dict[int, np.ndarray]:
     """What diffusers makes of a job's request."""
     request = asked.request
-    result = reference_pipeline(Path(asked.model_folder))(
-        image=[read_reference(path).pixels() for path in request.references] or None,
-        prompt=request.prompt,
-        width=request.width_px,
-        height=request.height_px,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance,
-        num_images_per_prompt=request.images,
-        generator=[
-            torch.Generator("cpu").manual_seed(request.seed_of(index))
-            for index in range(request.images)
-        ],
-        text_encoder_out_layers=(1, 2, 3),
+    pictures = diffusers_pictures(
+        Path(asked.model_folder),
+        request,
+        out_layers=(1, 2, 3),
+        references=[read_reference(path).pixels() for path in request.references],
     )
-    return {index: np.asarray(image).astype(int) for index, image in enumerate(result.images)}
+    return {index: picture.astype(int) for index, picture in enumerate(pictures)}
 
 
 def encodings(monkeypatch: pytest.MonkeyPatch, *, failures: int = 0) -> list[tuple[int, int]]:

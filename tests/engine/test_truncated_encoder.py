@@ -37,6 +37,13 @@ def change_config(folder: Path, **values: Any) -> None:
     file.write_text(json.dumps({**config, **values} if target is config else config), "utf-8")
 
 
+def drop_layers(folder: Path, layers: range) -> None:
+    file = folder / "text_encoder" / "model.safetensors"
+    dropped = tuple(f"model.layers.{layer}." for layer in layers)
+    weights = {n: tensor for n, tensor in load_file(file).items() if not n.startswith(dropped)}
+    save_file(weights, file, metadata={"format": "pt"})
+
+
 @pytest.mark.parametrize(
     ("dtype", "deep"),
     [(torch.float32, False), (torch.bfloat16, True)],
@@ -78,6 +85,7 @@ def test_last_norm_is_kept_where_it_is_read(tmp_path: Path) -> None:
     """An encoder with exactly as many layers as are read: its last hidden state is normalized."""
     folder = make_tiny_model("klein", tmp_path, deep=True)
     change_config(folder, num_hidden_layers=27, layer_types=["full_attention"] * 27)
+    drop_layers(folder, range(27, 30))
     model = load(folder)
     assert model.info.text_out_layers == (9, 18, 27)
 

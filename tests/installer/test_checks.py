@@ -33,7 +33,7 @@ def test_failing_check_is_shown_and_does_not_hide_the_rest(project, monkeypatch,
     output, errors = capfd.readouterr()
     assert "what is wrong\nbad: FAILED" in output
     assert "good: passed" in output
-    assert "1 passed, 1 deselected" in output.strip().splitlines()[-1]
+    assert "1 passed in" in output.strip().splitlines()[-1]
     assert errors == "Failed: bad.\n"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import ModelError
-from app.engine.safetensors_header import TensorEntry
+from app.engine.safetensors_header import TensorEntry, invalid_weights, unreadable_weights
 
 GGUF_SUFFIX = ".gguf"
 KIND_PREFIX = "gguf:"
@@ -104,7 +104,7 @@ def _tensors(path: Path) -> Iterator[_Tensor]:
     try:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise _broken(path, "it does not begin as one")
+                raise invalid_weights(path, "GGUF", "it does not begin as one")
         reader: Any = gguf.GGUFReader(path)
         for tensor in reader.tensors:
             yield _Tensor(
@@ -116,14 +116,10 @@ def _tensors(path: Path) -> Iterator[_Tensor]:
                 size_bytes=int(tensor.n_bytes),
             )
     except OSError as error:
-        raise ModelError(
-            f"The weights file {path} cannot be read ({error.strerror or error}): "
-            "check the disk and the file's permissions.",
-            code="model.unreadable",
-        ) from error
+        raise unreadable_weights(path, error) from error
     # What numpy and the reader say to bytes that make no sense.
     except (ValueError, KeyError, IndexError, OverflowError) as error:
-        raise _broken(path, str(error)) from error
+        raise invalid_weights(path, "GGUF", str(error)) from error
 
 
 def _names(name: str) -> Iterator[str]:
@@ -156,13 +152,4 @@ def _dtype(path: Path, kind: str) -> str:
         f"The weights file {path} is quantized as {kind}, which cannot be run: choose a file in "
         "Q8_0, Q6_K, Q5_K, Q4_K, Q4_0 or another common kind.",
         code="model.unknown_config",
-    )
-
-
-def _broken(path: Path, details: str) -> ModelError:
-    return ModelError(
-        f"The weights file {path} is not a valid GGUF file: download it again from the model's "
-        "source.",
-        code="model.invalid_weights",
-        details=details,
     )

@@ -14,6 +14,7 @@ import torch
 
 from app.core.errors import ModelError
 from app.engine.residency.layout import BlockLayout, TensorSpan
+from app.engine.safetensors_header import unreadable_weights
 from app.engine.stored_weights import StoredTensor
 
 PIECE_BYTES = 32 << 20
@@ -159,7 +160,7 @@ def _opened(path: Path) -> io.FileIO:
     try:
         return io.FileIO(path, "rb")
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable_weights(path, error) from error
 
 
 def _read_fully(file: io.FileIO, piece: Piece, out: memoryview) -> None:
@@ -176,15 +177,7 @@ def _read_fully(file: io.FileIO, piece: Piece, out: memoryview) -> None:
                 )
             done += count
     except OSError as error:
-        raise _unreadable(piece.path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> ModelError:
-    return ModelError(
-        f"The weights file {path} cannot be read ({error.strerror or error}): "
-        "check the disk and the file's permissions.",
-        code="model.unreadable",
-    )
+        raise unreadable_weights(piece.path, error) from error
 
 
 def _pieces(span: TensorSpan, tensor: StoredTensor) -> Iterator[Piece]:

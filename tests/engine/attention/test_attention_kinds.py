@@ -15,6 +15,7 @@ from app.engine.attention.chunks import SCORE_BYTES, chunk_bytes, chunk_rows
 from app.engine.attention.dispatch import attention_of, kernel_of, missing, use_attention
 from app.engine.live_storages import LiveStorages
 from tests.fakes import attention_libraries
+from tests.tiny_models import make_tiny_transformer
 
 LIBRARIES = (Attention.SAGE, Attention.FLASH_ATTN, Attention.XFORMERS)
 
@@ -41,18 +42,7 @@ def exactly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
 
 @pytest.fixture
 def transformer() -> Flux2Transformer2DModel:
-    torch.manual_seed(0)
-    return Flux2Transformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=24,
-        timestep_guidance_channels=16,
-        axes_dims_rope=(4, 4, 4, 4),
-        guidance_embeds=False,
-    ).eval()
+    return make_tiny_transformer(double_blocks=1, single_blocks=2)
 
 
 @torch.no_grad()
