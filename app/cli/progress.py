@@ -3,10 +3,13 @@
 import math
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from typing import TextIO
 
 from app.cli.report import Report, SavedImage
 from app.cli.stdout import write_out
+from app.core.bytes_left import BytesLeft
 from app.core.errors import ErrorInfo
 from app.core.events import (
     ConductorEvent,
@@ -16,6 +19,7 @@ from app.core.events import (
     EngineStateChanged,
     ImagesDeferred,
     JobFinished,
+    Loading,
     Notice,
     PhaseStarted,
     RunResumed,
@@ -23,7 +27,13 @@ from app.core.events import (
     Streaming,
 )
 from app.core.jobs import Phase
-from app.core.units import format_bandwidth, format_bytes, format_rate, format_seconds
+from app.core.units import (
+    format_bandwidth,
+    format_bytes,
+    format_part,
+    format_rate,
+    format_seconds,
+)
 from app.engine.planning.precisions import PRECISION_WORDS
 from app.monitor.alerts import deferred_sentence, downshift_sentence, resumed_sentence
 
@@ -43,13 +53,20 @@ _CLEAR_LINE = "\r\x1b[K"
 class TextReport(Report):
     """Progress on stderr; on stdout only the paths of images, so that they can be piped."""
 
-    def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
-        """Take the streams, by default the process's own."""
+    def __init__(
+        self,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the streams, by default the process's own, and a clock."""
         self._stdout = stdout
         self._stderr = stderr or sys.stderr
         self._rewrites = self._stderr.isatty()
         self._step_seconds: list[float] = []
-        self._converted = 100
+        self._clock = clock
+        self._left = BytesLeft()
+        self._told: tuple[str, int] = ("", 0)
 
     def event(self, event: ConductorEvent) -> None:
         """Show engine states, phases, steps, and what gave way."""
@@ -62,8 +79,13 @@ class TextReport(Report):
                 self._step_seconds = []
                 note = f" ({event.note})" if event.note else ""
                 self._status(_PHASES[event.phase] + note)
+            case Loading():
+                what = _PHASES[Phase.LOAD]
+                self._bytes(what, event.done_bytes, event.total_bytes)
             case Converting():
-                self._converting(event)
+                component = event.component.replace("_", " ")
+                what = f"Converting the {component} to {PRECISION_WORDS[event.precision]}, once"
+                self._bytes(what, event.done_bytes, event.total_bytes)
             case StepDone():
                 self._step(event)
             case Downshifted():
@@ -98,15 +120,28 @@ class TextReport(Report):
         """The sentence."""
         self._line(f"headroom: {error.message}")
 
-    def _converting(self, event: Converting) -> None:
-        """Weights are quantized, which is done once."""
-        percent = 100 * event.done_bytes // max(1, event.total_bytes)
+    def _bytes(self, what: str, done_bytes: int, total_bytes: int) -> None:
+        """So many bytes of something are done."""
+        now_s = self._clock()
+        self._left.note(what, done_bytes, total_bytes, now_s)
+        fraction = done_bytes / max(1, total_bytes)
+        quarter = int(4 * fraction)
         # A line for each would be many where lines cannot be rewritten.
-        if self._rewrites or percent // 25 != self._converted // 25 or percent < self._converted:
-            component = event.component.replace("_", " ")
-            precision = PRECISION_WORDS[event.precision]
-            self._status(f"Converting the {component} to {precision}, once  {percent} %")
-        self._converted = percent
+        if not self._rewrites and self._told == (what, quarter):
+            return
+        self._told = (what, quarter)
+        told = format_part(done_bytes, total_bytes)
+        remaining_s = self._left.remaining_s(now_s)
+        if remaining_s is not None and done_bytes < total_bytes:
+            told += f"  ETA {_whole(remaining_s)}"
+        self._status(f"{what}  {self._bar(fraction)}{told}")
+
+    def _bar(self, fraction: float) -> str:
+        """A bar where lines can be rewritten, else nothing."""
+        if not self._rewrites:
+            return ""
+        filled = int(BAR_WIDTH * fraction)
+        return f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}]  "
 
     def _step(self, event: StepDone) -> None:
         self._step_seconds.append(event.seconds)
@@ -119,10 +154,9 @@ class TextReport(Report):
             told += _streamed(event.streaming)
         if event.step < event.steps:
             told += f"  ETA {format_seconds(remaining_s)}"
-        if self._rewrites:
-            filled = BAR_WIDTH * event.step // event.steps
-            bar = "#" * filled + "-" * (BAR_WIDTH - filled)
-            self._status(f"{_PHASES[Phase.DENOISE]}  [{bar}]  {told}")
+        bar = self._bar(event.step / event.steps)
+        if bar:
+            self._status(f"{_PHASES[Phase.DENOISE]}  {bar}{told}")
         elif event.step == event.steps or event.step % -(-event.steps // PLAIN_STEP_LINES) == 0:
             self._status(f"{_PHASES[Phase.DENOISE]}  {told}")
 
@@ -154,3 +188,9 @@ def _streamed(streaming: Streaming) -> str:
         return ""
     hidden = math.floor(streaming.hidden_share * 100)
     return f"  {format_bandwidth(rate)} streamed, {hidden} % hidden"
+
+
+def _whole(seconds: float) -> str:
+    """A duration that is only estimated: no fractions of seconds."""
+    whole = math.ceil(seconds)
+    return f"{whole} s" if whole < 10 else format_seconds(whole)

@@ -18,6 +18,7 @@ from app.core.events import (
     EngineStateChanged,
     ImagesDeferred,
     JobFinished,
+    Loading,
     Notice,
     PhaseFinished,
     PhaseStarted,
@@ -127,6 +128,12 @@ def _as_json(event: ConductorEvent) -> dict[str, Any] | None:
                 "state": "finished",
                 "seconds": event.seconds,
                 "memory": _memory(event.memory),
+            }
+        case Loading():
+            return {
+                "event": "loading",
+                "done_bytes": event.done_bytes,
+                "total_bytes": event.total_bytes,
             }
         case Converting():
             return {

@@ -118,6 +118,21 @@ class PhaseFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """Weights are being read into RAM; told now and then, and at the end when told before.
+
+    Attributes:
+        job_id: Of the job that needs them.
+        done_bytes: That are there.
+        total_bytes: That will be.
+    """
+
+    job_id: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Converting:
     """Weights are being quantized, which is done once; told now and then, and at the end.
 
@@ -298,6 +313,7 @@ class EngineLog:
 JobEvent = (
     PhaseStarted
     | PhaseFinished
+    | Loading
     | Converting
     | StepDone
     | ImageDone

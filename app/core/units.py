@@ -22,6 +22,14 @@ def format_bytes(size_bytes: int) -> str:
     return f"{value:.0f} {name}" if round(abs(value), 1) >= 100 else f"{value:.1f} {name}"
 
 
+def format_part(done_bytes: int, total_bytes: int) -> str:
+    """How much of something is done, both in the unit of the whole: "3.1 of 7.5 GB"."""
+    whole, _, unit = format_bytes(total_bytes).rpartition(" ")
+    per_unit = {"B": 1, "KB": KIB, "MB": MIB, "GB": GIB}[unit]
+    done = done_bytes / per_unit
+    return f"{done:.1f} of {whole} {unit}" if "." in whole else f"{done:.0f} of {whole} {unit}"
+
+
 def format_need(needed_bytes: int, budget_bytes: int) -> tuple[str, str]:
     """What is needed and what there is, in GB without the unit: ("9.1", "11.2").
 

@@ -7,7 +7,7 @@ import pytest
 
 from app.cli.progress import TextReport
 from app.cli.report import JsonReport
-from app.core.events import Converting, EngineMemory, StepDone, Streaming
+from app.core.events import Converting, EngineMemory, Loading, StepDone, Streaming
 from app.core.policy import Precision
 from app.core.units import GIB
 
@@ -70,13 +70,46 @@ def converting(done: int) -> Converting:
     )
 
 
+class Terminal(io.StringIO):
+    """A stream whose lines can be rewritten."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def loading(done: int, total: int = 8 * GIB) -> Loading:
+    return Loading(job_id="a", done_bytes=done, total_bytes=total)
+
+
+def test_reading_a_model_is_a_bar_with_what_is_left():
+    err, now_s = Terminal(), [0.0]
+    report = TextReport(io.StringIO(), err, lambda: now_s[0])
+    report.event(loading(0))
+    now_s[0] = 3.0
+    report.event(loading(2 * GIB))
+    report.event(loading(8 * GIB))
+    first, second, third = err.getvalue().split("\r\x1b[K")[1:]
+    assert first == f"Loading the model  [{'-' * 24}]  0.0 of 8.0 GB"
+    assert second == f"Loading the model  [{'#' * 6}{'-' * 18}]  2.0 of 8.0 GB  ETA 9 s"
+    assert third == f"Loading the model  [{'#' * 24}]  8.0 of 8.0 GB"
+
+
+def test_reading_a_model_is_an_event_for_programs(capsys):
+    JsonReport().event(loading(50, 200))
+    assert json.loads(capsys.readouterr().out) == {
+        "event": "loading",
+        "done_bytes": 50,
+        "total_bytes": 200,
+    }
+
+
 def test_quantizing_is_told_now_and_then_where_lines_stay():
     err = io.StringIO()
     report = TextReport(io.StringIO(), err)
     for done in range(0, 201, 5):
         report.event(converting(done))
     assert err.getvalue().splitlines() == [
-        f"Converting the text encoder to fp8, once  {percent} %" for percent in (0, 25, 50, 75, 100)
+        f"Converting the text encoder to fp8, once  {done} of 200 B" for done in range(0, 201, 50)
     ]
 
 

@@ -2,7 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.units import GIB, KIB, MIB, format_bytes, format_need, format_rate, format_seconds
+from app.core.units import (
+    GIB,
+    KIB,
+    MIB,
+    format_bytes,
+    format_need,
+    format_part,
+    format_rate,
+    format_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +79,17 @@ def test_format_seconds(seconds: float, text: str):
 )
 def test_format_rate(seconds_per_step: float, text: str):
     assert format_rate(seconds_per_step) == text
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "told"),
+    [
+        (0, 8 * GIB, "0.0 of 8.0 GB"),
+        (3 * GIB + GIB // 8, 7 * GIB + GIB // 2, "3.1 of 7.5 GB"),
+        (12 * GIB, 250 * GIB, "12 of 250 GB"),
+        (MIB, 8 * MIB, "1.0 of 8.0 MB"),
+        (5, 10, "5 of 10 B"),
+    ],
+)
+def test_part_is_told_in_the_unit_of_the_whole(done: int, total: int, told: str):
+    assert format_part(done, total) == told

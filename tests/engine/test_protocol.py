@@ -23,6 +23,7 @@ from app.core.events import (
     JobCancelled,
     JobFailed,
     JobFinished,
+    Loading,
     Notice,
     PhaseFinished,
     PhaseStarted,
@@ -156,6 +157,7 @@ MESSAGES = [
     EngineReady(pid=1, device="cpu", device_name="x", torch_version="2", diffusers_version="0"),
     PhaseStarted(job_id="a1", phase=Phase.DENOISE, note="cached"),
     PhaseFinished(job_id="a1", phase=Phase.LOAD, seconds=0.5, memory=MEMORY),
+    Loading(job_id="a1", done_bytes=2**33, total_bytes=2**34),
     Converting(
         job_id="a1",
         component="transformer",

@@ -149,8 +149,7 @@ class HostStore:
         ]
         if self.in_place:
             groups = zip([of_rest, *of_blocks], [rest, *blocks], strict=True)
-            fill_in_place(network, stored, groups, check)
-            progress(sum(block.layout.size_bytes for block in (rest, *blocks)))
+            fill_in_place(network, stored, groups, check, progress)
         else:
             rest.keep(check)
             progress(rest.layout.size_bytes)

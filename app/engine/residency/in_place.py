@@ -15,6 +15,7 @@ def fill_in_place(
     stored: Stored,
     groups: Iterable[tuple[ModuleTensors, StoredBlock]],
     check: Callable[[], None],
+    progress: Callable[[int], None] = lambda _bytes: None,
 ) -> None:
     """Give a network on "meta" its weights.
 
@@ -27,18 +28,20 @@ def fill_in_place(
         stored: By the names of its tensors.
         groups: The tensors of its blocks and of the rest, with where they are stored.
         check: Called between tensors; may raise to stop.
+        progress: Told how many bytes more are there.
 
     Raises:
         ModelError: A file cannot be read.
     """
     if _is_plain(network):
-        _map(network, stored, check)
+        _map(network, stored, check, progress)
         return
     for tensors, block in groups:
         block.keep(check)
         buffer = block.packed()
         if buffer is not None:
             tensors.bind(buffer).apply()
+        progress(block.layout.size_bytes)
 
 
 def _is_plain(network: torch.nn.Module) -> bool:
@@ -46,13 +49,19 @@ def _is_plain(network: torch.nn.Module) -> bool:
     return all(list(take_apart(tensor)[0]) == [""] for tensor in everything)
 
 
-def _map(network: torch.nn.Module, stored: Stored, check: Callable[[], None]) -> None:
+def _map(
+    network: torch.nn.Module,
+    stored: Stored,
+    check: Callable[[], None],
+    progress: Callable[[int], None],
+) -> None:
     files = MappedFiles()
     for name, parameter in list(network.named_parameters()):
         if name in stored:
             check()
             weights = files.tensor(stored[name]).to(parameter.dtype)
             _replace(network, name, torch.nn.Parameter(weights, requires_grad=False))
+            progress(weights.nbytes)
     for name, buffer in list(network.named_buffers()):
         if name in stored:
             _replace(network, name, files.tensor(stored[name]).to(buffer.dtype))

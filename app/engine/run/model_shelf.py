@@ -101,6 +101,7 @@ class ModelShelf:
         conversions: Mapping[str, Conversion] | None = None,
         needs_text_encoder: bool = True,
         file_blocks: FileBlocks | None = None,
+        progress: Callable[[int], None] = lambda _bytes: None,
     ) -> LoadedModel:
         """Read a model, in the place of the one that is here, and place nothing yet.
 
@@ -111,6 +112,7 @@ class ModelShelf:
             conversions: Of the components that are quantized, by folder.
             needs_text_encoder: Whether that is loaded, too.
             file_blocks: Blocks that stay on the disk, by component.
+            progress: Told how many bytes more are loaded.
         """
         # First, so that two models are never in memory at once.
         self.drop()
@@ -127,6 +129,7 @@ class ModelShelf:
             },
             store=self._store,
             file_blocks=file_blocks,
+            progress=progress,
             needs_text_encoder=needs_text_encoder,
         )
         parts = networks(model.pipeline)
@@ -143,6 +146,7 @@ class ModelShelf:
         *,
         conversion: Conversion | None = None,
         file_blocks: FileBlocks | None = None,
+        progress: Callable[[int], None] = lambda _bytes: None,
     ) -> None:
         """Read the text encoder of the loaded model, which has none.
 
@@ -150,13 +154,21 @@ class ModelShelf:
             check: Called between pieces; may raise to stop.
             conversion: When it is quantized.
             file_blocks: Blocks that stay on the disk, by component.
+            progress: Told how many bytes more are loaded.
         """
         model, placer = self.model, self.placer
         if model is None:
             raise RuntimeError("no model is loaded")
         on_disk = (file_blocks or {}).get(TEXT_ENCODER, _NONE)
         noted = None if conversion is None else self._noted(TEXT_ENCODER, conversion)
-        load_text_encoder(model, check, conversion=noted, store=self._store, file_blocks=on_disk)
+        load_text_encoder(
+            model,
+            check,
+            conversion=noted,
+            store=self._store,
+            file_blocks=on_disk,
+            progress=progress,
+        )
         self._cancel.watch(model.pipeline.text_encoder)
         placer.add(TEXT_ENCODER, model.hosts[TEXT_ENCODER])
         self._on_disk[TEXT_ENCODER] = on_disk

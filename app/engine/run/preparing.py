@@ -14,13 +14,15 @@ from app.engine.forecast.model_forecast import forecast_model
 from app.engine.loader import LoadedModel
 from app.engine.model_folder import ModelInfo, inspect_model_folder, stored_dtypes
 from app.engine.pipeline import prompts_of
+from app.engine.planning.problem import TEXT_ENCODER, TRANSFORMER
 from app.engine.quantize.recipe import Recipe
 from app.engine.run.attempts import Attempts
 from app.engine.run.context import RunContext
 from app.engine.run.conversions import conversions_of
 from app.engine.run.fast_blocks import with_attention
 from app.engine.run.known_prompts import embeddings_for
-from app.engine.run.model_shelf import FileBlocks, file_blocks_of
+from app.engine.run.loading import loading_told
+from app.engine.run.model_shelf import file_blocks_of
 from app.engine.run.phases import PhaseLog
 from app.engine.run.plan_in_force import PlanInForce, planned
 from app.engine.run.precisions import dtypes_of, recipes_of
@@ -105,18 +107,20 @@ def _load(
     quantized = {name: recipe.precision for name, recipe in recipes.items()}
     model = kept
     if model is None or model.dtypes != dtypes or model.quantized != quantized:
-        model = _read(context, attempts, info, dtypes, recipes, file_blocks_of(force.plan))
+        model = _read(context, attempts, force, info, dtypes, recipes)
     elif _lacks_text_encoder(context, model):
         conversion = conversions_of(context, info, recipes).get("text_encoder")
-        attempts.run(
-            Phase.LOAD,
-            lambda: shelf.load_text_encoder(
-                context.cancel.check,
-                conversion=conversion,
-                file_blocks=file_blocks_of(force.plan),
-            ),
-            rungs=False,
-        )
+
+        def load_text_encoder() -> None:
+            with loading_told(context, force, {TEXT_ENCODER}) as told:
+                shelf.load_text_encoder(
+                    context.cancel.check,
+                    conversion=conversion,
+                    file_blocks=file_blocks_of(force.plan),
+                    progress=told,
+                )
+
+        attempts.run(Phase.LOAD, load_text_encoder, rungs=False)
     if not shelf.has_text_encoder():
         # What a run without it needs says nothing about plans, which reckon with it.
         force.touched.update(Phase)
@@ -129,27 +133,30 @@ def _load(
 def _read(
     context: RunContext,
     attempts: Attempts,
+    force: PlanInForce,
     info: ModelInfo,
     dtypes: Mapping[str, torch.dtype],
     recipes: Mapping[str, Recipe],
-    file_blocks: FileBlocks,
 ) -> LoadedModel:
     """A model from its files; without its text encoder when the prompts were encoded before."""
     conversions = conversions_of(context, info, recipes)
     embeddings = embeddings_for(context, info, dtypes, recipes)
     needed = embeddings.needs_text_encoder(prompts_of(info, context.job.request))
-    model = attempts.run(
-        Phase.LOAD,
-        lambda: context.shelf.load(
-            info,
-            dtypes,
-            context.cancel.check,
-            conversions=conversions,
-            needs_text_encoder=needed,
-            file_blocks=file_blocks,
-        ),
-        rungs=False,
-    )
+    read = {TRANSFORMER, TEXT_ENCODER} if needed else {TRANSFORMER}
+
+    def load() -> LoadedModel:
+        with loading_told(context, force, read) as told:
+            return context.shelf.load(
+                info,
+                dtypes,
+                context.cancel.check,
+                conversions=conversions,
+                needs_text_encoder=needed,
+                file_blocks=file_blocks_of(force.plan),
+                progress=told,
+            )
+
+    model = attempts.run(Phase.LOAD, load, rungs=False)
     model.embeddings = embeddings
     return model
 
