@@ -4,6 +4,7 @@ import errno
 from collections.abc import Iterator, Sequence
 
 import torch
+from safetensors import SafetensorError
 
 from app.core.errors import OutOfVramError
 from app.core.jobs import Phase
@@ -15,19 +16,32 @@ _DOING = {
     Phase.DECODE: "while the latents were decoded",
     Phase.SAVE: "while the image was saved",
 }
-_CPU_TEXTS = ("not enough memory", "can't allocate memory", "alloc_cpu", "bad_alloc", "bad alloc")
-"""torch's CPU allocator and C++ below it raise a plain RuntimeError with one of these."""
+_CPU_TEXTS = (
+    # torch's CPU allocator and C++ below it.
+    "not enough memory",
+    "can't allocate memory",
+    "alloc_cpu",
+    "bad_alloc",
+    "bad alloc",
+    # Files that cannot be mapped: torch with the system's words or number, and Rust's.
+    "cannot allocate memory",
+    "error code: <1455>",
+    "os error 1455",
+)
+"""torch raises a plain RuntimeError with one of these, safetensors an error of its own."""
 _DEVICE_TEXTS = (
     # torch's own allocator and the drivers, also when pinned memory cannot be had.
     "out of memory",
     "cudaerrormemoryallocation",
     "hiperroroutofmemory",
-    # Libraries that find no room for their workspace.
-    "cublas_status_alloc_failed",
-    "cudnn_status_alloc_failed",
+    # Libraries that find no room for their workspace; cuBLAS and hipBLAS name themselves before.
+    "error_out_of_memory",
+    "_status_alloc_failed",
     "device_allocation_failed",
+    "host_allocation_failed",
+    "miopenstatusallocfailed",
     # No room for the library's handle: it says only that it could not begin.
-    "cublas_status_not_initialized",
+    "blas_status_not_initialized",
     "cudnn_status_not_initialized",
     # Level Zero.
     "out_of_device_memory",
@@ -117,4 +131,5 @@ def _is_of_host(error: BaseException) -> bool:
         too_little = getattr(error, "winerror", None) == _WINDOWS_NO_PAGE_FILE
         return error.errno == errno.ENOMEM or too_little
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(part in text for part in _CPU_TEXTS)
+    told = isinstance(error, RuntimeError | SafetensorError)
+    return told and any(part in text for part in _CPU_TEXTS)

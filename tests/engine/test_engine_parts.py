@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from app.core.atomic import PARTIAL_PREFIX, PARTIAL_SUFFIX
 from app.core.errors import SetupError
@@ -117,6 +118,14 @@ def test_meter_sees_a_peak_that_is_over() -> None:
             True,
         ),
         (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("unable to mmap 9 bytes from file <a>: Cannot allocate memory (12)"), True),
+        (RuntimeError("Couldn't open file mapping: <a>, error code: <1455>"), True),
+        (SafetensorError("The paging file is too small (os error 1455)"), True),
+        (SafetensorError("Error while deserializing header: invalid header"), False),
+        (RuntimeError("CUDA error: HIPBLAS_STATUS_ALLOC_FAILED when calling ..."), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"), True),
+        (RuntimeError("miopenStatusAllocFailed"), True),
+        (RuntimeError("CUDA_ERROR_OUT_OF_MEMORY"), True),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
         (OSError(errno.ENOSPC, "No space left on device"), False),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
