@@ -13,6 +13,7 @@ from app.core.events import (
     JobCancelled,
     JobFailed,
     JobFinished,
+    Loading,
     Notice,
     PhaseFinished,
     PhaseStarted,
@@ -391,3 +392,29 @@ def test_quantizing_is_told_until_it_is_done(engine: EngineModel):
     progress = engine.progress()
     assert progress is not None
     assert progress.converting is None
+
+
+def test_loading_is_told_in_bytes_with_the_time_the_rest_takes(engine, clock):
+    def loading(done: int) -> Loading:
+        return Loading(job_id="a", done_bytes=done, total_bytes=10)
+
+    engine.on_event(queue(job()))
+    engine.on_event(PhaseStarted(job_id="a", phase=Phase.LOAD))
+    told = collected(engine.progress_changed)
+    engine.on_event(loading(0))
+    clock.advance(4.0)
+    engine.on_event(loading(4))
+    assert [one.loading.done_bytes for one in told] == [0, 4]
+    assert [one.bytes_left_s for one in told] == [None, 6.0]
+    clock.advance(1.0)
+    assert engine.progress().bytes_left_s == 5.0
+    engine.on_event(loading(10))
+    assert (told[-1].loading, told[-1].bytes_left_s) == (None, None)
+
+
+def test_an_engine_that_died_while_loading_has_read_nothing(engine):
+    engine.on_event(queue(job()))
+    engine.on_event(PhaseStarted(job_id="a", phase=Phase.LOAD))
+    engine.on_event(Loading(job_id="a", done_bytes=5, total_bytes=10))
+    engine.on_event(EngineStateChanged(state=EngineState.RESTARTING, reason="It died."))
+    assert engine.progress().loading is None

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.core.events import Converting, Streaming
+from app.core.events import Converting, Loading, Streaming
 from app.core.jobs import Phase
 from app.core.policy import Precision
 from app.core.units import GIB
@@ -95,6 +95,30 @@ def test_quantizing_says_that_it_is_done_once_and_how_far():
     encoder = replace(CONVERTING, component="text_encoder", precision=Precision.FP8)
     text = progress_text(replace(DENOISING, phase=Phase.LOAD, converting=encoder))
     assert text.phase == "Converting the text encoder to fp8, once"
+    assert text.step == "3.0 of 4.0 GB"
+
+
+def test_time_left_of_converting_is_never_that_of_earlier_runs():
+    converting = replace(DENOISING, phase=Phase.LOAD, converting=CONVERTING)
+    assert progress_text(converting).remaining == ""
+    told = progress_text(replace(converting, bytes_left_s=61.2)).remaining
+    assert told == "about 1 min 02 s of converting left"
+
+
+LOADING = Loading(job_id="a", done_bytes=3 * GIB, total_bytes=12 * GIB)
+
+
+def test_loading_says_how_much_of_the_model_is_there_and_how_long_the_rest_takes():
+    loading = replace(DENOISING, phase=Phase.LOAD, loading=LOADING, remaining_s=None)
+    text = progress_text(loading)
+    assert (text.phase, text.step) == ("Loading the model demo", "3.0 of 12.0 GB")
+    assert (text.fraction, text.remaining, text.rate) == (0.25, "", "")
+    text = progress_text(replace(loading, bytes_left_s=8.4))
+    assert text.remaining == "about 9 s of loading left"
+    assert progress_text(replace(loading, bytes_left_s=8.4, cancelling=True)).remaining == ""
+    # Earlier runs say when the picture is there, which is what one waits for.
+    text = progress_text(replace(loading, bytes_left_s=8.4, remaining_s=20.0))
+    assert text.remaining == "about 20 s left"
 
 
 STREAMING = Streaming(streamed_bytes=round(2.36 * GIB), copying_s=0.2, waited_s=0.003)

@@ -7,7 +7,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QLabel, QToolButton
 
-from app.core.events import Streaming
+from app.core.events import Loading, Streaming
 from app.core.jobs import Phase
 from app.core.units import GIB
 from app.ui import theme
@@ -111,6 +111,19 @@ def test_row_is_busy_while_nothing_can_be_counted(row):
     row.show_progress(replace(DENOISING, phase=Phase.LOAD))
     assert find(row, ProgressBar, "progress_bar").fraction is None
     row.show_outcome("Done")
+
+
+def test_row_shows_the_bytes_of_a_model_that_is_read_and_can_be_cancelled(row, qtbot):
+    reading = Loading(job_id="a", done_bytes=3 * GIB, total_bytes=4 * GIB)
+    row.show_progress(
+        replace(DENOISING, phase=Phase.LOAD, loading=reading, remaining_s=None, bytes_left_s=7.0)
+    )
+    assert text(row, "progress_step") == "3.0 of 4.0 GB"
+    assert text(row, "progress_remaining") == "about 7 s of loading left"
+    bar = find(row, ProgressBar, "progress_bar")
+    assert (bar.fraction, bar.value()) == (0.75, 750)
+    with qtbot.waitSignal(row.cancel_clicked):
+        qtbot.mouseClick(find(row, QToolButton, "progress_cancel"), Qt.MouseButton.LeftButton)
 
 
 def test_row_keeps_its_height_when_a_run_ends(row):

@@ -17,6 +17,7 @@ from app.core.events import (
     JobCancelled,
     JobFailed,
     JobFinished,
+    Loading,
     Notice,
     PhaseFinished,
     PhaseStarted,
@@ -169,7 +170,9 @@ class EngineModel(QObject):
             elapsed_s=now_s - run.began_s,
             cancelling=run.cancelling,
             streaming=self._history.streaming() if run.phase is Phase.DENOISE else None,
+            loading=run.loading,
             converting=run.converting,
+            bytes_left_s=run.bytes_left_s(now_s),
         )
 
     # What the user wants.
@@ -265,8 +268,8 @@ class EngineModel(QObject):
                 self._on_phase_started(event)
             case PhaseFinished():
                 self._on_phase_finished(event)
-            case Converting():
-                self._on_converting(event)
+            case Loading() | Converting():
+                self._on_bytes(event)
             case ImageDone():
                 # A preview that came late must not cover the finished picture.
                 self._steps.flush()
@@ -292,7 +295,8 @@ class EngineModel(QObject):
         if event.state is EngineState.RESTARTING and self._run is not None:
             # The job runs again from its beginning.
             self._steps.drop()
-            self._run.phase, self._run.step, self._run.converting = None, 0, None
+            self._run.begin_phase(None)
+            self._run.step = 0
         self.engine_state_changed.emit(event)
         self._tell_progress()
 
@@ -302,8 +306,8 @@ class EngineModel(QObject):
         if run is not None:
             if event.phase in (Phase.LOAD, Phase.ENCODE):
                 run.step = 0
-            run.phase, run.note, run.told_s = event.phase, event.note, self._clock()
-            run.converting = None
+            run.begin_phase(event.phase)
+            run.note, run.told_s = event.note, self._clock()
         self.phase_started.emit(event)
         self._tell_progress()
 
@@ -313,11 +317,10 @@ class EngineModel(QObject):
             self._history.add_phase(event.phase, event.seconds)
         self.phase_finished.emit(event)
 
-    def _on_converting(self, event: Converting) -> None:
+    def _on_bytes(self, event: Loading | Converting) -> None:
         run = self._run_of(event.job_id)
         if run is not None:
-            # What is written is read like any other model from then on.
-            run.converting = event if event.done_bytes < event.total_bytes else None
+            run.note_bytes(event, self._clock())
             self._tell_progress()
 
     def _on_step_done(self, event: StepDone) -> None:

@@ -7,7 +7,13 @@ from PySide6.QtCore import QCoreApplication
 
 from app.core.events import Converting
 from app.core.jobs import Phase
-from app.core.units import format_bandwidth, format_bytes, format_rate, format_seconds
+from app.core.units import (
+    format_bandwidth,
+    format_bytes,
+    format_part,
+    format_rate,
+    format_seconds,
+)
 from app.ui.models.jobs_model import model_name
 from app.ui.models.memory_choices import precision_word
 from app.ui.models.run_progress import RunProgress
@@ -19,11 +25,11 @@ class ProgressText:
 
     Attributes:
         phase: What is being done.
-        step: "Step 3 of 8", or "".
+        step: "Step 3 of 8", "3.1 of 7.5 GB", or "".
         rate: "2.4 it/s", or "".
-        remaining: "about 12 s left", or "".
+        remaining: "about 12 s left", "about 12 s of loading left", or "".
         elapsed: "8 s".
-        fraction: 0 to 1 while steps are counted, None while nothing can be.
+        fraction: 0 to 1 while steps or bytes are counted, None while nothing can be.
         streaming: "11.8 GB/s, 98 % hidden", or "".
         streaming_tip: The same in a sentence, or "".
     """
@@ -44,9 +50,7 @@ def progress_text(progress: RunProgress) -> ProgressText:
     speed = progress.seconds_per_step if denoising and progress.step else None
     return ProgressText(
         phase=_tr("Cancelling") if progress.cancelling else phase_words(progress),
-        step=_tr("Step {step} of {steps}").format(step=progress.step, steps=progress.steps)
-        if denoising
-        else "",
+        step=_step(progress),
         rate="" if speed is None else format_rate(speed),
         remaining=_remaining(progress),
         elapsed=countable_seconds(progress.elapsed_s),
@@ -81,10 +85,19 @@ def countable_seconds(seconds: float) -> str:
     return f"{math.floor(seconds)} s" if seconds < 10 else format_seconds(seconds)
 
 
+def _step(progress: RunProgress) -> str:
+    moved = progress.converting or progress.loading
+    if moved is not None:
+        return format_part(moved.done_bytes, moved.total_bytes)
+    if progress.phase is Phase.DENOISE:
+        return _tr("Step {step} of {steps}").format(step=progress.step, steps=progress.steps)
+    return ""
+
+
 def _fraction(progress: RunProgress) -> float | None:
-    converting = progress.converting
-    if converting is not None:
-        return converting.done_bytes / max(1, converting.total_bytes)
+    moved = progress.converting or progress.loading
+    if moved is not None:
+        return moved.done_bytes / max(1, moved.total_bytes)
     if progress.phase is Phase.DENOISE and progress.steps:
         return progress.step / progress.steps
     return None
@@ -125,12 +138,22 @@ def _streaming_tip(progress: RunProgress) -> str:
 
 
 def _remaining(progress: RunProgress) -> str:
-    if progress.remaining_s is None or progress.cancelling:
+    if progress.cancelling:
         return ""
+    if progress.converting is not None:
+        # Done once: what earlier runs took says nothing about it.
+        return _of_bytes(_tr("about {time} of converting left"), progress.bytes_left_s)
+    if progress.remaining_s is None:
+        return _of_bytes(_tr("about {time} of loading left"), progress.bytes_left_s)
     if progress.remaining_s < 1:
         return _tr("under 1 s left")
     left = countable_seconds(math.ceil(progress.remaining_s))
     return _tr("about {time} left").format(time=left)
+
+
+def _of_bytes(text: str, left_s: float | None) -> str:
+    """Time left of what is counted in bytes; the picture itself comes after it."""
+    return "" if left_s is None else text.format(time=countable_seconds(math.ceil(left_s)))
 
 
 def _tr(text: str) -> str:

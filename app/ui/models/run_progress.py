@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.core.events import Converting, Streaming
+from app.core.events import Converting, Loading, Streaming
 from app.core.jobs import Job, Phase
 
 
@@ -21,7 +21,9 @@ class RunProgress:
         elapsed_s: Since the job began.
         cancelling: The user has asked to stop it.
         streaming: Weights that came to the device in the newest steps; None when none did.
+        loading: How far weights are read; None while none are.
         converting: How far weights are quantized; None while none are.
+        bytes_left_s: Until what is read or quantized is done; None until it can be told.
     """
 
     job: Job
@@ -34,4 +36,6 @@ class RunProgress:
     elapsed_s: float
     cancelling: bool
     streaming: Streaming | None = None
+    loading: Loading | None = None
     converting: Converting | None = None
+    bytes_left_s: float | None = None

@@ -1,8 +1,9 @@
 """The running job's own notes, changed by events."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from app.core.events import Converting
+from app.core.bytes_left import BytesLeft
+from app.core.events import Converting, Loading
 from app.core.jobs import Job, Phase
 
 
@@ -18,7 +19,9 @@ class RunningJob:
         note: What is special about the phase, or "".
         step: Steps done.
         cancelling: The user has asked to stop it.
+        loading: How far weights are read; None while none are.
         converting: How far weights are quantized; None while none are.
+        bytes_left: How long what is read or quantized still takes.
     """
 
     job: Job
@@ -28,4 +31,25 @@ class RunningJob:
     note: str = ""
     step: int = 0
     cancelling: bool = False
+    loading: Loading | None = None
     converting: Converting | None = None
+    bytes_left: BytesLeft = field(default_factory=BytesLeft)
+
+    def begin_phase(self, phase: Phase | None) -> None:
+        """Another phase, or none yet: nothing is read or quantized in it so far."""
+        self.phase, self.loading, self.converting = phase, None, None
+
+    def note_bytes(self, event: Loading | Converting, now_s: float) -> None:
+        """Weights are read or quantized."""
+        what = event.component if isinstance(event, Converting) else ""
+        self.bytes_left.note(what, event.done_bytes, event.total_bytes, now_s)
+        # What is done has nothing more to say; and only one of them goes on at once.
+        going_on = event if event.done_bytes < event.total_bytes else None
+        self.loading = going_on if isinstance(going_on, Loading) else None
+        self.converting = going_on if isinstance(going_on, Converting) else None
+
+    def bytes_left_s(self, now_s: float) -> float | None:
+        """Seconds until what is being read or quantized is done; None where that is not known."""
+        if self.loading is None and self.converting is None:
+            return None
+        return self.bytes_left.remaining_s(now_s)
