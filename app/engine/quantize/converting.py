@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 from torch import nn
@@ -20,13 +20,15 @@ from app.engine.out_of_memory import is_out_of_memory
 from app.engine.quantize.file_layout import FileLayout, Group, lay_out_file
 from app.engine.quantize.kept_files import SUFFIX, told
 from app.engine.quantize.linear import QuantizedLinear
+from app.engine.quantize.piece_flow import WriteBehind, read_ahead
 from app.engine.quantize.recipe import Recipe
 from app.engine.quantize.skeleton import named_modules, quantized_skeleton
 from app.engine.quantize.source_key import source_key
+from app.engine.quantize.source_piece import Piece, pieces_of
 from app.engine.quantize.ways import way_for
 from app.engine.residency.blocks import streamable_blocks
 from app.engine.residency.leaves import ModuleTensors
-from app.engine.stored_weights import MappedFiles, Stored, stored_tensors
+from app.engine.stored_weights import Stored, stored_tensors
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +142,6 @@ class _Writer:
         self._stored = stored
         self._conversion = conversion
         self._groups = tuple(_groups(component, network, layers, stored))
-        self._files = MappedFiles()
 
     def write(self, path: Path) -> None:
         conversion = self._conversion
@@ -163,29 +164,40 @@ class _Writer:
             raise self._refused(path, error) from error
 
     def _write_all(self, file: BinaryIO, layout: FileLayout) -> None:
+        conversion = self._conversion
         file.write(layout.header)
+        done_bytes = len(layout.header)
+        with (
+            WriteBehind(file) as writer,
+            contextlib.closing(read_ahead(self._pieces(), Piece.read)) as pieces,
+        ):
+            for piece, numbers in pieces:
+                conversion.check()
+                for name, tensor in self._made(piece, numbers).items():
+                    row_bytes = tensor.nbytes // max(len(tensor), 1) if piece.first_row else 0
+                    writer.put(layout.places[name] + piece.first_row * row_bytes, tensor)
+                    done_bytes += tensor.nbytes
+                conversion.progress(done_bytes, layout.size_bytes)
+        conversion.progress(layout.size_bytes, layout.size_bytes)
+
+    def _made(self, piece: Piece, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
+        layer = self._layers.get(piece.name)
+        if layer is None:
+            return {piece.name: numbers}
+        conversion = self._conversion
+        codes, scales = layer.encode_all(numbers, conversion.device, conversion.check)
+        return {f"{piece.name}.codes": codes, f"{piece.name}.scales": scales}
+
+    def _pieces(self) -> Iterator[Piece]:
         for group in self._groups:
             for span in group.spans():
-                owner, _, part = f"{group.prefix}{span.name}".rpartition(".")
-                layer = self._layers.get(owner)
-                if layer is None or part == "bias":
-                    self._conversion.check()
-                    source = self._files.tensor(self._stored[f"{group.prefix}{span.name}"])
-                    made = {f"{group.prefix}{span.name}": source.to(span.dtype)}
-                elif part == "codes":
-                    made = self._encoded(owner, layer)
-                else:
-                    continue  # Scales are written with their codes.
-                for name, tensor in made.items():
-                    file.seek(layout.places[name])
-                    numbers: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
-                    file.write(memoryview(numbers))
-                self._conversion.progress(file.tell(), layout.size_bytes)
-
-    def _encoded(self, name: str, layer: QuantizedLinear) -> dict[str, torch.Tensor]:
-        weight = self._files.tensor(self._stored[f"{name}.weight"])
-        codes, scales = layer.encode_all(weight, self._conversion.device, self._conversion.check)
-        return {f"{name}.codes": codes, f"{name}.scales": scales}
+                name = f"{group.prefix}{span.name}"
+                owner, _, part = name.rpartition(".")
+                if owner not in self._layers or part == "bias":
+                    yield from pieces_of(name, self._stored[name], span.dtype)
+                elif part == "codes":  # Scales are made with their codes.
+                    weight = self._stored[f"{owner}.weight"]
+                    yield from pieces_of(owner, weight, weight.dtype)
 
     def _refused(self, path: Path, error: OSError) -> EngineError:
         precision = self._conversion.recipe.precision.value

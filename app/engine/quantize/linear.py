@@ -71,23 +71,22 @@ class QuantizedLinear(nn.Module, abc.ABC):
         device: torch.device,
         check: Callable[[], None] = lambda: None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes and scales of a whole weight in RAM, made on a device in pieces.
+        """Codes and scales of a weight in RAM, or of some of its rows, made on a device in pieces.
 
         Args:
-            weight: (out, in), in any floating type.
+            weight: (rows, in), in any floating type.
             device: Where they are computed.
             check: Called before each piece; may raise to stop.
         """
         at_once = _AT_ONCE_ON_CPU if device.type == "cpu" else _AT_ONCE_ON_GPU
         step = max(1, at_once // self.in_features)
-        codes = torch.empty(self.codes.shape, dtype=self.codes.dtype)
-        scales = torch.empty(self.scales.shape, dtype=self.scales.dtype)
-        for begin in range(0, self.out_features, step):
+        rows = weight.shape[0]
+        codes = torch.empty((rows, *self.codes.shape[1:]), dtype=self.codes.dtype)
+        scales = torch.empty((rows, *self.scales.shape[1:]), dtype=self.scales.dtype)
+        for begin in range(0, rows, step):
             check()
-            rows = slice(begin, begin + step)
-            made_codes, made_scales = self.encode(weight[rows].to(device))
-            codes[rows] = made_codes
-            scales[rows] = made_scales
+            some = slice(begin, begin + step)
+            codes[some], scales[some] = self.encode(weight[some].to(device))
         return codes, scales
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,10 @@
 """Converted files: what is in them, that they open again, and that nothing is left half made."""
 
 import errno
+import functools
 import os
+import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +14,19 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from app.core.errors import EngineError
+from app.core.errors import EngineError, ModelError
 from app.core.paths import resource
 from app.core.policy import Precision
 from app.engine.libraries import diffusers_class
-from app.engine.quantize import converting
+from app.engine.quantize import converting, piece_flow
 from app.engine.quantize.converting import Conversion, converted_path, open_converted
 from app.engine.quantize.file_layout import PAGE_BYTES
 from app.engine.quantize.kept_files import kept_files, remove
 from app.engine.quantize.linear import QuantizedLinear
+from app.engine.quantize.piece_flow import AHEAD, WriteBehind
 from app.engine.quantize.recipe import QUANTIZED, Recipe
 from app.engine.quantize.skeleton import quantize_network
+from app.engine.quantize.source_piece import Piece, pieces_of
 from app.engine.residency.blocks import streamable_blocks
 from app.engine.residency.leaves import ModuleTensors
 from app.engine.stored_weights import MappedFiles, Stored, stored_tensors
@@ -171,6 +176,26 @@ def test_progress_goes_up_to_the_end(tmp_path):
     assert len(told) > 20
 
 
+class Alive:
+    """How much of what it is shown exists at a time."""
+
+    def __init__(self) -> None:
+        self.count = self.bytes = self.most_bytes = self.largest_bytes = 0
+        self._lock = threading.Lock()
+
+    def note(self, tensor: torch.Tensor) -> torch.Tensor:
+        self._add(tensor.nbytes)
+        self.count += 1
+        self.largest_bytes = max(self.largest_bytes, tensor.nbytes)
+        weakref.finalize(tensor, self._add, -tensor.nbytes)
+        return tensor
+
+    def _add(self, size_bytes: int) -> None:
+        with self._lock:
+            self.bytes += size_bytes
+            self.most_bytes = max(self.most_bytes, self.bytes)
+
+
 class StopError(Exception):
     pass
 
@@ -219,21 +244,58 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
     assert len(files_in(tmp_path)) == 1
 
 
-def test_memory_on_the_way_is_far_less_than_the_model(tmp_path, monkeypatch):
-    sizes: list[int] = []
-    plain = QuantizedLinear.encode_all
+def test_memory_on_the_way_is_some_pieces_whatever_the_model(tmp_path, monkeypatch):
+    pieces = functools.partial(pieces_of, at_once=4096)
+    monkeypatch.setattr(converting, "pieces_of", pieces)
+    alive = Alive()
+    read, encode = Piece.read, QuantizedLinear.encode_all
+    monkeypatch.setattr(Piece, "read", lambda piece: alive.note(read(piece)))
 
-    def counted(self: Any, weight: torch.Tensor, *more: Any) -> Any:
-        made = plain(self, weight, *more)
-        sizes.append(sum(tensor.nbytes for tensor in made))
-        return made
+    def encoded(self: Any, weight: torch.Tensor, *more: Any) -> Any:
+        codes, scales = encode(self, weight, *more)
+        return alive.note(codes), alive.note(scales)
 
-    monkeypatch.setattr(QuantizedLinear, "encode_all", counted)
-    network = skeleton()
-    open_converted("transformer", network, source(), conversion(tmp_path))
-    blocks = streamable_blocks("transformer", network)
-    # Only one layer's codes are in RAM; the source is mapped.
-    assert max(sizes) < max(ModuleTensors(block).layout.size_bytes for block in blocks)
+    monkeypatch.setattr(QuantizedLinear, "encode_all", encoded)
+    open_converted("transformer", skeleton(), source(), conversion(tmp_path))
+    assert alive.count > 500
+    assert alive.largest_bytes <= 4096 * 4
+    # Read ahead and waiting to be written, each with the one at hand.
+    assert alive.most_bytes <= 2 * (AHEAD + 2) * 4096 * 4
+
+
+def test_a_source_that_ends_early_is_told_as_the_models_fault(tmp_path, monkeypatch):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes((DEMO / "diffusion_pytorch_model.safetensors").read_bytes())
+    stored = stored_tensors([copy])
+    key = converting.source_key({copy})
+    os.truncate(copy, copy.stat().st_size - 1000)
+    monkeypatch.setattr(converting, "source_key", lambda _files: key)
+    folder = tmp_path / "converted"
+    with pytest.raises(ModelError, match="has become shorter"):
+        open_converted("transformer", skeleton(), stored, conversion(folder))
+    assert files_in(folder) == []
+
+
+def test_what_cannot_be_written_ends_the_conversion(tmp_path, monkeypatch):
+    def full(_self: object, _offset_bytes: int, _tensor: torch.Tensor) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(WriteBehind, "_write", full)
+    with pytest.raises(EngineError, match="free some space"):
+        open_converted("transformer", skeleton(), source(), conversion(tmp_path))
+    assert files_in(tmp_path) == []
+
+
+def test_pieces_are_sent_to_the_disk_while_more_come(tmp_path, monkeypatch):
+    plain = open_converted("transformer", skeleton(), source(), conversion(tmp_path / "plain"))
+    sent: list[int] = []
+    monkeypatch.setattr(piece_flow, "FLUSH_BYTES", 100_000)
+    monkeypatch.setattr(piece_flow, "_flush_file", sent.append)
+    monkeypatch.setattr(converting, "pieces_of", functools.partial(pieces_of, at_once=4096))
+    again = open_converted("transformer", skeleton(), source(), conversion(tmp_path / "again"))
+    assert len(sent) >= 10
+    first, second = ({t.path for t in stored.values()}.pop() for stored in (plain, again))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_kept_files_are_listed_and_removed(tmp_path):
