@@ -223,3 +223,17 @@ def test_relief_that_is_not_wanted_changes_nothing():
     problem, plan = posed()
     assert relieved_plan(problem, plan, WORKING, 0) is None
     assert relieved_plan(problem, plan, (Phase.SAVE,), GIB) is None
+
+
+def test_each_failure_at_the_same_place_asks_for_twice_as_much():
+    problem, plan = posed(vram_gib=48.0)
+    expected = needed_of(plan.phase(Phase.DENOISE))
+    needs: list[int] = []
+    for tries, share in ((1, 1 / 8), (2, 1 / 4), (3, 1 / 2), (4, 1 / 2)):
+        found = keeping_plan(problem, plan, failure(Phase.DENOISE, tries=tries))
+        assert found is not None
+        needs.append(needed_of(found.phase(Phase.DENOISE)))
+        assert needs[-1] <= expected * (1 - share)
+    # Not more than that at once.
+    assert needs[0] > expected / 2
+    assert needs[2] == needs[3]
