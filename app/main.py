@@ -156,6 +156,7 @@ class Application(QObject):
                 self._engine,
                 self._planning.policy,
                 self,
+                plan_with=self._planning.plans.plan_with,
             ),
             planning=self._planning,
             measuring=self._measuring,

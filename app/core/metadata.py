@@ -1,8 +1,9 @@
 """What a picture says about how it was made: our record as JSON, and A1111's parameters text."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -73,6 +74,10 @@ class ImageRecord:
         memory_mode: How eagerly weights stayed on the device, such as "auto".
         attention: What computed attention; "auto" where it is not known.
         compiled: Whether the repeated blocks were to be compiled.
+        asked_precisions: Of each component as it was asked for, such as "auto"; empty in records
+            of older versions.
+        asked_attention: As it was asked for; "" in records of older versions.
+        asked_tile_px: Side of decode tiles as in MemoryPolicy; None in records of older versions.
         references: Reference images the picture follows, in order.
     """
 
@@ -98,6 +103,9 @@ class ImageRecord:
     memory_mode: str = ""
     attention: str = ""
     compiled: bool = False
+    asked_precisions: dict[str, str] = field(default_factory=dict[str, str])
+    asked_attention: str = ""
+    asked_tile_px: int | None = None
     references: tuple[ReferenceRecord, ...] = ()
 
 
@@ -116,16 +124,35 @@ def record_to_json(record: ImageRecord) -> str:
 def record_from_json(text: str | bytes) -> ImageRecord | None:
     """The record in a JSON text.
 
-    Keys of newer versions are ignored. None when the text is no record, or tells of a request
-    that could never have been run: pictures come from anywhere.
+    Keys of newer versions are ignored, and so are values that make no sense. None when the text is
+    no record, or tells of a request that could never have been run: pictures come from anywhere.
     """
     # Pillow's texts are of a class of its own, which the decoder does not take.
     data = text if isinstance(text, bytes) else str(text)
     try:
         record = msgspec.json.decode(data, type=ImageRecord)
+    except msgspec.ValidationError:
+        record = _usable_part(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
-    return None if record.request.problems() else record
+    return None if record is None or record.request.problems() else record
+
+
+def _usable_part(data: str | bytes) -> ImageRecord | None:
+    """The request with whatever else can be used: a value that is wrong costs only itself."""
+    try:
+        raw = msgspec.json.decode(data, type=dict[str, Any])
+        request = msgspec.convert(raw.get("request"), type=GenerationRequest)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    record = ImageRecord(request=request)
+    for name in {one.name for one in fields(ImageRecord)}.intersection(raw) - {"request"}:
+        try:
+            part = msgspec.convert({"request": raw["request"], name: raw[name]}, type=ImageRecord)
+        except msgspec.ValidationError:
+            continue
+        record = replace(record, **{name: getattr(part, name)})
+    return record
 
 
 def parameters_text(record: ImageRecord) -> str:

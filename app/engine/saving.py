@@ -15,6 +15,7 @@ from app.core.plan import GenerationPlan
 from app.core.run_report import PhaseReport, TakenRung
 from app.engine.model_folder import ModelInfo
 from app.engine.output import encode_png, write_png
+from app.engine.planning.components import AUTOENCODER, TEXT_ENCODER, TRANSFORMER
 from app.engine.save_guard import SaveGuard
 
 
@@ -113,6 +114,14 @@ class ImageSaver:
     def _model_name(self) -> str:
         return self.info.name or self.info.folder.name
 
+    def _asked_precisions(self) -> dict[str, str]:
+        asked = self.job.policy.precisions
+        return {
+            TEXT_ENCODER: asked.text_encoder.value,
+            TRANSFORMER: asked.transformer.value,
+            AUTOENCODER: asked.autoencoder.value,
+        }
+
     def _record(self, index: int, created: datetime) -> ImageRecord:
         # Pictures are given away: where the model lies on this machine is nobody else's business.
         request = replace(self.job.request, model=self._model_name(), references=())
@@ -138,5 +147,8 @@ class ImageSaver:
             memory_mode=self.job.policy.mode.value,
             attention=self.plan.attention.value,
             compiled=self.job.policy.compile,
+            asked_precisions=self._asked_precisions(),
+            asked_attention=self.job.policy.attention.value,
+            asked_tile_px=self.job.policy.tile_px,
             references=self.references,
         )

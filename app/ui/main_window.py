@@ -26,6 +26,7 @@ from app.core.settings import Settings
 from app.ui import theme
 from app.ui.models.layout_file import LAYOUT_VERSION
 from app.ui.models.run_progress import RunProgress
+from app.ui.models.studio import Reused
 from app.ui.models.window_models import WindowModels
 from app.ui.panels.close_dialog import CloseDialog
 from app.ui.panels.dock_widths import DockWidths
@@ -72,6 +73,8 @@ class MainWindow(QMainWindow):
         self._queue = QueuePanel(models.engine, models.jobs, self)
         self._message = MessageBar("window_message", self)
         self._show_details = self._message_action("message_details", self.tr("&Details"))
+        self._undo_use = self._message_action("undo_use", self.tr("&Undo"))
+        self._reused_text = ""
         self._copy_error = self._message_action("copy_message", self.tr("&Copy"))
         self._dialogs = WindowDialogs(
             self,
@@ -221,6 +224,7 @@ class MainWindow(QMainWindow):
             (acts.select_all, lambda: edit_focused("selectAll")),
             (self._show_details, self._on_show_details),
             (self._copy_error, self._on_copy_error),
+            (self._undo_use, self._on_undo_use),
         ):
             # Without the "checked" that Qt would pass on.
             action.triggered.connect(lambda _=False, slot=slot: slot())
@@ -240,6 +244,8 @@ class MainWindow(QMainWindow):
         models.planning.policy.failed.connect(self.show_status)
         models.studio.refused.connect(self._on_refused)
         models.studio.noticed.connect(self.show_notice)
+        models.studio.reused.connect(self._on_reused)
+        models.engine.job_submitted.connect(self._hide_reused)
         models.results.copied.connect(self._on_picture_saved)
         models.engine.progress_changed.connect(self._on_progress_changed)
         models.status.engine_text_changed.connect(self._engine_label.setText)
@@ -262,6 +268,18 @@ class MainWindow(QMainWindow):
         self._settings.set_model_problem(by_field.get("model", ""))
         self._prompt.set_problem(by_field.get("prompt", ""))
         self.show_status(problems[0].message)
+
+    @Slot(object)
+    def _on_reused(self, reused: Reused) -> None:
+        self._error = None
+        self._reused_text = reused.text
+        kind = "info" if reused.is_whole else "notice"
+        self._message.show_message(reused.text, kind=kind, actions=[self._undo_use])
+
+    @Slot()
+    def _hide_reused(self) -> None:
+        """What came back is used by now, or taken out again."""
+        self._message.hide_text(self._reused_text)
 
     @Slot(object)
     def _on_progress_changed(self, progress: RunProgress | None) -> None:
@@ -316,6 +334,10 @@ class MainWindow(QMainWindow):
     def _on_copy_error(self) -> None:
         if self._error is not None:
             QGuiApplication.clipboard().setText(error_text(self._error))
+
+    def _on_undo_use(self) -> None:
+        self._hide_reused()
+        self._models.studio.undo_use()
 
     def _on_full_screen_toggled(self, on: bool) -> None:  # noqa: FBT001 - a signal's argument
         state = self.windowState()

@@ -161,7 +161,12 @@ class WindowParts:
             scratch=home / "cache",
         )
         self.studio = Studio(
-            self.form, self.catalog, self.settings, self.engine, self.planning.policy
+            self.form,
+            self.catalog,
+            self.settings,
+            self.engine,
+            self.planning.policy,
+            plan_with=self.planning.plans.plan_with,
         )
 
     def window(self) -> MainWindow:

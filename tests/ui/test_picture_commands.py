@@ -7,8 +7,10 @@ from PySide6.QtCore import QSize, Qt, QUrl
 from PySide6.QtGui import QDrag, QGuiApplication
 from PySide6.QtWidgets import QFileDialog, QWidget
 
+from app.core.policy import MemoryPolicy
 from app.core.request import GenerationRequest
 from app.ui.models import results_model
+from app.ui.models.picture_memory import PictureMemory
 from app.ui.panels import result_commands
 from app.ui.panels.picture_panel import PicturePanel
 from app.ui.widgets.save_picture_dialog import SavePictureDialog, save_dialog, with_png_suffix
@@ -83,7 +85,9 @@ def test_use_settings_gives_the_request_of_exactly_this_picture(panel, studio, q
     studio.finish()
     with qtbot.waitSignal(panel.use_settings) as blocker:
         studio.click("button_use_settings")
-    assert blocker.args == [GenerationRequest(prompt="a ring", seed=101, images=1)]
+    request, memory = blocker.args
+    assert request == GenerationRequest(prompt="a ring", seed=101, images=1)
+    assert memory == PictureMemory.of_run(MemoryPolicy(), None)
 
 
 def test_save_as_writes_where_the_user_says(panel, studio, qtbot, tmp_path, monkeypatch):

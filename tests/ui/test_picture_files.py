@@ -77,8 +77,9 @@ def test_settings_make_exactly_the_picture(tmp_path, monkeypatch):
         request=GenerationRequest(prompt="a ring", seed=10, images=4), index=2, seed=12
     )
     monkeypatch.setattr(picture_files, "read_record", lambda path: record)
-    request = settings_of(tmp_path / "a.png")
-    assert request == GenerationRequest(prompt="a ring", seed=12, images=1)
+    found = settings_of(tmp_path / "a.png")
+    assert found is not None
+    assert found.request == GenerationRequest(prompt="a ring", seed=12, images=1)
 
 
 def test_picture_from_elsewhere_has_no_settings(tmp_path):

@@ -20,6 +20,8 @@ from app.core.events import (
 from app.core.jobs import JobState, OutputTarget, Phase
 from app.core.request import GenerationRequest
 from app.ui.models.engine_model import EngineModel
+from app.ui.models.picture_files import PictureSettings
+from app.ui.models.picture_memory import PictureMemory
 from app.ui.panels import result_commands
 from app.ui.panels.picture_panel import PicturePanel
 from tests.fakes.job_control import FakeJobControl
@@ -297,10 +299,11 @@ def drop(widget: QWidget, path: Path) -> None:
 
 def test_dropped_picture_of_ours_brings_its_settings(panel, qtbot, tmp_path, monkeypatch):
     request = GenerationRequest(prompt="from a file", seed=5)
-    monkeypatch.setattr(result_commands, "settings_of", lambda path: request)
+    found = PictureSettings(request=request, memory=PictureMemory(mode="minimal"))
+    monkeypatch.setattr(result_commands, "settings_of", lambda path: found)
     with qtbot.waitSignal(panel.use_settings) as blocker:
         drop(view(panel), tmp_path / "a.png")
-    assert blocker.args == [request]
+    assert blocker.args == [request, found.memory]
 
 
 def test_dropped_picture_from_elsewhere_is_said_to_have_no_settings(panel, qtbot, tmp_path):

@@ -249,15 +249,16 @@ def test_settings_of_a_picture_bring_its_references_back(
     record = ImageRecord(request=GenerationRequest(prompt="a"), seed=5, references=records)
     text = record_to_json(record)
     monkeypatch.setattr(picture_files, "read_record", lambda _path: record_from_json(text))
-    assert picture_files.references_lost(tmp_path) == ""
+    found = picture_files.settings_of(tmp_path)
+    assert found is not None
+    assert found.references_lost == ""
     picture_file(Path(changed), 200, 100, seed=9)
     Path(gone).unlink()
-    request = picture_files.settings_of(tmp_path)
-    assert request is not None
-    assert request.references == (same,)
-    said = picture_files.references_lost(tmp_path)
-    assert "not there any more: 2.png" in said
-    assert "changed since: 1.png" in said
+    found = picture_files.settings_of(tmp_path)
+    assert found is not None
+    assert found.request.references == (same,)
+    assert "not there any more: 2.png" in found.references_lost
+    assert "changed since: 1.png" in found.references_lost
 
 
 def test_a_picture_from_elsewhere_makes_no_call_to_other_computers():
@@ -273,7 +274,9 @@ def test_a_result_of_this_session_comes_back_with_what_is_still_there(
     here, gone = files(tmp_path, 2)
     Path(gone).unlink()
     request = GenerationRequest(prompt="a", references=(here, gone))
-    with qtbot.waitSignal(ready.studio.noticed, check_params_cb=lambda text: "1.png" in text):
+    with qtbot.waitSignal(
+        ready.studio.reused, check_params_cb=lambda one: "1.png" in one.text and not one.is_whole
+    ):
         ready.studio.use(request)
     assert ready.form.form.references == (here,)
 

@@ -3,7 +3,7 @@
 from PySide6.QtCore import QCoreApplication
 
 from app.core.plan import ComponentPlan, GenerationPlan, Placement
-from app.core.policy import Attention, Precision
+from app.core.policy import Attention, MemoryMode, Precision
 from app.core.units import MIB
 from app.engine.quantize.fidelity import fidelity_hint
 from app.ui.models.plan_words import gb
@@ -50,6 +50,16 @@ def fidelity(chosen: Precision, plan: GenerationPlan | None) -> str:
         return ""
     hint = fidelity_hint(runs_in)
     return _tr("Pictures: {hint}").format(hint=hint) if hint else ""
+
+
+def mode_word(mode: MemoryMode) -> str:
+    """What a memory mode is called."""
+    return {
+        MemoryMode.AUTO: _tr("Automatic"),
+        MemoryMode.RESIDENT: _tr("Everything, or nothing runs"),
+        MemoryMode.BALANCED: _tr("Half of what is free"),
+        MemoryMode.MINIMAL: _tr("As little as possible"),
+    }[mode]
 
 
 def attention_word(attention: Attention) -> str:

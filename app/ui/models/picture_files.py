@@ -5,17 +5,19 @@ import errno
 import logging
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PySide6.QtCore import QCoreApplication, QFile
 
 from app.core.atomic import write_atomic
 from app.core.errors import OutputError
+from app.core.metadata import ImageRecord
 from app.core.png import read_record
 from app.core.request import GenerationRequest
 from app.core.run_report import PictureReport
-from app.ui.models.reused_references import reused_references
+from app.ui.models.picture_memory import PictureMemory
+from app.ui.models.reused_references import ReusedReferences, reused_references
 
 log = logging.getLogger(__name__)
 
@@ -46,30 +48,40 @@ def save_copy(source: Path | bytes, target: Path) -> None:
         raise OutputError(_write_problem(target, error), details=str(error)) from error
 
 
-def settings_of(path: Path) -> GenerationRequest | None:
-    """The request that makes exactly this picture; None when the file does not tell one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureSettings:
+    """What a picture's file tells of how it was made.
 
-    Reference images that are not here, or not as they were, are left out: see `references_lost`.
+    Attributes:
+        request: That makes exactly this picture. Reference images that are not here, or not as
+            they were, are left out.
+        memory: How its weights and memory were handled.
+        references_lost: A sentence about the reference images that are left out, or "".
+        report: What was planned and measured; None when the file does not say.
     """
+
+    request: GenerationRequest
+    memory: PictureMemory
+    references_lost: str = ""
+    report: PictureReport | None = None
+
+
+def settings_of(path: Path) -> PictureSettings | None:
+    """What a picture's file tells; None when it tells nothing of ours, or is no picture."""
     record = read_record(path)
     if record is None:
         return None
-    references = reused_references(record.references).paths if record.references else ()
-    return replace(record.request, seed=record.seed, images=1, references=references)
+    found = reused_references(record.references) if record.references else ReusedReferences()
+    return PictureSettings(
+        request=replace(record.request, seed=record.seed, images=1, references=found.paths),
+        memory=PictureMemory.of_record(record),
+        references_lost=found.sentence(),
+        report=_report_of(record),
+    )
 
 
-def references_lost(path: Path) -> str:
-    """A sentence about a picture's reference images that `settings_of` leaves out, or ""."""
-    record = read_record(path)
-    if record is None or not record.references:
-        return ""
-    return reused_references(record.references).sentence()
-
-
-def report_in(path: Path) -> PictureReport | None:
-    """What was planned and measured when the picture was made; None when its file does not say."""
-    record = read_record(path)
-    if record is None or not record.phases:
+def _report_of(record: ImageRecord) -> PictureReport | None:
+    if not record.phases:
         return None
     return PictureReport(
         verdict=record.verdict,

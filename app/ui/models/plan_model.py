@@ -9,7 +9,7 @@ from PySide6.QtCore import QObject, Signal, Slot
 from app.core.device import DeviceSnapshot, Sample
 from app.core.events import PlanMade
 from app.core.plan import GenerationPlan
-from app.core.policy import Attention
+from app.core.policy import Attention, MemoryPolicy
 from app.core.request import GenerationRequest
 from app.core.units import MIB
 from app.engine.coefficients import ModelCoefficients
@@ -147,6 +147,25 @@ class PlanModel(QObject):
         """The plan for one picture of a model as it was made for; None when it is not known."""
         inputs = self._inputs(choice, self._own_request(choice, choice.defaults))
         return None if inputs is None else inputs.plan(self._make)
+
+    def plan_with(self, request: GenerationRequest, policy: MemoryPolicy) -> GenerationPlan | None:
+        """The plan for another request under other choices; None when it is not known.
+
+        For something the user does now and then: a model that was not asked about before has its
+        small file read at once.
+        """
+        choice = self._catalog.choice(request.model)
+        asked = replace(request, prompt=PROMPT)
+        if choice is None or asked.problems():
+            return None
+        if choice.model not in self._coefficients:
+            self._asked.add(choice.model)
+            try:
+                self._coefficients[choice.model] = self._coefficients_of(choice)
+            except (OSError, ValueError) as error:
+                self._on_coefficients_failed(choice.model, error)
+        inputs = self._inputs(choice, asked)
+        return None if inputs is None else replace(inputs, policy=policy).plan(self._make)
 
     # What happens.
 

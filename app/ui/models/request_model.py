@@ -249,6 +249,17 @@ class RequestModel(QObject):
         else:
             self.set_prompt(request.prompt)
 
+    def restore(self, form: Form) -> None:
+        """Have everything as it stood before, as `form` was then."""
+        self._seed_text = None
+        prompt = self._form.prompt
+        self._form = replace(form, prompt=prompt)
+        self.size_noted.emit("")
+        if form.prompt == prompt:
+            self._tell()
+        else:
+            self.set_prompt(form.prompt)
+
     def restore_defaults(self) -> None:
         """Go back to the values the model was made for."""
         self._form = self._form.with_typed(TypedValues())

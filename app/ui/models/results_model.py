@@ -20,12 +20,14 @@ from PySide6.QtGui import QImage
 
 from app.core.errors import OutputError, describe
 from app.core.events import ImageDone, JobFinished
+from app.core.policy import MemoryPolicy
 from app.core.request import GenerationRequest
 from app.core.run_report import RunReport
 from app.ui.images import ImageLoader, LoadedThumbnail, Source
 from app.ui.models.background import Background
 from app.ui.models.engine_model import EngineModel
 from app.ui.models.picture_files import move_to_trash, restore_from_trash, save_copy
+from app.ui.models.picture_memory import PictureMemory
 
 THUMBNAIL_EDGE_PX = 192
 """Sharp at 96 points on a screen of ratio 2."""
@@ -45,6 +47,7 @@ class Result:
         id: Unique; the same when the engine made the picture again after a crash.
         request: Makes exactly this picture: its own seed, one image. None when it is not known.
         seed: It was made with.
+        policy: About memory, of its job; None when that is not known.
         path: Of the PNG file, or None while it is only in memory.
         png: The file's bytes while there is no file, else None.
         problem: Why there is no file, one sentence, or "".
@@ -54,6 +57,7 @@ class Result:
     request: GenerationRequest | None
     seed: int
     path: Path | None
+    policy: MemoryPolicy | None = None
     png: bytes | None = None
     problem: str = ""
 
@@ -167,6 +171,13 @@ class ResultsModel(QAbstractListModel):
         """What was planned and measured when it was made; None where nobody told."""
         return self._reports.get(result.id.rpartition(":")[0])
 
+    def memory_of(self, result: Result) -> PictureMemory | None:
+        """How weights and memory were handled when it was made; None where nobody told."""
+        if result.policy is None:
+            return None
+        report = self.report_of(result)
+        return PictureMemory.of_run(result.policy, None if report is None else report.plan)
+
     def describe(self, result: Result) -> str:
         """A result in a few lines, for tooltips and screen readers."""
         name = "{name}" if result.is_saved else self.tr("{name}: not saved")
@@ -275,6 +286,7 @@ class ResultsModel(QAbstractListModel):
             id=f"{event.job_id}:{event.index}",
             request=None if job is None else replace(job.request, seed=event.seed, images=1),
             seed=event.seed,
+            policy=None if job is None else job.policy,
             path=None if event.path is None else Path(event.path),
             png=event.png,
             problem="" if event.problem is None else event.problem.message,

@@ -1,6 +1,7 @@
 """Generate: the form, the models and the settings brought together into a job."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -8,12 +9,17 @@ from PySide6.QtCore import QObject, Signal, Slot
 
 from app.core.folder_check import obstacle_to_writing
 from app.core.jobs import OutputTarget
-from app.core.policy import MemoryPolicy
+from app.core.plan import GenerationPlan
+from app.core.policy import MemoryPolicy, Precisions
 from app.core.preset import PresetLimits
 from app.core.request import GenerationRequest, RequestProblem
 from app.ui.models.catalog_model import CatalogModel
+from app.ui.models.form import Form
+from app.ui.models.picture_memory import PictureMemory
+from app.ui.models.policy_file import PolicyState
 from app.ui.models.policy_model import PolicyModel
 from app.ui.models.request_model import RequestModel
+from app.ui.models.reused_memory import ReusedMemory, reused_memory
 from app.ui.models.settings_model import SettingsModel
 
 
@@ -33,16 +39,43 @@ class JobMaker(Protocol):
     ) -> str: ...
 
 
+PlanWith = Callable[[GenerationRequest, MemoryPolicy], GenerationPlan | None]
+"""The plan for a request under other choices about memory; None where it is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reused:
+    """A picture's settings are back in the form.
+
+    Attributes:
+        text: What is to be said.
+        is_whole: Whether everything is back as it was.
+    """
+
+    text: str
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What stood there before a picture's settings came; for undo."""
+
+    form: Form
+    memory: PolicyState
+
+
 class Studio(QObject):
-    """What the Generate button does.
+    """What the Generate button does, and what brings settings back.
 
     Signals:
         refused(object): tuple of RequestProblem; nothing was queued.
         noticed(str): A sentence worth saying.
+        reused(Reused): A picture's settings are back; `undo_use` takes them out again.
     """
 
     refused = Signal(object)
     noticed = Signal(str)
+    reused = Signal(object)
 
     def __init__(
         self,
@@ -52,6 +85,8 @@ class Studio(QObject):
         engine: JobMaker,
         policy: PolicyModel,
         parent: QObject | None = None,
+        *,
+        plan_with: PlanWith = lambda _request, _policy: None,
     ) -> None:
         super().__init__(parent)
         self._form = form
@@ -59,7 +94,9 @@ class Studio(QObject):
         self._settings = settings
         self._engine = engine
         self._policy = policy
-        self._early: GenerationRequest | None = None
+        self._plan_with = plan_with
+        self._early: tuple[GenerationRequest, PictureMemory | None] | None = None
+        self._before: _Before | None = None
         form.refused.connect(self.refused)
         catalog.refreshed.connect(self._use_early)
 
@@ -73,46 +110,79 @@ class Studio(QObject):
         """Queue what the form says, as the next job."""
         self._queue(front=True)
 
-    @Slot(object)
-    def use(self, request: GenerationRequest) -> None:
-        """Put a request back into the form; a model that is not here keeps the chosen one."""
+    @Slot(object, object)
+    def use(self, request: GenerationRequest, memory: PictureMemory | None = None) -> None:
+        """Put a request back into the form; a model that is not here keeps the chosen one.
+
+        Args:
+            request: Of a picture.
+            memory: How its weights and memory were handled; None leaves the choices as they are.
+        """
         if not self._catalog.ready:
             # A picture given at the start comes before the models are known.
-            self._early = request
+            self._early = (request, memory)
             return
+        self._before = _Before(self._form.form, self._policy.state)
         choice = self._catalog.choice_of_picture(request.model)
-        request = self._with_files(request)
-        if choice is not None and choice.usable:
-            self._form.use(request, model=choice.model)
-            return
-        kept = self._form.form.model
-        self._form.use(request, model=kept)
-        if kept != request.model:
-            self.noticed.emit(
-                self.tr(
-                    "The picture was made with {made}, which is not installed: its settings are "
-                    "back, with the model you have chosen."
-                ).format(made=request.model)
-            )
-
-    def _with_files(self, request: GenerationRequest) -> GenerationRequest:
-        """The request with the reference images that are still there; told of the others."""
         there = tuple(path for path in request.references if Path(path).is_file())
-        gone = [Path(path).name for path in request.references if path not in there]
-        if gone:
-            self.noticed.emit(
-                self.tr(
-                    "Not there any more, so the picture will be another one without them: "
-                    "reference images {names}."
-                ).format(names=", ".join(gone))
+        lacks = [self._gone(request, there)]
+        model = self._form.form.model
+        if choice is not None and choice.usable:
+            model = choice.model
+        elif model != request.model:
+            lacks.append(self._other_model(request.model))
+        # Its number of images and its seed say how to make it; its model is the one found here.
+        used = replace(request, references=there, model=model)
+        taken = self._take_memory(used, memory)
+        self._form.use(used)
+        lacks = [lack for lack in lacks if lack]
+        said = lacks or [self.tr("The picture's settings are back.")]
+        self.reused.emit(
+            Reused(
+                text=" ".join([*said, *taken.sentences()]) if taken else " ".join(said),
+                is_whole=not lacks and not (taken and (taken.unknown or taken.untold)),
             )
-        return replace(request, references=there)
+        )
+
+    @Slot()
+    def undo_use(self) -> None:
+        """Have form and choices about memory as they were before `use`; once."""
+        before, self._before = self._before, None
+        if before is not None:
+            self._form.restore(before.form)
+            self._policy.set_state(before.memory)
+
+    def _take_memory(
+        self, request: GenerationRequest, memory: PictureMemory | None
+    ) -> ReusedMemory | None:
+        if memory is None:
+            return None
+        now = self._policy.policy
+        automatic = self._plan_with(request, replace(now, precisions=Precisions()))
+        taken = reused_memory(memory, now, automatic)
+        self._policy.set_state(replace(self._policy.state, policy=taken.policy))
+        return taken
+
+    def _gone(self, request: GenerationRequest, there: tuple[str, ...]) -> str:
+        names = [Path(path).name for path in request.references if path not in there]
+        if not names:
+            return ""
+        return self.tr(
+            "Not there any more, so the picture will be another one without them: "
+            "reference images {names}."
+        ).format(names=", ".join(names))
+
+    def _other_model(self, made: str) -> str:
+        return self.tr(
+            "The picture was made with {made}, which is not installed: its settings are "
+            "back, with the model you have chosen."
+        ).format(made=made)
 
     @Slot()
     def _use_early(self) -> None:
         early, self._early = self._early, None
         if early is not None:
-            self.use(early)
+            self.use(*early)
 
     def _queue(self, *, front: bool) -> None:
         problem = self._model_problem()

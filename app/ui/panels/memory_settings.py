@@ -11,6 +11,7 @@ from app.ui.models.memory_choices import (
     fidelity,
     given_placement,
     given_precision,
+    mode_word,
     precision_tip,
     precision_word,
 )
@@ -175,17 +176,17 @@ class MemorySettings(Section):
             ),
             Choice(
                 value=MemoryMode.RESIDENT,
-                text=self.tr("Everything, or nothing runs"),
+                text=mode_word(MemoryMode.RESIDENT),
                 tip=self.tr("The fastest way; a run that has no room for it is refused"),
             ),
             Choice(
                 value=MemoryMode.BALANCED,
-                text=self.tr("Half of what is free"),
+                text=mode_word(MemoryMode.BALANCED),
                 tip=self.tr("The other half of the GPU's free memory is left to other programs"),
             ),
             Choice(
                 value=MemoryMode.MINIMAL,
-                text=self.tr("As little as possible"),
+                text=mode_word(MemoryMode.MINIMAL),
                 tip=self.tr("Leaves most of the GPU to other programs; pictures may take longer"),
             ),
         )

@@ -38,11 +38,12 @@ class PicturePanel(QFrame):
         commands: Actions on the picture, also for the window's menus.
 
     Signals:
-        use_settings: GenerationRequest that makes exactly the picture chosen or dropped.
+        use_settings: GenerationRequest that makes exactly the picture chosen or dropped, and the
+            PictureMemory it was made with or None.
         details_asked: ErrorInfo of the failure the user wants to know more about.
     """
 
-    use_settings = Signal(object)
+    use_settings = Signal(object, object)
     details_asked = Signal(object)
 
     def __init__(

@@ -7,7 +7,7 @@ from PySide6.QtGui import QDrag, QGuiApplication, QPixmap
 from PySide6.QtWidgets import QWidget
 
 from app.core.run_report import AnyReport
-from app.ui.models.picture_files import references_lost, report_in, settings_of
+from app.ui.models.picture_files import settings_of
 from app.ui.models.results_model import Result, ResultsModel
 from app.ui.panels.picture_actions import PictureActions
 from app.ui.panels.report_dialog import ReportDialog
@@ -22,13 +22,14 @@ class ResultCommands(QObject):
     """Copies, saves, shows, trashes and reuses the current result.
 
     Signals:
-        use_settings: GenerationRequest that makes exactly the picture.
+        use_settings: GenerationRequest that makes exactly the picture, and the PictureMemory it
+            was made with or None.
         trashed: str, what to tell; the picture is in the trash.
         restored: Result, back from the trash.
         told: str, a sentence about something that did not go as wished.
     """
 
-    use_settings = Signal(object)
+    use_settings = Signal(object, object)
     trashed = Signal(object)
     restored = Signal(object)
     told = Signal(object)
@@ -111,8 +112,9 @@ class ResultCommands(QObject):
     @Slot()
     def use_again(self) -> None:
         """Its settings, with its own seed, back into the form."""
-        if self._result is not None and self._result.request is not None:
-            self.use_settings.emit(self._result.request)
+        result = self._result
+        if result is not None and result.request is not None:
+            self.use_settings.emit(result.request, self._results.memory_of(result))
 
     @Slot()
     def show_report(self) -> None:
@@ -138,15 +140,14 @@ class ResultCommands(QObject):
     @Slot(object)
     def use_file(self, path: Path) -> None:
         """The settings in a picture's file into the form; its report can be looked at."""
-        report = report_in(path)
+        found = settings_of(path)
+        report = None if found is None else found.report
         self._opened = None if report is None else (path.name, report)
         self._actions.report.setEnabled(self._report() is not None)
-        request = settings_of(path)
-        if request is not None:
-            self.use_settings.emit(request)
-            lost = references_lost(path)
-            if lost:
-                self.told.emit(lost)
+        if found is not None:
+            self.use_settings.emit(found.request, found.memory)
+            if found.references_lost:
+                self.told.emit(found.references_lost)
             return
         self.told.emit(
             self.tr(
