@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QModelIndex, Qt
-from PySide6.QtWidgets import QLabel, QListView, QPushButton
+from PySide6.QtWidgets import QCheckBox, QDialogButtonBox, QLabel, QListView, QPushButton
 from pytestqt.qtbot import QtBot
 
 from app.core.events import JobFinished, QueueChanged
 from app.core.jobs import JobState
 from app.core.policy import Precision
+from app.core.settings import SettingsStore
 from app.ui.models.kept_model import KEPT_ROLE
-from app.ui.panels.kept_section import KeptSection
+from app.ui.panels.kept_prompts import KeptPrompts
 from app.ui.panels.models_dialog import ModelsDialog
+from app.ui.panels.settings_dialog import SettingsDialog
 from tests.fakes.conductor_stage import make_job
 from tests.fakes.converted import KLEIN, keep_prompt, make_converted
 from tests.fakes.engine import MEMORY
@@ -52,7 +54,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         questions.append(question)
         return True
 
-    monkeypatch.setattr(KeptSection, "ask", staticmethod(yes))
+    monkeypatch.setattr(KeptPrompts, "ask", staticmethod(yes))
     return questions
 
 
@@ -122,7 +124,7 @@ def test_all_chosen_weights_are_removed_at_once(
 def test_nothing_goes_without_a_yes(
     dialog: ModelsDialog, ready: WindowParts, converted: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(KeptSection, "ask", lambda *_args: False)
+    monkeypatch.setattr(KeptPrompts, "ask", lambda *_args: False)
     choose(dialog, 0)
     button(dialog, "kept_remove").click()
     button(dialog, "kept_clear").click()
@@ -192,3 +194,66 @@ def test_what_a_run_converts_is_listed_after_it(
         ready.engine.on_event(JobFinished(job_id="one", seconds=1.0, memory=MEMORY))
     assert rows(dialog)[0] == f"{KLEIN}, transformer in int8: 1.1 KB"
     assert len(rows(dialog)) == 3
+
+
+# In the settings.
+
+
+@pytest.fixture
+def settings(ready: WindowParts, converted: Path, qtbot: QtBot) -> SettingsDialog:
+    assert converted.is_dir()
+    with qtbot.waitSignal(ready.kept.refreshed):
+        made = SettingsDialog(ready.settings, kept=ready.kept)
+    qtbot.addWidget(made)
+    made.show()
+    return made
+
+
+def test_settings_say_whether_prompts_are_kept_and_how_large_they_are(
+    settings: SettingsDialog, ready: WindowParts, qtbot: QtBot, asked: list[str]
+):
+    keep = child(settings, QCheckBox, "keep_prompts_check")
+    assert keep.isChecked()
+    assert child(settings, QLabel, "kept_prompts").text() == "Kept prompts: 2.0 KB"
+    clear = child(settings, QPushButton, "kept_clear")
+    with qtbot.waitSignal(ready.kept.refreshed):
+        qtbot.mouseClick(clear, LEFT)
+    assert len(asked) == 1
+    assert list((ready.home / "cache" / "embeddings").iterdir()) == []
+    assert not clear.isEnabled()
+    qtbot.mouseClick(keep, LEFT)
+    # With OK, like everything else in the dialog; clearing was done at once.
+    assert ready.settings.settings.keep_embeddings
+    buttons = child(settings, QDialogButtonBox, "settings_buttons")
+    qtbot.mouseClick(buttons.button(QDialogButtonBox.StandardButton.Ok), LEFT)
+    assert not ready.settings.settings.keep_embeddings
+    ready.settings.flush()
+    file = ready.home / "config" / "settings.json"
+    assert not SettingsStore(file).load().keep_embeddings
+
+
+def test_settings_tell_which_prompts_cannot_be_removed(
+    settings: SettingsDialog,
+    ready: WindowParts,
+    qtbot: QtBot,
+    asked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def in_use(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "in use", str(path), missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", in_use)
+    with qtbot.waitSignal(ready.kept.refused):
+        child(settings, QPushButton, "kept_clear").click()
+    message = child(settings, QLabel, "kept_message")
+    assert message.isVisible()
+    assert message.text().startswith("Some kept prompts cannot be removed")
+    assert len(asked) == 1
+
+
+def test_defaults_of_the_settings_keep_prompts(settings: SettingsDialog, ready: WindowParts):
+    keep = child(settings, QCheckBox, "keep_prompts_check")
+    keep.setChecked(False)
+    buttons = child(settings, QDialogButtonBox, "settings_buttons")
+    buttons.button(QDialogButtonBox.StandardButton.RestoreDefaults).click()
+    assert keep.isChecked()

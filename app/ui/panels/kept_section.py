@@ -6,7 +6,6 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QListView,
-    QMessageBox,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -15,6 +14,7 @@ from PySide6.QtWidgets import (
 from app.core.units import format_bytes
 from app.ui import theme
 from app.ui.models.kept_model import KEPT_ROLE, KeptModel
+from app.ui.panels.kept_prompts import KeptPrompts
 
 LIST_HEIGHT_PX = 84
 """Three files: two components of a model, and the next one."""
@@ -36,7 +36,8 @@ class KeptSection(QWidget):
         self._list.setFixedHeight(LIST_HEIGHT_PX)
         self._list.setModel(kept)
         self._converted = self._label("kept_converted", "muted")
-        self._prompts = self._label("kept_prompts", "muted")
+        self._prompts = KeptPrompts(kept, self)
+        self._prompts.clear_button.clicked.connect(self._hide_message)
         self._message = self._label("kept_message", "problem")
         self._message.hide()
         self._remove = self._button(
@@ -48,26 +49,12 @@ class KeptSection(QWidget):
             ),
         )
         self._remove.clicked.connect(self._on_remove_clicked)
-        self._clear = self._button(
-            "kept_clear",
-            self.tr("Clear &prompts…"),
-            self.tr("Remove all kept prompts; each is encoded again when it is wanted"),
-        )
-        self._clear.clicked.connect(self._on_clear_clicked)
         self._lay_out()
         self._list.selectionModel().selectionChanged.connect(self._show_buttons)
         kept.refreshed.connect(self._show)
         kept.refused.connect(self._on_refused)
         self._show()
         kept.refresh()
-
-    # What is asked; replaced in tests.
-
-    @classmethod
-    def ask(cls, parent: QWidget, title: str, question: str) -> bool:
-        """Whether something is to be removed."""
-        answer = QMessageBox.question(parent, title, question)
-        return answer == QMessageBox.StandardButton.Yes
 
     def _lay_out(self) -> None:
         heading = self._label("kept_heading", "heading")
@@ -77,11 +64,11 @@ class KeptSection(QWidget):
         layout.setSpacing(theme.SPACING_PX)
         layout.addWidget(heading)
         layout.addWidget(self._list)
-        for label, button in ((self._converted, self._remove), (self._prompts, self._clear)):
-            row = QHBoxLayout()
-            row.addWidget(label, 1)
-            row.addWidget(button)
-            layout.addLayout(row)
+        row = QHBoxLayout()
+        row.addWidget(self._converted, 1)
+        row.addWidget(self._remove)
+        layout.addLayout(row)
+        layout.addWidget(self._prompts)
         layout.addWidget(self._message)
 
     def _label(self, name: str, role: str) -> QLabel:
@@ -112,15 +99,11 @@ class KeptSection(QWidget):
                 size=format_bytes(kept.converted_bytes)
             )
         )
-        self._prompts.setText(
-            self.tr("Kept prompts: {size}").format(size=format_bytes(kept.prompts_bytes))
-        )
         self._show_buttons()
 
     @Slot()
     def _show_buttons(self) -> None:
         self._remove.setEnabled(self._list.selectionModel().hasSelection())
-        self._clear.setEnabled(self._kept.prompts_bytes > 0)
 
     @Slot()
     def _on_remove_clicked(self) -> None:
@@ -134,17 +117,12 @@ class KeptSection(QWidget):
             "Remove from the disk?\n\n{names}\n\nThe next run in this precision converts the "
             "weights again, which takes a while."
         ).format(names="\n".join(map(self._kept.name, chosen)))
-        if self.ask(self, self.tr("Remove converted weights"), question):
+        if KeptPrompts.ask(self, self.tr("Remove converted weights"), question):
             self._kept.remove(chosen)
 
     @Slot()
-    def _on_clear_clicked(self) -> None:
+    def _hide_message(self) -> None:
         self._message.hide()
-        question = self.tr(
-            "Remove all kept prompts ({size})? Each is encoded again when it is wanted."
-        ).format(size=format_bytes(self._kept.prompts_bytes))
-        if self.ask(self, self.tr("Clear kept prompts"), question):
-            self._kept.clear_prompts()
 
     @Slot(str)
     def _on_refused(self, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""What is set once: folders, file names, look, device."""
+"""What is set once: folders, file names, look, device, what is kept."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +22,10 @@ from PySide6.QtWidgets import (
 from app.core.naming import NAME_FIELDS
 from app.core.settings import Settings
 from app.ui import theme
+from app.ui.models.kept_model import KeptModel
 from app.ui.models.name_example import NameExample, name_example
 from app.ui.models.settings_model import SettingsModel
+from app.ui.panels.kept_prompts import KeptPrompts
 from app.ui.widgets.field import Field
 
 DEVICES = ("auto", "cpu", "cuda:0", "cuda:1", "xpu:0")
@@ -32,7 +34,20 @@ DEVICES = ("auto", "cpu", "cuda:0", "cuda:1", "xpu:0")
 class SettingsDialog(QDialog):
     """A form that is taken over with OK and forgotten with Cancel."""
 
-    def __init__(self, model: SettingsModel, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        model: SettingsModel,
+        parent: QWidget | None = None,
+        *,
+        kept: KeptModel | None = None,
+    ) -> None:
+        """Show the settings.
+
+        Args:
+            model: All of them.
+            parent: Owner.
+            kept: Knows how large the kept prompts are, and clears them.
+        """
         super().__init__(parent)
         self.setObjectName("settings_dialog")
         self.setWindowTitle(self.tr("Settings"))
@@ -60,6 +75,15 @@ class SettingsDialog(QDialog):
             self.tr("&Ask for attention when a picture is done"),
             self.tr("Only while the window is not in front."),
         )
+        self._keep_prompts = self._check(
+            "keep_prompts_check",
+            self.tr("&Keep what the text encoder made of each prompt"),
+            self.tr(
+                "The same prompt starts sooner then, and needs no memory for the text encoder. "
+                "Without it no new prompt is kept, and kept ones are not used."
+            ),
+        )
+        self._kept = kept
         self._build()
         self._buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok
@@ -168,8 +192,25 @@ class SettingsDialog(QDialog):
         layout.setSpacing(12)
         layout.addWidget(pictures)
         layout.addWidget(work)
+        layout.addWidget(self._kept_card())
         layout.addStretch(1)
         layout.addWidget(self._buttons)
+
+    def _kept_card(self) -> QFrame:
+        """Whether prompts are kept, how large they are, and clearing them."""
+        title = self.tr("Kept on disk")
+        if self._kept is None:
+            return self._card(title, self._keep_prompts)
+        self._kept_message = QLabel(self)
+        self._kept_message.setObjectName("kept_message")
+        self._kept_message.setWordWrap(True)
+        theme.set_role(self._kept_message, "problem")
+        self._kept_message.hide()
+        row = KeptPrompts(self._kept, self)
+        row.clear_button.clicked.connect(self._kept_message.hide)
+        self._kept.refused.connect(self._on_kept_refused)
+        self._kept.refresh()
+        return self._card(title, self._keep_prompts, row, self._kept_message)
 
     def _card(self, title: str, *widgets: QWidget) -> QFrame:
         card = QFrame(self)
@@ -200,6 +241,7 @@ class SettingsDialog(QDialog):
         self._preview.setChecked(settings.preview)
         self._metadata.setChecked(settings.metadata)
         self._notify.setChecked(settings.notify_when_done)
+        self._keep_prompts.setChecked(settings.keep_embeddings)
         self._show_example()
 
     def _read(self) -> Settings:
@@ -212,6 +254,7 @@ class SettingsDialog(QDialog):
             preview=self._preview.isChecked(),
             metadata=self._metadata.isChecked(),
             notify_when_done=self._notify.isChecked(),
+            keep_embeddings=self._keep_prompts.isChecked(),
         )
 
     def _example(self) -> NameExample:
@@ -232,6 +275,10 @@ class SettingsDialog(QDialog):
         changed = self._device.currentData() != self._model.settings.device
         note = self.tr("At once, or after the running job.") if changed else ""
         self._device_field.set_message(note, role="note")
+
+    def _on_kept_refused(self, sentence: str) -> None:
+        self._kept_message.setText(sentence)
+        self._kept_message.show()
 
     def _on_browse_clicked(self) -> None:
         folder = self.ask_folder(self, self._folder.text() or str(self._model.pictures_folder()))

@@ -51,7 +51,9 @@ class WindowDialogs:
 
     def show_settings(self) -> None:
         """What is set once."""
-        self._show("settings", lambda: SettingsDialog(self._settings, self._parent))
+        self._show(
+            "settings", lambda: SettingsDialog(self._settings, self._parent, kept=self._kept)
+        )
 
     def show_models(self) -> None:
         """Which models there are."""
