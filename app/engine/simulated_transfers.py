@@ -39,9 +39,9 @@ class SimulatedMemory(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class SimulatedMark:
-    """A point on the virtual clock; of a copy, what it is from and to."""
+    """A point on the virtual clock; of a copy that was not made yet, what it is from and to."""
 
     at_s: float
     began_s: float = 0.0
@@ -58,6 +58,7 @@ class SimulatedTransfers:
     """
 
     in_place = False
+    needs_pinned = False
 
     def __init__(
         self, memory: SimulatedMemory, timeline: Timeline, copy_bytes_per_s: float
@@ -123,7 +124,7 @@ class SimulatedTransfers:
             began_s=began_s,
             target=target,
             source=source,
-            begin=target.data_ptr(),
+            begin=_place(target)[1],
             size_bytes=target.numel(),
         )
         with self._memory.on_host():
@@ -175,14 +176,16 @@ class SimulatedTransfers:
         if not self._queue:
             return False
         if type(tensor) in _PLAIN:
-            places = [tensor.data_ptr()]
+            places = [_place(tensor)]
         else:
             with self._memory.on_host():
-                places = [part.data_ptr() for part in take_apart(tensor)[0].values()]
+                places = [_place(part) for part in take_apart(tensor)[0].values()]
         return any(
-            mark.begin <= place < mark.begin + mark.size_bytes
+            mark.target is not None
+            and mark.target.untyped_storage() is storage
+            and mark.begin <= begin < mark.begin + mark.size_bytes
             for mark in self._queue
-            for place in places
+            for storage, begin in places
         )
 
     def _pass(self, copied: SimulatedMark) -> None:
@@ -192,3 +195,10 @@ class SimulatedTransfers:
             if mark.target is not None and mark.source is not None:
                 with self._memory.on_host():
                     mark.target.copy_(mark.source)
+            # Whoever keeps the mark does not keep the memory.
+            mark.target = mark.source = None
+
+
+def _place(tensor: torch.Tensor) -> tuple[torch.UntypedStorage, int]:
+    """A storage and a byte in it: unlike an address, tensors without data have that, too."""
+    return tensor.untyped_storage(), tensor.storage_offset() * tensor.element_size()

@@ -105,10 +105,15 @@ class LateReading:
 class LateReader:
     """A few buffers that are poisoned when they are given back."""
 
-    def __init__(self, buffers: int, hurry: Callable[[], bool]) -> None:
+    def __init__(self, buffers: int, hurry: Callable[[], bool], *, locked: bool = True) -> None:
         self.hurry = hurry
+        self.locked = locked
         self.taken = 0
         self._buffers = buffers
+
+    def is_locked(self, size_bytes: int) -> bool:
+        del size_bytes
+        return self.locked
 
     def start(self, block: HostBlock, *, due: bool = False) -> LateReading | None:
         if self.taken == self._buffers and not due:

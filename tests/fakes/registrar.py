@@ -2,6 +2,8 @@
 
 import torch
 
+from app.engine.residency.pinning import power_of_two
+
 
 class FakeRegistrar:
     """Locks nothing.
@@ -11,13 +13,18 @@ class FakeRegistrar:
         copies: Whether locked memory is other memory, as on Intel.
         locked: Sizes by address.
         asked: How often it was asked.
+        refused: How often it refused.
     """
 
     def __init__(self, limit_bytes: int | None = None, *, copies: bool = False) -> None:
         self.limit_bytes = limit_bytes
         self.copies = copies
         self.locked: dict[int, int] = {}
-        self.asked = 0
+        self.asked = self.refused = 0
+
+    def taken_bytes(self, size_bytes: int) -> int:
+        """As torch rounds it where it copies."""
+        return power_of_two(size_bytes) if self.copies else size_bytes
 
     @property
     def locked_bytes(self) -> int:
@@ -27,6 +34,7 @@ class FakeRegistrar:
         """Refuse beyond the limit; memory that is locked, or shares a page with it, is a fault."""
         self.asked += 1
         if self.limit_bytes is not None and self.locked_bytes + buffer.nbytes > self.limit_bytes:
+            self.refused += 1
             return None
         if self.copies:
             # Torch sees to its own pages.

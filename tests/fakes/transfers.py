@@ -43,6 +43,7 @@ class LateTransfers:
     """
 
     in_place = False
+    needs_pinned = False
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ class CopyOrder:
         turn: That computes, or is the next to compute.
         ended: All turns below have been told to compute.
         holds_all: Whether each streamed block has a place of its own, and comes only once.
+        passes: That are to come, the one of `turn` among them; None is without end.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class CopyOrder:
         """
         self.turn = 0
         self.ended = 0
+        self.passes: int | None = None
         self._blocks = len(sizes)
         self._streamed = tuple(streamed)
         self._streamed_set = frozenset(streamed)
@@ -79,6 +81,7 @@ class CopyOrder:
 
     def restart(self, block: int) -> None:
         """Forget what is in the ring, and begin at any block."""
+        self.passes = self.passes_left
         self.turn = self.ended = block
         self._taken.clear()
         self._place = None
@@ -89,8 +92,28 @@ class CopyOrder:
         self._ring.restart(index or 0)
         self._next_turn = self._streamed[index or 0] + (self._blocks if index is None else 0)
 
+    def expect(self, passes: int | None) -> None:
+        """Have nothing come in for a pass that does not come.
+
+        Args:
+            passes: So many are still to end; None is without end.
+        """
+        self.passes = None if passes is None else passes + self._passes_ended
+
+    @property
+    def passes_left(self) -> int | None:
+        """That are still to end; None is without end."""
+        return None if self.passes is None else max(0, self.passes - self._passes_ended)
+
+    @property
+    def _passes_ended(self) -> int:
+        """One between the last turn of a pass and the first of the next."""
+        return self.ended // self._blocks - self.turn // self._blocks
+
     def begin(self) -> None:
-        """The next turn is about to compute."""
+        """The next turn is about to compute; its pass comes, whatever was expected."""
+        if self.passes is not None:
+            self.passes = max(1, self.passes - self._passes_ended)
         self.turn = self.ended
 
     def end(self) -> None:
@@ -114,9 +137,12 @@ class CopyOrder:
     @property
     def horizon(self) -> int:
         """No copy is made yet for this turn or later ones."""
-        if self._cyclic:
+        begun = self.turn // self._blocks
+        if not self._cyclic:
+            return (begun + 1) * self._blocks
+        if self.passes is None:
             return self.turn + self._blocks
-        return (self.turn // self._blocks + 1) * self._blocks
+        return min(self.turn, (begun + self.passes - 1) * self._blocks) + self._blocks
 
     def take(self) -> Copy | None:
         """The next copy that may begin now, or None."""

@@ -10,12 +10,10 @@ import torch
 from app.core.units import format_bytes
 from app.engine.residency.host_block import HostTier
 from app.engine.residency.host_network import HostBuffer, ram_buffer
+from app.engine.residency.pinning import MIN_RAM_LEFT_BYTES, power_of_two
 from app.engine.residency.transfers import Times
 
 log = logging.getLogger(__name__)
-
-MIN_RAM_LEFT_BYTES = 2 << 30
-"""Available RAM below which no more is pinned: what is pinned cannot be swapped out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +29,7 @@ class CudaTransfers:
     """Copies on a stream of their own; marks are events, and only `wait_on_host` waits."""
 
     in_place = False
+    needs_pinned = True
 
     def __init__(self, device: torch.device) -> None:
         """Take a GPU."""
@@ -44,8 +43,8 @@ class CudaTransfers:
 
     def host_buffer(self, size_bytes: int) -> HostBuffer:
         """Pinned RAM, until RAM gets short or the driver refuses."""
-        # torch's host allocator rounds up to a power of two.
-        wanted = 1 << (max(1, size_bytes) - 1).bit_length()
+        # As torch's allocator of locked memory rounds it.
+        wanted = power_of_two(size_bytes)
         if self._pins and psutil.virtual_memory().available - wanted < MIN_RAM_LEFT_BYTES:
             log.info("RAM is short: no more is pinned")
             self._pins = False
@@ -75,7 +74,7 @@ class CudaTransfers:
         """
 
     def copy(self, target: torch.Tensor, source: torch.Tensor, after: CudaMark | None) -> CudaMark:
-        """One copy; from memory that is not pinned the host takes part in it."""
+        """One copy; from memory that is not pinned the driver keeps the host until it is done."""
         mark = CudaMark(
             event=self._event(timing=True),
             began=self._event(timing=True),

@@ -14,9 +14,9 @@ class HostTier(enum.Enum):
     PINNED = "pinned"
     """In RAM that the device copies from by itself."""
     PAGEABLE = "pageable"
-    """In ordinary RAM: a copy keeps the host busy."""
+    """In ordinary RAM: a copy keeps the host busy, so it goes through a bounce buffer."""
     FILE = "file"
-    """On the disk, read anew each time."""
+    """On the disk, read anew each time into a bounce buffer."""
 
 
 class HostBlock(Protocol):
@@ -46,7 +46,7 @@ class HostBlock(Protocol):
 
 
 class Reading(Protocol):
-    """A block that is on its way from the disk into a buffer in RAM."""
+    """A block that is on its way from the disk, or from ordinary RAM, into a bounce buffer."""
 
     def is_done(self) -> bool:
         """Whether it was read, or failed; never waits."""
@@ -69,10 +69,17 @@ class Reading(Protocol):
 
 
 class BlockReader(Protocol):
-    """Reads FILE blocks ahead of their use, into a few buffers; streaming asks in order of use."""
+    """Reads blocks ahead of their use, into a few buffers; streaming asks in order of use."""
+
+    def is_locked(self, size_bytes: int) -> bool:
+        """Whether it has locked buffers for a block of this size, to read one and copy another.
+
+        Then blocks of ordinary RAM go through them, too: the device copies by itself.
+        """
+        ...
 
     def start(self, block: HostBlock, *, due: bool = False) -> Reading | None:
-        """Begin to read a block; None when all buffers are taken, and never waits.
+        """Begin to read a block from where it is; None when all buffers are taken; never waits.
 
         Args:
             block: To read.

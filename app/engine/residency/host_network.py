@@ -9,12 +9,13 @@ from app.engine.residency.blocks import streamable_blocks
 from app.engine.residency.host_block import BlockReader, HostBlock, HostTier
 from app.engine.residency.layout import ALIGNMENT_BYTES, BlockLayout
 from app.engine.residency.leaves import ModuleTensors
+from app.engine.residency.stored_block import StoredBlock
 
 HostBuffer = tuple[torch.Tensor, HostTier]
 """(size,) uint8 in RAM, and whether it is pinned."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class HostNetwork:
     """One component as residency takes it.
 
@@ -25,7 +26,8 @@ class HostNetwork:
             that is looked up on the host, is left as it is.
         blocks: In the order they run.
         modules: The same blocks as modules of the network.
-        reader: Reads blocks of the tier FILE; None where there are none.
+        reader: Fills bounce buffers; None where no block is of the tier FILE.
+        unpacked_bytes: RAM of weights that are in no packed buffer and no mapped file.
     """
 
     name: str
@@ -34,11 +36,24 @@ class HostNetwork:
     blocks: tuple[HostBlock, ...]
     modules: tuple[torch.nn.Module, ...]
     reader: BlockReader | None = None
+    unpacked_bytes: int = 0
 
     @property
     def size_bytes(self) -> int:
         """Of all packed weights, wherever they are."""
         return sum(block.layout.size_bytes for block in (self.rest, *self.blocks))
+
+    @property
+    def ram_bytes(self) -> int:
+        """That the weights take in RAM; what is only in files, mapped or not, takes none."""
+        blocks = (self.rest, *self.blocks)
+        return self.unpacked_bytes + sum(_ram_bytes(block) for block in blocks)
+
+
+def _ram_bytes(block: HostBlock) -> int:
+    if isinstance(block, StoredBlock):
+        return block.ram_bytes
+    return 0 if block.tier is HostTier.FILE else block.layout.size_bytes
 
 
 class RamBlock:

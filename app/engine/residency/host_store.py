@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +13,19 @@ import torch
 from app.core.units import format_bytes
 from app.engine.residency.block_source import BlockSource
 from app.engine.residency.blocks import streamable_blocks
+from app.engine.residency.bounce_buffers import BounceBuffers
+from app.engine.residency.host_block import HostTier
 from app.engine.residency.host_network import HostNetwork
 from app.engine.residency.in_place import fill_in_place
 from app.engine.residency.leaves import ModuleTensors
 from app.engine.residency.pinning import MIN_RAM_LEFT_BYTES, Pinning, spread_order
-from app.engine.residency.readers import FileReader
-from app.engine.residency.stored_block import StoredBlock, paged_buffer
+from app.engine.residency.stored_block import StoredBlock
 from app.engine.stored_weights import Stored, StoredTensor
 
 log = logging.getLogger(__name__)
+
+COMEBACK_BYTES = 1 << 30
+"""RAM that is left over where a block comes back to it that had none: else it would come and go."""
 
 Check = Callable[[], None]
 """May raise to stop."""
@@ -100,8 +105,10 @@ class HostStore:
         self.in_place = in_place
         self._pinning = pinning
         self._room_bytes = room_bytes or _room_bytes
-        self._locked_bounces: set[int] = set()
-        self._reader = FileReader(self._bounce_buffer, free=self._free_bounce_buffer)
+        self._bounces = BounceBuffers(pinning, self._room_bytes)
+        self._hosts: weakref.WeakSet[HostNetwork] = weakref.WeakSet()
+        # For which there was no RAM.
+        self._left_out: weakref.WeakSet[StoredBlock] = weakref.WeakSet()
 
     def open(
         self,
@@ -147,26 +154,45 @@ class HostStore:
             )
             for tensors, module in zip(of_blocks, modules, strict=True)
         ]
+        unpacked_bytes = 0
         if self.in_place:
             groups = zip([of_rest, *of_blocks], [rest, *blocks], strict=True)
-            fill_in_place(network, stored, groups, check, progress)
+            unpacked_bytes = fill_in_place(network, stored, groups, check, progress)
         else:
             rest.keep(check)
             progress(rest.layout.size_bytes)
             self._arrange(blocks, frozenset(file_blocks), check, progress)
-        return HostNetwork(
+        host = HostNetwork(
             name=name,
             network=network,
             rest=rest,
             blocks=tuple(blocks),
             modules=modules,
-            reader=self._reader,
+            reader=self._bounces.reader,
+            unpacked_bytes=unpacked_bytes,
         )
+        self._hosts.add(host)
+        # Or buffers would stay for a network that is gone.
+        weakref.finalize(host, _tidy, weakref.ref(self)).atexit = False
+        return host
+
+    def would_move(self, host: HostNetwork, file_blocks: Iterable[int]) -> bool:
+        """Whether `follow` would bring any block somewhere else now; cheap, and changes nothing.
+
+        Args:
+            host: From `open`.
+            file_blocks: Indices of blocks.
+        """
+        blocks, on_disk = _stored_blocks(host), frozenset(file_blocks)
+        leaving = any(blocks[index].packed() is not None for index in on_disk)
+        return not self.in_place and (leaving or bool(self._coming(blocks, on_disk)))
 
     def follow(self, host: HostNetwork, file_blocks: Iterable[int]) -> bool:
         """Have other blocks in the files only; nothing copies from the network's RAM now.
 
-        Blocks for which there is no RAM stay in the files as well.
+        Blocks for which there is no RAM stay in the files as well, and come back at a later call
+        when there is more than enough. What is locked is no more than what `pin` has locked: the
+        device may be full by now. Doing it again changes nothing.
 
         Args:
             host: From `open`.
@@ -178,23 +204,29 @@ class HostStore:
         blocks = _stored_blocks(host)
         before = [block.tier for block in blocks]
         self._arrange(blocks, frozenset(file_blocks))
-        _pin_blocks(blocks)
-        if not any(block.packed() is None for block in blocks):
-            self._reader.let_go()
+        # First, so that the blocks can have what was locked for the buffers.
+        self.tidy()
+        _pin_blocks(blocks, again=True)
+        self._arrange_bounces([host])
         return before != [block.tier for block in blocks]
 
     def pin(self, hosts: Sequence[HostNetwork], check: Check = lambda: None) -> None:
         """Lock what is in RAM, the first networks first, as far as the driver lets us.
 
         Before weights fill the device: some drivers allow less afterwards. The RAM between locked
-        blocks is spread evenly, so that copies that keep the host busy are, too.
+        blocks is spread evenly. For blocks that are not locked there are buffers that are.
 
         Args:
-            hosts: From `open`.
+            hosts: From `open`; nothing copies from their RAM now.
             check: Called between blocks: to lock a large model takes seconds.
         """
         for host in hosts:
             _pin_blocks(_stored_blocks(host), check)
+        self._arrange_bounces(hosts)
+
+    def tidy(self) -> None:
+        """Give back the RAM of buffers when no network needs any."""
+        self._bounces.tidy(self._blocks())
 
     def _arrange(
         self,
@@ -206,37 +238,44 @@ class HostStore:
         """First make room, then fill it."""
         for index in file_blocks:
             blocks[index].let_go()
-        wanted = [
-            block
-            for index, block in enumerate(blocks)
-            if index not in file_blocks and block.packed() is None
-        ]
-        room_bytes = self._room_bytes()
-        total_bytes = sum(block.layout.size_bytes for block in wanted)
-        for index in spread_order(len(wanted)):
-            block = wanted[index]
-            if block.layout.size_bytes > room_bytes:
-                continue
+            self._left_out.discard(blocks[index])
+        for block in self._coming(blocks, file_blocks):
             check()
             block.keep(check)
             progress(block.layout.size_bytes)
-            room_bytes -= block.layout.size_bytes
-            total_bytes -= block.layout.size_bytes
-        if total_bytes:
-            log.info("%s of weights stay on the disk: RAM is short", format_bytes(total_bytes))
+            self._left_out.discard(block)
+        left_out = [block for block in _wanted(blocks, file_blocks) if block.packed() is None]
+        self._left_out.update(left_out)
+        if left_out:
+            left_bytes = sum(block.layout.size_bytes for block in left_out)
+            log.info("%s of weights stay on the disk: RAM is short", format_bytes(left_bytes))
 
-    def _bounce_buffer(self, size_bytes: int) -> torch.Tensor:
-        buffer = paged_buffer(size_bytes)
-        locked = None if self._pinning is None else self._pinning.pin(buffer)
-        if locked is None:
-            return buffer
-        self._locked_bounces.add(locked.data_ptr())
-        return locked
+    def _coming(
+        self, blocks: Sequence[StoredBlock], file_blocks: frozenset[int]
+    ) -> list[StoredBlock]:
+        """Those that are to be in RAM, are not, and for which there is room now."""
+        wanted = [block for block in _wanted(blocks, file_blocks) if block.packed() is None]
+        if not wanted:
+            return []
+        room_bytes = self._room_bytes()
+        if file_blocks or sum(block.layout.size_bytes for block in wanted) > room_bytes:
+            room_bytes -= self._bounces.missing_bytes(blocks)
+        coming: list[StoredBlock] = []
+        for block in (wanted[index] for index in spread_order(len(wanted))):
+            spare_bytes = COMEBACK_BYTES if block in self._left_out else 0
+            if block.layout.size_bytes + spare_bytes <= room_bytes:
+                coming.append(block)
+                room_bytes -= block.layout.size_bytes
+        return coming
 
-    def _free_bounce_buffer(self, buffer: torch.Tensor) -> None:
-        if self._pinning is not None and buffer.data_ptr() in self._locked_bounces:
-            self._locked_bounces.remove(buffer.data_ptr())
-            self._pinning.unpin(buffer)
+    def _arrange_bounces(self, hosts: Sequence[HostNetwork]) -> None:
+        self._bounces.arrange(self._blocks(), _locked_last_first(hosts))
+        for host in hosts:
+            # What was unlocked may be more than the buffers took.
+            _pin_blocks(_stored_blocks(host), again=True)
+
+    def _blocks(self) -> list[StoredBlock]:
+        return [block for host in self._hosts for block in _stored_blocks(host)]
 
 
 def _made(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -245,10 +284,33 @@ def _made(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach() for name, tensor in everything if not tensor.is_meta}
 
 
-def _pin_blocks(blocks: Sequence[StoredBlock], check: Check = lambda: None) -> None:
+def _wanted(blocks: Sequence[StoredBlock], file_blocks: frozenset[int]) -> list[StoredBlock]:
+    """That are to be in RAM if there is room."""
+    return [block for index, block in enumerate(blocks) if index not in file_blocks]
+
+
+def _pin_blocks(
+    blocks: Sequence[StoredBlock], check: Check = lambda: None, *, again: bool = False
+) -> None:
     for index in spread_order(len(blocks)):
         check()
-        blocks[index].pin()
+        blocks[index].pin(again=again)
+
+
+def _locked_last_first(hosts: Sequence[HostNetwork]) -> list[StoredBlock]:
+    """Locked blocks, so that those which stay locked are spread evenly when some at first leave."""
+    found: list[StoredBlock] = []
+    for host in reversed(hosts):
+        blocks = _stored_blocks(host)
+        order = [blocks[index] for index in reversed(spread_order(len(blocks)))]
+        found += [block for block in order if block.tier is HostTier.PINNED]
+    return found
+
+
+def _tidy(store: "weakref.ref[HostStore]") -> None:
+    found = store()
+    if found is not None:
+        found.tidy()
 
 
 def _stored_blocks(host: HostNetwork) -> list[StoredBlock]:

@@ -16,7 +16,7 @@ def fill_in_place(
     groups: Iterable[tuple[ModuleTensors, StoredBlock]],
     check: Callable[[], None],
     progress: Callable[[int], None] = lambda _bytes: None,
-) -> None:
+) -> int:
     """Give a network on "meta" its weights.
 
     A tensor that is stored as it is needed is a part of the mapped file: nothing is copied, and
@@ -30,18 +30,21 @@ def fill_in_place(
         check: Called between tensors; may raise to stop.
         progress: Told how many bytes more are there.
 
+    Returns:
+        Bytes of RAM that tensors take which are neither mapped nor in the groups' blocks.
+
     Raises:
         ModelError: A file cannot be read.
     """
     if _is_plain(network):
-        _map(network, stored, check, progress)
-        return
+        return _map(network, stored, check, progress)
     for tensors, block in groups:
         block.keep(check)
         buffer = block.packed()
         if buffer is not None:
             tensors.bind(buffer).apply()
         progress(block.layout.size_bytes)
+    return 0
 
 
 def _is_plain(network: torch.nn.Module) -> bool:
@@ -54,17 +57,28 @@ def _map(
     stored: Stored,
     check: Callable[[], None],
     progress: Callable[[int], None],
-) -> None:
+) -> int:
     files = MappedFiles()
+    own_bytes = 0
+
+    def read(name: str, dtype: torch.dtype) -> torch.Tensor:
+        nonlocal own_bytes
+        check()
+        weights = files.tensor(stored[name]).to(dtype)
+        # A part of a file has all of it behind it.
+        if weights.untyped_storage().nbytes() <= weights.nbytes:
+            own_bytes += weights.nbytes
+        return weights
+
     for name, parameter in list(network.named_parameters()):
         if name in stored:
-            check()
-            weights = files.tensor(stored[name]).to(parameter.dtype)
+            weights = read(name, parameter.dtype)
             _replace(network, name, torch.nn.Parameter(weights, requires_grad=False))
             progress(weights.nbytes)
     for name, buffer in list(network.named_buffers()):
         if name in stored:
-            _replace(network, name, files.tensor(stored[name]).to(buffer.dtype))
+            _replace(network, name, read(name, buffer.dtype))
+    return own_bytes
 
 
 def _replace(network: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:

@@ -20,10 +20,23 @@ _PORTABLE = 1
 """cudaHostRegisterPortable: locked for every GPU, whichever is the thread's current one."""
 MIN_RAM_LEFT_BYTES = 2 << 30
 """Available RAM below which no more is locked: what is locked cannot be swapped out."""
+MOST_LOST = 1 / 8
+"""Of a block, RAM that locking it may take besides; else it goes through a bounce buffer."""
 
 
 class Registrar(Protocol):
-    """Locks RAM for a device."""
+    """Locks RAM for a device.
+
+    Attributes:
+        copies: Whether what is locked is a copy, in RAM of its own.
+    """
+
+    @property
+    def copies(self) -> bool: ...
+
+    def taken_bytes(self, size_bytes: int) -> int:
+        """RAM that a locked buffer of so many bytes takes."""
+        ...
 
     def lock(self, buffer: torch.Tensor) -> torch.Tensor | None:
         """The same buffer once it is locked, or a locked copy; None when the driver refuses.
@@ -43,11 +56,17 @@ class Registrar(Protocol):
 class CudaRegistrar:
     """torch.cuda on NVIDIA and AMD: memory is locked where it is. Not tried on a real GPU."""
 
+    copies = False
+
     def __init__(self, device: torch.device) -> None:
         """Lock for a device."""
         self._device = device
         # Has no types.
         self._runtime: Any = torch.cuda.cudart()
+
+    def taken_bytes(self, size_bytes: int) -> int:
+        """Nothing besides."""
+        return size_bytes
 
     def lock(self, buffer: torch.Tensor) -> torch.Tensor | None:
         """Register the memory with the driver."""
@@ -77,6 +96,12 @@ class CudaRegistrar:
 class CopyingRegistrar:
     """torch.xpu on Intel: only torch's own memory is locked. Not tried on a real GPU."""
 
+    copies = True
+
+    def taken_bytes(self, size_bytes: int) -> int:
+        """Torch's allocator of locked memory rounds up to a power of two."""
+        return power_of_two(size_bytes)
+
     def lock(self, buffer: torch.Tensor) -> torch.Tensor | None:
         """A copy in memory that torch allocates locked; in RAM twice until the other is let go."""
         try:
@@ -93,7 +118,9 @@ class Pinning:
     """Locks buffers as long as that works.
 
     Attributes:
-        pinned_bytes: Locked now.
+        pinned_bytes: RAM that locked buffers take now.
+        most_bytes: RAM that they have taken at most; once something was refused, that they may.
+        copies: Whether what is locked is a copy.
     """
 
     def __init__(
@@ -106,33 +133,61 @@ class Pinning:
             available_bytes: RAM that is available now; None asks the system.
         """
         self.pinned_bytes = 0
+        self.copies = registrar.copies
         self._registrar = registrar
         self._available_bytes = available_bytes or _available_bytes
+        self.most_bytes = 0
         self._refused = False
 
-    def pin(self, buffer: torch.Tensor) -> torch.Tensor | None:
+    @property
+    def limit_bytes(self) -> int | None:
+        """No more than this is locked at once; None where nothing was refused."""
+        return self.most_bytes if self._refused else None
+
+    def taken_bytes(self, size_bytes: int) -> int:
+        """RAM that a locked buffer of so many bytes takes."""
+        return self._registrar.taken_bytes(size_bytes)
+
+    def pin(
+        self, buffer: torch.Tensor, *, again: bool = False, any_loss: bool = False
+    ) -> torch.Tensor | None:
         """The buffer, or a copy, locked; None when that is not, or no more, possible.
 
         Args:
             buffer: See `paged_buffer`.
+            again: Whether to lock no more at once than was locked before.
+            any_loss: Whether to do so whatever RAM is lost to rounding.
         """
-        if self._refused or buffer.nbytes == 0:
+        size_bytes = buffer.nbytes
+        taken_bytes = self.taken_bytes(size_bytes)
+        if size_bytes == 0 or (taken_bytes - size_bytes > size_bytes * MOST_LOST and not any_loss):
             return None
-        if self._available_bytes() < MIN_RAM_LEFT_BYTES:
+        is_bounded = again or self._refused
+        if is_bounded and self.pinned_bytes + taken_bytes > self.most_bytes:
+            return None
+        new_bytes = taken_bytes if self.copies else 0
+        if self._available_bytes() - new_bytes < MIN_RAM_LEFT_BYTES:
             log.info("RAM is short: no more than %s are locked", format_bytes(self.pinned_bytes))
             return None
         locked = self._registrar.lock(buffer)
         if locked is None:
             self._refused = True
+            self.most_bytes = self.pinned_bytes
             log.info("no more than %s are locked", format_bytes(self.pinned_bytes))
             return None
-        self.pinned_bytes += locked.nbytes
+        self.pinned_bytes += taken_bytes
+        self.most_bytes = max(self.most_bytes, self.pinned_bytes)
         return locked
 
     def unpin(self, buffer: torch.Tensor) -> None:
         """Give a locked buffer back to the system's control."""
         self._registrar.unlock(buffer)
-        self.pinned_bytes -= buffer.nbytes
+        self.pinned_bytes -= self.taken_bytes(buffer.nbytes)
+
+
+def power_of_two(size_bytes: int) -> int:
+    """The smallest that is not less."""
+    return 1 << max(0, size_bytes - 1).bit_length()
 
 
 def spread_order(count: int) -> Sequence[int]:

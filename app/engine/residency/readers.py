@@ -1,4 +1,4 @@
-"""Blocks read from the disk ahead of their use: a few threads fill a few buffers."""
+"""Blocks read ahead of their use, from the disk or RAM: a few threads fill a few buffers."""
 
 import threading
 from collections import deque
@@ -10,17 +10,20 @@ from app.core.errors import AppError
 from app.engine.residency.block_source import ReadPart
 from app.engine.residency.host_block import HostBlock
 from app.engine.residency.ring import BOUNCE_BUFFERS
-from app.engine.residency.stored_block import StoredBlock
+from app.engine.residency.stored_block import StoredBlock, ram_parts
 
 READER_THREADS = 3
-"""A disk gives more when it is asked for several stretches at once. An assumption."""
+"""A disk gives more when it is asked for several stretches at once, RAM when several cores copy. An
+assumption."""
+LEAST_BUFFERS = 2
+"""Locked ones with which the device need not wait for the host: one is copied, one filled."""
 LINGER_S = 0.2
 """A thread without work waits this long for more, and then ends: between jobs there are none."""
 Allocate = Callable[[int], torch.Tensor]
 
 
 class FileReading:
-    """A block that is on its way from the disk; see `host_block.Reading`."""
+    """A block that is on its way into a buffer; see `host_block.Reading`."""
 
     def __init__(
         self, buffer: torch.Tensor, size_bytes: int, give_back: Callable[[torch.Tensor], None]
@@ -89,13 +92,14 @@ class FileReading:
 
 
 class FileReader:
-    """Reads FILE blocks ahead, in the order it is asked; see `host_block.BlockReader`."""
+    """Reads blocks ahead, in the order it is asked; see `host_block.BlockReader`."""
 
     def __init__(
         self,
         allocate: Allocate,
         *,
         free: Callable[[torch.Tensor], None] = lambda _buffer: None,
+        locked: Callable[[torch.Tensor], bool] = lambda _buffer: False,
         threads: int = READER_THREADS,
         buffers: int = BOUNCE_BUFFERS,
         linger_s: float = LINGER_S,
@@ -105,12 +109,14 @@ class FileReader:
         Args:
             allocate: Gives RAM of some bytes, locked where that is possible.
             free: Told of each buffer before it is dropped.
+            locked: Whether a buffer that `allocate` gave is locked.
             threads: At most.
             buffers: At most.
             linger_s: How long a thread waits for more work.
         """
         self._allocate = allocate
         self._free_buffer = free
+        self._locked = locked
         self._most_threads = threads
         self._most_buffers = buffers
         self._linger_s = linger_s
@@ -119,7 +125,7 @@ class FileReader:
         self._threads = 0
         self._waiting = 0
         self._free: list[torch.Tensor] = []
-        self._buffers = 0
+        self._buffers: list[torch.Tensor] = []
 
     @property
     def buffer_bytes(self) -> int:
@@ -127,8 +133,45 @@ class FileReader:
         with self._changed:
             return sum(buffer.nbytes for buffer in self._free)
 
+    @property
+    def all_bytes(self) -> int:
+        """RAM of all buffers."""
+        with self._changed:
+            return sum(buffer.nbytes for buffer in self._buffers)
+
+    def is_locked(self, size_bytes: int) -> bool:
+        """Whether there are locked buffers for blocks of this size, one to fill and one to copy."""
+        return self.locked_count(size_bytes) >= LEAST_BUFFERS
+
+    def locked_count(self, size_bytes: int) -> int:
+        """Of locked buffers for blocks of this size."""
+        with self._changed:
+            return sum(one.nbytes >= size_bytes and self._locked(one) for one in self._buffers)
+
+    def reserve(self, size_bytes: int, buffers: int) -> None:
+        """Have as many locked buffers for blocks of this size as can be had, and no others.
+
+        Args:
+            size_bytes: Of the largest block.
+            buffers: At most.
+
+        Raises:
+            RuntimeError: There is no RAM for a buffer (as torch says it).
+        """
+        with self._changed:
+            for buffer in tuple(self._free):
+                if buffer.nbytes < size_bytes or not self._locked(buffer):
+                    self._drop(buffer)
+            while len(self._buffers) < buffers:
+                buffer = self._allocate(size_bytes)
+                self._buffers.append(buffer)
+                self._free.append(buffer)
+                if not self._locked(buffer):
+                    self._drop(buffer)
+                    return
+
     def start(self, block: HostBlock, *, due: bool = False) -> FileReading | None:
-        """Begin to read a block; None when all buffers are taken.
+        """Begin to read a block from where it is; None when all buffers are taken.
 
         Args:
             block: To read.
@@ -156,29 +199,29 @@ class FileReader:
     def let_go(self) -> None:
         """Give back the RAM of buffers that nobody uses."""
         with self._changed:
-            while self._free:
-                self._drop_one()
+            for buffer in tuple(self._free):
+                self._drop(buffer)
 
     def _take(self, size_bytes: int, *, due: bool) -> torch.Tensor | None:
         with self._changed:
             found = next((one for one in self._free if one.nbytes >= size_bytes), None)
             if found is not None:
-                # By identity: tensors compare their elements.
-                self._free = [one for one in self._free if one is not found]
+                self._free = _without(self._free, found)
                 return found
-            if self._buffers >= self._most_buffers:
+            if len(self._buffers) >= self._most_buffers:
                 if self._free:
                     # All that are free are too small.
-                    self._drop_one()
+                    self._drop(self._free[-1])
                 elif not due:
                     return None
             buffer = self._allocate(size_bytes)
-            self._buffers += 1
+            self._buffers.append(buffer)
             return buffer
 
-    def _drop_one(self) -> None:
-        self._free_buffer(self._free.pop())
-        self._buffers -= 1
+    def _drop(self, buffer: torch.Tensor) -> None:
+        self._free_buffer(buffer)
+        self._free = _without(self._free, buffer)
+        self._buffers = _without(self._buffers, buffer)
 
     def _give_back(self, buffer: torch.Tensor) -> None:
         with self._changed:
@@ -201,4 +244,12 @@ class FileReader:
 def _parts_of(block: HostBlock) -> Sequence[ReadPart]:
     if isinstance(block, StoredBlock):
         return block.read_parts()
+    packed = block.packed()
+    if packed is not None:
+        return ram_parts(packed)
     return (lambda out, _goes_on: block.read_into(out),)
+
+
+def _without(buffers: list[torch.Tensor], left_out: torch.Tensor) -> list[torch.Tensor]:
+    # By identity: tensors compare their elements.
+    return [one for one in buffers if one is not left_out]

@@ -39,6 +39,7 @@ class Residence:
         # Of a streamer that was stopped: what stays as it is, and where the next one goes on.
         self._bindings: dict[int, Binding] = {}
         self._next_block = 0
+        self._passes: int | None = None
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         # On the CPU weights are used where they are: only what should be there is noted.
         self._is_here = False
@@ -67,8 +68,22 @@ class Residence:
         self._plan = plan
         self._streamed = streamed
 
+    def expect(self, passes: int | None) -> None:
+        """Have nothing brought for a pass that does not come; forgotten at the phase's end.
+
+        More passes than were expected are computed as well, each with a wait for its first block.
+
+        Args:
+            passes: Through all blocks, that are still to end; None is without end.
+        """
+        self._passes = passes
+        if self._streamer is not None:
+            self._streamer.expect(passes)
+
     def leave(self) -> None:
         """Take from the device what is not to be there now."""
+        if not self.active:
+            self.expect(None)
         if not self._is_wanted():
             self.evict()
             return
@@ -116,6 +131,7 @@ class Residence:
         finally:
             self._bindings.clear()
             self._next_block = 0
+            self._passes = None
             self._go_home()
             for buffer in self._resident.values():
                 self._transfers.release(buffer)
@@ -124,6 +140,7 @@ class Residence:
             if self._rest is not None:
                 if self._rest_copied is not None:
                     self._transfers.wait_on_host(self._rest_copied)
+                    self._rest_copied = None
                 self._transfers.release(self._rest)
                 self._rest = None
 
@@ -133,6 +150,7 @@ class Residence:
         if streamer is None:
             return
         self._next_block = streamer.next_block
+        self._passes = streamer.passes_left
         self._bindings = dict(streamer.bindings)
         streamer.drain()
 
@@ -168,9 +186,8 @@ class Residence:
         return 0 if self._arena is None else self._arena.numel()
 
     def host_bytes(self) -> int:
-        """Of its weights in RAM."""
-        blocks = (self._host.rest, *self._host.blocks)
-        return sum(block.layout.size_bytes for block in blocks if block.tier is not HostTier.FILE)
+        """Of its weights in RAM that the system cannot forget, as it can mapped files."""
+        return self._host.ram_bytes
 
     def _is_wanted(self) -> bool:
         stays = self._plan is not None and self._plan.placement is Placement.RESIDENT
@@ -216,6 +233,7 @@ class Residence:
             cyclic=self._host.name == "transformer",
             bindings=self._bindings,
         )
+        self._streamer.expect(self._passes)
         self._streamer.start(self._next_block)
 
     def _release_arena(self) -> None:
@@ -259,6 +277,9 @@ class Residence:
 
     def _watch(self, index: int, module: torch.nn.Module) -> None:
         def before(*_inputs: object) -> None:
+            if self._streamer is None and self.active:
+                # A change failed half way: nothing says where the weights are.
+                self.enter()
             if self._streamer is not None:
                 self._streamer.before(index)
 

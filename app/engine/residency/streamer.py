@@ -2,6 +2,10 @@
 
 The host tells the device what to do and is at most two blocks ahead of it. It waits for nothing
 else, allocates nothing, and points the block's parameters at memory that is there already.
+
+Blocks on the disk, and those in RAM that is not pinned, go through pinned bounce buffers, which
+other threads fill ahead. Where none could be had, a copy keeps the host until it is done: then one
+is made at a time, when the device has been told to compute what is there.
 """
 
 from collections import deque
@@ -11,8 +15,8 @@ from typing import NamedTuple
 
 import torch
 
+from app.engine.residency.bounce_turns import BounceTurns
 from app.engine.residency.copy_order import AHEAD, CopyOrder
-from app.engine.residency.file_turns import FileTurns
 from app.engine.residency.host_block import BlockReader, HostBlock, HostTier
 from app.engine.residency.leaves import Binding, ModuleTensors
 from app.engine.residency.transfers import Mark, Transfers
@@ -24,6 +28,23 @@ class StreamBlock:
 
     host: HostBlock
     tensors: ModuleTensors
+
+
+class _Way(NamedTuple):
+    """How a block comes from the host."""
+
+    bounces: bool
+    """Through a bounce buffer."""
+    blocks_host: bool
+    """Its copy keeps the host until it is done."""
+
+    @classmethod
+    def of(cls, host: HostBlock, reader: BlockReader | None, transfers: Transfers) -> "_Way":
+        """Through bounce buffers from the disk; from ordinary RAM where that frees the host."""
+        pinned = host.tier is HostTier.PINNED
+        needed = transfers.needs_pinned and not pinned
+        locked = needed and reader is not None and reader.is_locked(host.layout.size_bytes)
+        return cls(bounces=host.tier is HostTier.FILE or locked, blocks_host=needed and not locked)
 
 
 class _Due(NamedTuple):
@@ -62,7 +83,7 @@ class Streamer:
             transfers: To the device.
             resident: A buffer on the device for each block that stays, by its number.
             arena: That the others pass through; None when there are none.
-            reader: Of blocks that are on the disk.
+            reader: Of blocks that go through bounce buffers.
             cyclic: Whether the first block comes again after the last without a pause.
             bindings: Of the blocks that stay, those that are in their buffers already.
 
@@ -74,10 +95,12 @@ class Streamer:
         self._transfers = transfers
         self._resident = dict(resident)
         self._arena = arena
-        on_disk = [block for block in blocks if block.host.tier is HostTier.FILE]
-        if on_disk and reader is None:
+        ways = [_Way.of(block.host, reader, transfers) for block in blocks]
+        if any(way.bounces for way in ways) and reader is None:
             raise ValueError("there are blocks on the disk and nobody reads them")
-        self._files = FileTurns(reader, transfers) if reader is not None and on_disk else None
+        self._ways = tuple(ways)
+        bounces = reader is not None and any(way.bounces for way in ways)
+        self._bounced = BounceTurns(reader, transfers) if reader is not None and bounces else None
         self._order = CopyOrder(
             [block.host.layout.size_bytes for block in blocks],
             [index for index in range(len(blocks)) if index not in resident],
@@ -103,14 +126,30 @@ class Streamer:
         self._before_start: Mark | None = None
         self._applied: list[Binding | None] = [None] * len(blocks)
         self._computing = False
+        # Whether copies go on from where they are; not while, or after, one of them failed.
+        self._goes_on = True
 
     @property
     def next_block(self) -> int:
         """That computes next if all goes in order."""
         return self._order.ended % len(self._blocks)
 
+    @property
+    def passes_left(self) -> int | None:
+        """See `expect`."""
+        return self._order.passes_left
+
+    def expect(self, passes: int | None) -> None:
+        """Copy nothing for a pass that does not come.
+
+        Args:
+            passes: Through all blocks, that are still to end; None is without end.
+        """
+        self._order.expect(passes)
+
     def start(self, block: int = 0) -> None:
         """Begin with any block: what is in the arena is forgotten, and copies are begun."""
+        self._goes_on = False
         self.drain()
         self._order.restart(block)
         self._before_start = self._transfers.record()
@@ -126,8 +165,8 @@ class Streamer:
             OSError: It is on the disk and cannot be read.
         """
         order = self._order
-        # Out of order, or again after it failed.
-        if self._computing or order.ended % len(self._blocks) != block:
+        # Out of order, or again after it, or what it needs, failed.
+        if self._computing or not self._goes_on or order.ended % len(self._blocks) != block:
             self.start(block)
         self._computing = True
         if len(self._computed) == AHEAD:
@@ -152,40 +191,53 @@ class Streamer:
 
     def drain(self) -> None:
         """Wait until nothing is copied any more; what was to be copied next is begun anew."""
-        if self._last_copy is not None:
-            self._transfers.wait_on_host(self._last_copy)
-            self._last_copy = None
         due, self._due = self._due, None
         if due is not None and due.stays:
             self._missing.appendleft(due.block)
-        if self._files is not None:
-            self._files.drop()
         self._slot_of_turn.clear()
         self._copied.clear()
+        last, self._last_copy = self._last_copy, None
+        try:
+            if last is not None:
+                self._transfers.wait_on_host(last)
+        finally:
+            if self._bounced is not None:
+                self._bounced.drop()
 
     def _advance(self, *, due_now: bool = False) -> None:
-        """Begin all copies that may begin; wait only for a block on the disk that is due now."""
+        """Begin all copies that may begin; wait only for a block that is due now.
+
+        When this fails, what was to be copied is still due, and `start` begins anew.
+        """
+        self._goes_on = False
         order = self._order
+        host_is_free = True
         while (due := self._due or self._next_due()) is not None:
-            host = self._blocks[due.block].host
-            source = host.packed()
-            if source is None:
-                source = self._read(due, host, wait=due_now and due.turn <= order.turn)
-                if source is None:
-                    self._due = due
+            self._due = due
+            is_late = due_now and due.turn <= order.turn
+            bounces, blocks_host = self._ways[due.block]
+            if blocks_host and not is_late:
+                # Also not when it would wait for the last block that the device was told of.
+                waits = due.turn > order.ended and due.after == order.ended - 1
+                if due_now or waits or not host_is_free:
                     break
-            self._due = None
+            source = self._source(due, wait=is_late)
+            if source is None:
+                break
             copied = self._transfers.copy(due.target, source, self._mark_before(due))
             self._last_copy = copied
-            if host.tier is HostTier.FILE and self._files is not None:
-                self._files.note_copy(due.turn, copied)
+            if bounces and self._bounced is not None:
+                self._bounced.note_copy(due.turn, copied)
+            self._due = None
             self._copied[due.turn] = copied
             if due.stays:
                 self.bindings[due.block] = due.binding
             else:
                 self._slot_of_turn[due.turn] = due.binding
-        if self._files is not None:
-            self._files.read_ahead(self._coming_from_disk())
+            host_is_free = not blocks_host
+        if self._bounced is not None:
+            self._bounced.read_ahead(self._coming_through_bounces())
+        self._goes_on = True
 
     def _next_due(self) -> _Due | None:
         order = self._order
@@ -210,21 +262,24 @@ class Streamer:
             return self._computed[-ago]
         return start
 
-    def _read(self, due: _Due, host: HostBlock, *, wait: bool) -> torch.Tensor | None:
-        if self._files is None:
+    def _source(self, due: _Due, *, wait: bool) -> torch.Tensor | None:
+        host = self._blocks[due.block].host
+        if self._bounced is not None and self._ways[due.block].bounces:
+            return self._bounced.take(due.turn, host, wait=wait)
+        packed = host.packed()
+        if packed is None:
             raise RuntimeError(f"block {due.block} has left RAM")
-        return self._files.take(due.turn, host, wait=wait)
+        return packed
 
-    def _coming_from_disk(self) -> Generator[tuple[int, HostBlock]]:
+    def _coming_through_bounces(self) -> Generator[tuple[int, HostBlock]]:
         order = self._order
-        if self._due is not None:
+        if self._due is not None and self._ways[self._due.block].bounces:
             yield self._due.turn, self._blocks[self._due.block].host
         missing = set(self._missing)
         for turn in range(order.turn, order.horizon):
             block = turn % len(self._blocks)
-            host = self._blocks[block].host
-            if host.tier is HostTier.FILE and (block in missing or order.comes_in(turn)):
-                yield turn, host
+            if self._ways[block].bounces and (block in missing or order.comes_in(turn)):
+                yield turn, self._blocks[block].host
 
     def _turn_of(self, block: int) -> int:
         turn = self._order.turn

@@ -33,10 +33,13 @@ class Transfers(Protocol):
 
     Attributes:
         in_place: Whether the device computes with what is in RAM, so that nothing is ever copied.
+        needs_pinned: Whether a copy from RAM that is not pinned keeps the host until it is done.
     """
 
     @property
     def in_place(self) -> bool: ...
+    @property
+    def needs_pinned(self) -> bool: ...
 
     def host_buffer(self, size_bytes: int) -> HostBuffer:
         """RAM to keep weights in, from which the device copies as fast as it can be had."""
@@ -60,6 +63,8 @@ class Transfers(Protocol):
 
     def copy(self, target: torch.Tensor, source: torch.Tensor, after: Mark | None) -> Mark:
         """Copy a packed block once what comes before `after` is computed.
+
+        When this fails, nothing is on its way that was not before.
 
         Args:
             target: Part of an allocated buffer.
@@ -96,6 +101,7 @@ class DirectTransfers:
     """The CPU's: what is in RAM is where it is needed, so none of this is ever asked for."""
 
     in_place = True
+    needs_pinned = False
 
     def host_buffer(self, size_bytes: int) -> HostBuffer:
         """Ordinary RAM."""

@@ -3,19 +3,22 @@
 import gc
 import logging
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from app.engine.residency import stored_block
-from app.engine.residency.host_block import HostTier
+from app.engine.residency import host_store, stored_block
+from app.engine.residency.host_block import HostBlock, HostTier
 from app.engine.residency.host_network import HostNetwork
 from app.engine.residency.host_store import HostStore, find_missing
-from app.engine.residency.pinning import Pinning
+from app.engine.residency.pinning import Pinning, spread_order
+from app.engine.residency.readers import FileReader
 from app.engine.residency.stored_block import StoredBlock
 from app.engine.stored_weights import Stored, stored_tensors
 from tests.fakes.registrar import FakeRegistrar
@@ -138,6 +141,8 @@ def test_device_that_computes_in_place_gets_the_mapped_files(
         assert of_file == (dtype == torch.float32), "converted ones have RAM of their own"
     assert torch.equal(network.get_buffer("frequencies"), torch.arange(4.0))
     assert tiers(host) == [FILE] * 6
+    own_bytes = sum(parameter.nbytes for parameter in network.parameters())
+    assert host.ram_bytes == (0 if dtype == torch.float32 else own_bytes)
     check_content(host, weights)
 
 
@@ -257,11 +262,13 @@ def test_ram_of_a_block_that_is_let_go_is_free(stored: Stored) -> None:
     assert alive() is None
 
 
-def test_locked_blocks_are_spread_evenly_and_the_first_network_is_first(stored: Stored) -> None:
-    first, second = _open(stored, ()), _open(stored, ())
-    size = first.blocks[-1].layout.size_bytes
-    wanted = sum(block.layout.size_bytes for block in first.blocks) + size
-    registrar = FakeRegistrar(limit_bytes=wanted + size)
+def pages(blocks: Sequence[HostBlock]) -> int:
+    return sum(block.layout.size_bytes for block in blocks)
+
+
+def test_the_first_network_is_locked_first(stored: Stored) -> None:
+    first = _open(stored, ())
+    registrar = FakeRegistrar(limit_bytes=pages(first.blocks) + 13_000)
     store = store_with(registrar)
     first = store.open("transformer", skeleton(), stored)
     second = store.open("transformer", skeleton(), stored)
@@ -270,14 +277,67 @@ def test_locked_blocks_are_spread_evenly_and_the_first_network_is_first(stored: 
     store.pin([first, second])
 
     assert tiers(first) == [PINNED] * 6
-    assert PINNED not in tiers(second), "its first block is too large, and that ends it"
-    assert registrar.locked_bytes == sum(block.layout.size_bytes for block in first.blocks)
+    # The last small block was refused: the others give up room for buffers that are as large.
+    assert tiers(second) == [PINNED] * DOUBLE + [PAGEABLE] * SINGLE
+    assert second.reader is not None
+    assert second.reader.is_locked(second.blocks[-1].layout.size_bytes)
+    assert registrar.locked_bytes <= pages(first.blocks) + 13_000
+
+
+@pytest.mark.parametrize("blocks_locked", [4, 5])
+def test_blocks_that_are_not_locked_have_locked_buffers_to_pass_through(
+    stored: Stored, weights: dict[str, torch.Tensor], blocks_locked: int
+) -> None:
+    sizes = [block.layout.size_bytes for block in _open(stored, ()).blocks]
+    order = [sizes[index] for index in spread_order(len(sizes))]
+    registrar = FakeRegistrar(limit_bytes=sum(order[:blocks_locked]))
+    store = store_with(registrar)
+    host = store.open("transformer", skeleton(), stored)
+    store.pin([host])
+    assert host.reader is not None
+    waiting = [block for block in host.blocks if block.tier is not PINNED]
+    assert all(host.reader.is_locked(block.layout.size_bytes) for block in waiting)
+    asked = registrar.asked
+    assert registrar.refused == 1, "that ended it: what came after took what was given back"
+    reading = host.reader.start(waiting[0])
+    assert reading is not None
+    packed = waiting[0].packed()
+    assert packed is not None
+    assert torch.equal(reading.wait(), packed)
+    assert reading.wait().data_ptr() in registrar.locked
+    reading.release()
+    check_content(host, weights)
+
+    before = tiers(host)
+    for _again in range(2):
+        assert not store.follow(host, ())
+        assert tiers(host) == before
+    assert registrar.asked == asked, "following again asks the driver for nothing"
+
+
+def test_without_locked_ram_there_are_no_buffers(stored: Stored) -> None:
+    store = store_with(FakeRegistrar(limit_bytes=0))
+    host = store.open("transformer", skeleton(), stored)
+    store.pin([host])
+    assert tiers(host) == [PAGEABLE] * 6
+    assert host.reader is not None
+    assert not host.reader.is_locked(512)
+    assert isinstance(host.reader, FileReader)
+    assert host.reader.all_bytes == 0
+
+
+def test_buffers_take_no_ram_that_is_not_there(stored: Stored) -> None:
+    room = [1 << 40]
+    store = store_with(FakeRegistrar(limit_bytes=9000), room_bytes=lambda: room[0])
+    host = store.open("transformer", skeleton(), stored)
+    room[0] = 1000
+    store.pin([host])
+    assert isinstance(host.reader, FileReader)
+    assert host.reader.all_bytes == 0
+    assert PINNED in tiers(host), "and nothing was unlocked for them"
 
 
 def test_locking_stops_between_two_blocks(stored: Stored) -> None:
-    class StopError(Exception):
-        pass
-
     def check() -> None:
         if len(registrar.locked) == 2:
             raise StopError
@@ -300,34 +360,124 @@ def test_blocks_that_come_back_to_ram_are_locked_too(
     assert tiers(host) == [PINNED, PINNED, FILE, PINNED, PINNED, PINNED]
     store.follow(host, (1,))
     assert tiers(host) == [PINNED, FILE, PINNED, PINNED, PINNED, PINNED]
-    assert registrar.locked_bytes == sum(
-        block.layout.size_bytes for block in host.blocks if block.tier is PINNED
-    )
+    assert isinstance(host.reader, FileReader)
+    in_ram = [block for block in host.blocks if block.tier is PINNED]
+    assert registrar.locked_bytes == pages(in_ram) + host.reader.all_bytes
     check_content(host, weights)
+
+
+def test_no_more_is_locked_after_the_device_was_filled(stored: Stored) -> None:
+    registrar = FakeRegistrar()
+    store = store_with(registrar)
+    host = store.open("transformer", skeleton(), stored, file_blocks=(2, 3, 4, 5))
+    store.pin([host])
+    most = registrar.locked_bytes
+    for _again in range(2):
+        store.follow(host, ())
+        assert registrar.locked_bytes <= most
+        assert FILE not in tiers(host)
+        assert PAGEABLE in tiers(host)
+    asked = registrar.asked
+    store.follow(host, ())
+    assert registrar.asked == asked
+
+
+def test_blocks_come_back_to_ram_when_there_is_enough_of_it(
+    stored: Stored, weights: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spare = 4096
+    monkeypatch.setattr(host_store, "COMEBACK_BYTES", spare)
+    room = [0]
+    store = store_with(room_bytes=lambda: room[0])
+    host = store.open("transformer", skeleton(), stored)
+    assert tiers(host) == [FILE] * 6
+    assert not store.would_move(host, ())
+    assert not store.follow(host, ())
+
+    # Room for the weights alone: they would come and go with every little change.
+    room[0] = pages(host.blocks[-1:])
+    assert not store.would_move(host, ())
+    assert not store.follow(host, ())
+    room[0] = pages(host.blocks) + spare
+    assert store.would_move(host, ())
+    assert store.follow(host, ())
+    assert tiers(host) == [PAGEABLE] * 6
+    room[0] = 0
+    assert not store.would_move(host, ())
+    assert not store.follow(host, ()), "what is in RAM stays until the plan says otherwise"
+    assert store.would_move(host, (1,))
+    assert store.follow(host, (1,))
+    check_content(host, weights)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_following_twice_is_following_once(stored: Stored, data: st.DataObject) -> None:
+    limit = data.draw(st.sampled_from([None, 0, 4096, 9000, 20_000]))
+    rooms = st.sampled_from([0, 3000, 9000, 1 << 40])
+    room = [data.draw(rooms)]
+    registrar = FakeRegistrar(limit, copies=data.draw(st.booleans()))
+    store = store_with(registrar, room_bytes=lambda: room[0])
+    host = store.open("transformer", skeleton(), stored)
+    store.pin([host])
+    most = registrar.locked_bytes
+    for _change in range(3):
+        room[0] = data.draw(rooms)
+        on_disk = sorted(data.draw(st.sets(st.integers(0, DOUBLE + SINGLE - 1))))
+        store.follow(host, on_disk)
+        assert all(tiers(host)[index] is FILE for index in on_disk)
+        most = max(most, registrar.locked_bytes)
+        assert limit is None or registrar.locked_bytes <= limit
+        before, asked = tiers(host), registrar.asked
+        locked = dict(registrar.locked)
+        # Room is what it is, whatever was taken: so nothing that was left out may come now.
+        room[0] = 0
+        assert not store.would_move(host, on_disk)
+        assert not store.follow(host, on_disk)
+        assert tiers(host) == before
+        assert registrar.locked == locked
+        assert registrar.asked == asked
 
 
 def test_locked_copies_take_the_place_of_what_they_copy(
     stored: Stored, weights: dict[str, torch.Tensor]
 ) -> None:
-    store = store_with(FakeRegistrar(copies=True))
+    registrar = FakeRegistrar(copies=True)
+    store = store_with(registrar)
     host = store.open("transformer", skeleton(), stored)
     before = host.blocks[0].packed()
     assert before is not None
     alive = weakref.ref(before)
     del before
     store.pin([host])
-    assert tiers(host) == [PINNED] * 6
+    # A small block would take a third more than it is: it goes through a buffer.
+    assert tiers(host) == [PINNED] * DOUBLE + [PAGEABLE] * SINGLE
     assert alive() is None
+    check_content(host, weights)
+    assert host.ram_bytes == host.size_bytes
+    assert isinstance(host.reader, FileReader)
+    assert host.reader.is_locked(host.blocks[-1].layout.size_bytes)
+    block = host.blocks[0]
+    assert isinstance(block, StoredBlock)
+    block.unpin()
+    assert block.tier is PAGEABLE
     check_content(host, weights)
 
 
 def test_model_that_is_dropped_unlocks_its_ram(stored: Stored) -> None:
-    registrar = FakeRegistrar()
+    registrar = FakeRegistrar(limit_bytes=20_000)
     store = store_with(registrar)
-    host = store.open("transformer", skeleton(), stored)
-    store.pin([host])
-    assert len(registrar.locked) == 6
-    del host
+    first = store.open("transformer", skeleton(), stored)
+    second = store.open("transformer", skeleton(), stored)
+    store.pin([first])
+    store.pin([second])
+    assert len(registrar.locked) > 6
+    del second
+    gc.collect()
+    assert len(registrar.locked) == 6, "its buffers are gone with it"
+    del first
     gc.collect()
     assert registrar.locked == {}
 
@@ -336,14 +486,15 @@ def test_bounce_buffers_are_locked_and_unlocked(stored: Stored) -> None:
     registrar = FakeRegistrar()
     store = store_with(registrar)
     host = store.open("transformer", skeleton(), stored, file_blocks=(0,))
+    store.pin([host])
     assert host.reader is not None
     reading = host.reader.start(host.blocks[0])
     assert reading is not None
-    assert list(registrar.locked) == [reading.wait().data_ptr()]
+    assert reading.wait().data_ptr() in registrar.locked
     reading.release()
     store.follow(host, ())
     assert tiers(host) == [PINNED] * 6
-    assert len(registrar.locked) == 6, "the blocks themselves; the bounce buffer is given back"
+    assert len(registrar.locked) == 6, "the blocks themselves; the bounce buffers are given back"
 
 
 def test_what_is_missing_is_named(stored: Stored) -> None:

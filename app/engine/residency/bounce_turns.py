@@ -1,4 +1,4 @@
-"""Blocks that are read from the disk ahead of the turns they compute in."""
+"""Blocks that are read into bounce buffers ahead of the turns they compute in."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from app.engine.residency.host_block import BlockReader, HostBlock, Reading
 from app.engine.residency.transfers import Mark, Transfers
 
 
-class FileTurns:
+class BounceTurns:
     """Keeps the reader's few buffers busy: each is read into, copied from, and free again."""
 
     def __init__(self, reader: BlockReader, transfers: Transfers) -> None:
@@ -34,6 +34,8 @@ class FileTurns:
     def take(self, turn: int, block: HostBlock, *, wait: bool) -> torch.Tensor | None:
         """A block's packed buffer once it is read; None when it is not and nobody waits.
 
+        After an error nothing may be taken until `drop`.
+
         Raises:
             OSError: It cannot be read.
         """
@@ -57,10 +59,11 @@ class FileTurns:
 
     def drop(self) -> None:
         """Want nothing any more; all copies are done."""
-        for reading in (*self._readings.values(), *(reading for _mark, reading in self._copied)):
-            reading.release()
+        dropped = [*self._readings.values(), *(reading for _mark, reading in self._copied)]
         self._readings.clear()
         self._copied.clear()
+        for reading in dropped:
+            reading.release()
 
     def _start(self, turn: int, block: HostBlock, *, due: bool = False) -> bool:
         reading = self._reader.start(block, due=due)
