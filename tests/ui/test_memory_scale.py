@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.core.units import GIB, MIB
 from app.ui.widgets.graph_projection import Projection, as_points, polygon, row_at
 from app.ui.widgets.graph_scale import (
+    format_ahead,
     format_elapsed,
     format_gb,
     lane_top_bytes,
@@ -143,3 +144,10 @@ def test_the_nearest_row_is_found_and_none_beyond_the_recording():
     assert row_at(times, 12.9) == 2
     assert row_at(times, 13.1) is None
     assert row_at(times, 8.9) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "<1 s"), (5.2, "+5 s"), (363.0, "+6:03"), (6840.0, "+1.9 h")]
+)
+def test_how_far_a_plan_reaches_is_never_nothing(seconds: float, told: str):
+    assert format_ahead(seconds) == told

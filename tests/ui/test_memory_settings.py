@@ -13,6 +13,7 @@ from PySide6.QtWidgets import (
     QFrame,
     QLabel,
     QPushButton,
+    QScrollArea,
     QSlider,
     QToolButton,
     QWidget,
@@ -322,3 +323,48 @@ def test_the_whole_form_answers_what_would_fit_at_the_link(qtbot: QtBot, ready: 
     popup = find(form, QFrame, "fit_popup")
     assert popup.isVisible()
     popup.close()
+
+
+# Without a GPU.
+
+
+def test_without_a_gpu_the_slider_leaves_ram_and_what_is_about_gpus_is_hidden(section: Section):
+    section.plan_on(None)
+    before = section.policy.policy
+    assert section.text("headroom_value") == "2 GB"
+    assert section.text("memory_settings_summary").endswith("leaves 2 GB")
+    assert not find(section.panel, QComboBox, "memory_mode").isVisible()
+    section.slider.setFocus()
+    with section.qtbot.waitSignal(section.planning.plans.changed):
+        section.qtbot.keyClick(section.slider, Qt.Key.Key_Right)
+    chosen = before.ram_headroom_bytes + GIB // 4
+    assert section.policy.policy == replace(before, ram_headroom_bytes=chosen)
+    assert section.slider.maximum() == 64 // 8 * 4
+    assert "RAM" in section.slider.toolTip()
+    plans = section.planning.plans.state
+    assert plans.plan is not None
+    assert plans.inputs is not None
+    # What is left to others is missing in the plan: the slider does something.
+    assert plans.plan.budget_bytes == plans.inputs.device.free_bytes - chosen
+
+
+def test_with_a_gpu_the_slider_is_about_the_gpu(section: Section):
+    section.plan_on(12.0)
+    assert find(section.panel, QComboBox, "memory_mode").isVisible()
+    assert "GPU" in section.slider.toolTip()
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_nothing_of_the_form_is_cut_off_beside_its_scroll_bar(
+    qtbot: QtBot, ready: WindowParts, is_open: bool
+):
+    panel = FormPanel(ready.window_models())
+    qtbot.addWidget(panel)
+    panel.memory.set_open(is_open=is_open)
+    panel.show()
+    panel.resize(1, 500)
+    qtbot.waitUntil(lambda: panel.width() >= panel.minimumSizeHint().width())
+    scroll = find(panel, QScrollArea, "form_scroll")
+    form = find(panel, QWidget, "form")
+    assert scroll.verticalScrollBar().isVisible()
+    qtbot.waitUntil(lambda: form.width() <= scroll.viewport().width())

@@ -8,18 +8,24 @@ from app.core.events import (
     EngineReady,
     EngineState,
     EngineStateChanged,
+    JobFinished,
     PhaseFinished,
     PlanMade,
+    QueueChanged,
 )
 from app.core.jobs import Phase
+from app.core.measured_run import MeasuredPhase, MeasuredRun
 from app.core.plan import Verdict
 from app.core.units import GIB
+from app.engine.machine import calibration_key, installed_torch
 from app.ui.models.memory_frame import Lane
 from app.ui.models.plan_model import PlanModel
 from app.ui.models.policy_file import PolicyState
 from tests.fakes.described import machine
 from tests.fakes.plans import plan
+from tests.fakes.reports import report
 from tests.fakes.window import WindowParts
+from tests.ui.run_events import MEMORY
 
 BASE = "klein-base-4b"
 
@@ -228,3 +234,19 @@ def test_a_stopped_model_plans_no_more(planner: Planner, qtbot: QtBot):
     planner.plans.stop()
     with qtbot.assertNotEmitted(planner.plans.changed, wait=150):
         planner.form.set_images(3)
+
+
+def test_what_a_run_showed_is_in_the_plan_right_after_it(planner: Planner):
+    planner.has(machine(12.0))
+    planner.parts.engine.on_event(QueueChanged(jobs=()))
+    inputs = planner.plans.state.inputs
+    assert inputs is not None
+    # The window knows of the run's end before it is kept, and of the queue's change after it.
+    planner.parts.planning.on_event(
+        JobFinished(job_id="a", seconds=1.0, memory=MEMORY, report=report())
+    )
+    key = calibration_key(inputs.device.name, driver="", torch_version=installed_torch())
+    measured = MeasuredRun(phases={Phase.DENOISE: MeasuredPhase(seconds=9.0, peak_bytes=8 * GIB)})
+    planner.parts.calibration.record_run(key, planner.plan, measured)
+    planner.change(lambda: planner.parts.planning.on_event(QueueChanged(jobs=())))
+    assert planner.plan.measured_runs == 1

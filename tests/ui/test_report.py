@@ -164,3 +164,18 @@ def test_the_report_is_of_the_picture_opened_or_chosen_last(qtbot: QtBot, tmp_pa
     studio.panel.load_settings_from(older)
     assert not action.isEnabled()
     studio.close()
+
+
+def test_what_took_many_times_as_long_is_told_in_times_and_why(qtbot: QtBot):
+    made = report()
+    slow = replace(made.phases[2], planned_seconds=0.4, measured_seconds=8.0)
+    phases = (*made.phases[:2], slow, *made.phases[3:])
+    plan = replace(made.plan, measured_runs=0)
+    dialog = ReportDialog(replace(made, phases=phases, plan=plan), "fox.png")
+    qtbot.addWidget(dialog)
+    assert cells(dialog, 2)[-1] == "× 20"
+    assert "the times were assumptions" in find(dialog, QLabel, "report_summary").text()
+    plan = replace(made.plan, measured_runs=3)
+    known = ReportDialog(replace(made, plan=plan), "fox.png")
+    qtbot.addWidget(known)
+    assert "assumptions" not in find(known, QLabel, "report_summary").text()

@@ -1,7 +1,7 @@
 """Telling how far a model is read, against what the plan says is to be read."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator
 
 from app.core.events import Loading
 from app.engine.planning.problem import TEXT_ENCODER, TRANSFORMER
@@ -14,7 +14,7 @@ _EVERY_S = 0.25
 @contextlib.contextmanager
 def loading_told(
     context: RunContext, force: PlanInForce, components: Collection[str]
-) -> Iterator[Callable[[int], None]]:
+) -> Generator[Callable[[int], None]]:
     """Within it, what is given is told of bytes that are read, and tells of them now and then.
 
     Args:

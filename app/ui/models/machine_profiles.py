@@ -4,7 +4,7 @@ from PySide6.QtCore import QObject, Signal, Slot
 
 from app.core.calibration_store import CalibrationStore
 from app.core.device import DeviceSnapshot, Sample
-from app.core.events import EngineReady
+from app.core.events import EngineReady, JobFinished, QueueChanged
 from app.core.machine_speeds import MachineSpeeds
 from app.core.measured_run import CalibrationKey
 from app.core.profile import DeviceProfile, HostProfile
@@ -32,6 +32,7 @@ class MachineProfiles(QObject):
         self._driver = ""
         self._torch = installed_torch()
         self._engine_device: str = ""
+        self._learning = False
         self._chosen = settings.settings.device
         settings.changed.connect(self._on_settings_changed)
 
@@ -77,8 +78,14 @@ class MachineProfiles(QObject):
 
     @Slot(object)
     def on_event(self, event: object) -> None:
-        """Take one ConductorEvent; the engine tells on which device it is."""
-        if isinstance(event, EngineReady):
+        """Take one ConductorEvent: on which device the engine is, and what runs showed."""
+        if isinstance(event, JobFinished) and event.report is not None:
+            self._learning = True
+        elif isinstance(event, QueueChanged) and self._learning:
+            # Told after what the run showed was kept.
+            self._learning = False
+            self.changed.emit()
+        elif isinstance(event, EngineReady):
             known = self._torch, self._engine_device
             self._torch = event.torch_version
             self._engine_device = event.device

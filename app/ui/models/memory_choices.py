@@ -3,9 +3,11 @@
 from PySide6.QtCore import QCoreApplication
 
 from app.core.plan import ComponentPlan, GenerationPlan, Placement
-from app.core.policy import Attention, MemoryMode, Precision
+from app.core.policy import Attention, MemoryMode, MemoryPolicy, Precision
 from app.core.units import MIB
+from app.engine.planning.problem import RAM_HEADROOM_SHARE
 from app.engine.quantize.fidelity import fidelity_hint
+from app.ui.models.plan_inputs import PlanInputs
 from app.ui.models.plan_words import gb
 
 _TRANSFORMER, _TEXT_ENCODER = "transformer", "text_encoder"
@@ -127,6 +129,18 @@ def given_placement(plan: GenerationPlan | None, *, on_cpu: bool) -> str:
     if all(one.placement is Placement.RESIDENT for one in plan.components):
         return _tr("everything stays")
     return _tr("networks take turns")
+
+
+def headroom_bytes(policy: MemoryPolicy, *, on_cpu: bool) -> int:
+    """What is left to other programs: of the GPU's memory, or of the RAM without a GPU."""
+    return policy.ram_headroom_bytes if on_cpu else policy.headroom_bytes
+
+
+def most_headroom_bytes(inputs: PlanInputs, *, on_cpu: bool) -> int:
+    """The most that can be left to other programs; of the RAM plans never leave more."""
+    if on_cpu:
+        return inputs.host.total_bytes // RAM_HEADROOM_SHARE
+    return inputs.device.total_bytes // 2
 
 
 def _precision_of(plan: GenerationPlan | None, component: str) -> Precision | None:

@@ -1,6 +1,6 @@
 """The left side of the window: prompt, Generate, verdict, settings and memory."""
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, QObject, Qt
 from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from app.ui import theme
@@ -59,10 +59,23 @@ class FormPanel(QFrame):
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidgetResizable(True)
         scroll.setWidget(form)
-        scroll.setMinimumWidth(form.minimumSizeHint().width() + gap)
+        self._form, self._scroll = form, scroll
+        form.installEventFilter(self)
+        self._widen()
         inside = QVBoxLayout(self)
         inside.setContentsMargins(1, 1, 1, 1)
         inside.addWidget(scroll)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        # Parts that are folded out, and longer words, need more than there was at first.
+        if watched is self._form and event.type() == QEvent.Type.LayoutRequest:
+            self._widen()
+        return super().eventFilter(watched, event)
+
+    def _widen(self) -> None:
+        """Never narrower than the form beside its scroll bar: nothing may be cut off."""
+        bar_px = self._scroll.verticalScrollBar().sizeHint().width()
+        self._scroll.setMinimumWidth(self._form.minimumSizeHint().width() + bar_px)
 
     def paste(self) -> None:
         """A copied picture is to be followed; all else is for the editor that has the focus."""

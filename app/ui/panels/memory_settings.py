@@ -11,7 +11,9 @@ from app.ui.models.memory_choices import (
     fidelity,
     given_placement,
     given_precision,
+    headroom_bytes,
     mode_word,
+    most_headroom_bytes,
     precision_tip,
     precision_word,
 )
@@ -110,7 +112,7 @@ class MemorySettings(Section):
             )
         )
         self._upscale.toggled.connect(self._on_upscale_toggled)
-        self._headroom.headroom_chosen.connect(self._policy.set_headroom)
+        self._headroom.headroom_chosen.connect(self._on_headroom_chosen)
         self._fit.setObjectName("what_would_fit")
         self._fit.setToolTip(self.tr("The largest size and the most images that fit now"))
         theme.set_role(self._fit, "link")
@@ -121,7 +123,7 @@ class MemorySettings(Section):
     @Slot(object)
     def _show_policy(self, state: PolicyState) -> None:
         policy = state.policy
-        self._headroom.set_headroom(policy.headroom_bytes)
+        self._show_headroom()
         self._show_choices()
         for box, value in (
             (self._strict, policy.strict),
@@ -136,15 +138,27 @@ class MemorySettings(Section):
     @Slot(object)
     def _show_plan(self, state: PlanState) -> None:
         self._fit.setEnabled(state.plan is not None)
-        if state.inputs is not None:
-            self._headroom.set_total(state.inputs.device.total_bytes)
-            self._headroom.set_headroom(self._policy.policy.headroom_bytes)
+        # Everything is in RAM then: there is nothing to choose.
+        self._mode_field.setVisible(not self._on_cpu)
+        self._show_headroom()
         self._show_choices()
+        self._summarize()
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self._plans.state.lane is Lane.HOST
+
+    def _show_headroom(self) -> None:
+        inputs = self._plans.state.inputs
+        self._headroom.set_kind(of_ram=self._on_cpu)
+        if inputs is not None:
+            self._headroom.set_most(most_headroom_bytes(inputs, on_cpu=self._on_cpu))
+        self._headroom.set_headroom(headroom_bytes(self._policy.policy, on_cpu=self._on_cpu))
 
     def _show_choices(self) -> None:
         """Mode and precision; "automatic" says what it comes to by the plan of the moment."""
         policy, state = self._policy.policy, self._plans.state
-        on_cpu = state.lane is Lane.HOST
+        on_cpu = self._on_cpu
         placed = given_placement(state.plan, on_cpu=on_cpu)
         self._mode.set_choices(self._modes(placed if policy.mode is MemoryMode.AUTO else ""))
         self._mode.set_value(policy.mode)
@@ -198,7 +212,8 @@ class MemorySettings(Section):
         if row is not None:
             parts.append(self.tr("{name}, changed") if self._presets.modified else "{name}")
             parts[0] = parts[0].format(name=row.name)
-        size = f"{policy.headroom_bytes / GIB:.2f}".rstrip("0").rstrip(".")
+        left = headroom_bytes(policy, on_cpu=self._on_cpu)
+        size = f"{left / GIB:.2f}".rstrip("0").rstrip(".")
         parts.append(self.tr("leaves {size} GB").format(size=size))
         if policy.precisions.transformer is not Precision.AUTO:
             parts.append(precision_word(policy.precisions.transformer))
@@ -207,6 +222,13 @@ class MemorySettings(Section):
         self.set_summary(" · ".join(parts))
 
     # View to model.
+
+    @Slot(object)
+    def _on_headroom_chosen(self, chosen_bytes: int) -> None:
+        if self._on_cpu:
+            self._policy.update(ram_headroom_bytes=chosen_bytes)
+        else:
+            self._policy.set_headroom(chosen_bytes)
 
     def _on_strict_toggled(self, checked: bool) -> None:  # noqa: FBT001 - a signal's argument
         self._policy.set_strict(strict=checked)

@@ -19,13 +19,16 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.core.run_report import AnyReport, PhaseReport
+from app.core.run_report import AnyReport, PhaseReport, RunReport
 from app.core.run_report_file import report_csv, write_report
 from app.core.units import format_bytes, format_seconds
 from app.ui import theme
 from app.ui.widgets.series_style import mark_name
 
 log = logging.getLogger(__name__)
+
+_TIMES = 5.0
+"""From so many times what was planned on, nobody reads it in per cent."""
 
 
 class ReportDialog(QDialog):
@@ -150,6 +153,10 @@ class ReportDialog(QDialog):
                 took=format_seconds(took),
             )
         )
+        if isinstance(report, RunReport) and report.plan.measured_runs == 0:
+            parts.append(
+                self.tr("Nothing had been measured here before: the times were assumptions.")
+            )
         if report.resumed_at:
             parts.append(
                 self.tr("It went on at step {step} of a run that was broken off.").format(
@@ -201,15 +208,17 @@ def _cells(phase: PhaseReport) -> tuple[str, ...]:
         mark_name(phase.phase.value),
         format_bytes(phase.planned_bytes),
         "–" if measured is None else format_bytes(measured),
-        _percent(phase.bytes_error),
+        _error_words(phase.bytes_error),
         format_seconds(phase.planned_seconds),
         "–" if took is None else format_seconds(took),
-        _percent(phase.seconds_error),
+        _error_words(phase.seconds_error),
     )
 
 
-def _percent(error: float | None) -> str:
+def _error_words(error: float | None) -> str:
     if error is None:
         return "–"
+    if error >= _TIMES - 1:
+        return f"× {error + 1:.0f}"
     text = f"{100 * error:+.0f}".replace("-", "\N{MINUS SIGN}")
     return "0 %" if text[1:] == "0" else f"{text} %"

@@ -29,15 +29,14 @@ class ShortcutsDialog(QDialog):
         self._table.setHeaderLabels([self.tr("Action"), self.tr("Key")])
         self._table.setRootIsDecorated(False)
         self._table.header().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self._table.header().setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
         for action in actions:
-            keys = ", ".join(
-                key.toString(QKeySequence.SequenceFormat.NativeText) for key in action.shortcuts()
-            )
+            # The first is the one everybody has; others are keys of old or special keyboards.
+            keys = action.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
             if keys:
                 name = action.text().replace("&", "").rstrip("…")
                 self._table.addTopLevelItem(QTreeWidgetItem([name, keys]))
         self._table.header().setStretchLastSection(False)
-        self._table.resizeColumnToContents(1)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close, self)
         buttons.setObjectName("shortcuts_buttons")
         buttons.rejected.connect(self.reject)

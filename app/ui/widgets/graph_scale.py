@@ -30,6 +30,8 @@ _RUN_SPANS_S = (
 )
 _TIME_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
 _HOUR_S = 3600
+_LITTLE_S = 0.95
+"""Less would read as nothing at all."""
 ZOOM_SHARE = 0.5
 """RAM whose use stays below this share of the total is shown enlarged, its limit out of sight."""
 
@@ -108,8 +110,11 @@ def format_elapsed(seconds: float) -> str:
 
 
 def format_ahead(seconds: float) -> str:
-    """How far a plan reaches, as short as can be: "45 s", "6:03", "1.9 h"."""
-    return format_elapsed(seconds) if seconds < _HOUR_S else f"{seconds / _HOUR_S:.1f} h"
+    """How far a plan reaches, as short as can be: "<1 s", "+45 s", "+6:03", "+1.9 h"."""
+    if seconds < _LITTLE_S:
+        return "<1 s"
+    told = format_elapsed(seconds) if seconds < _HOUR_S else f"{seconds / _HOUR_S:.1f} h"
+    return f"+{told}"
 
 
 def spread(places: Sequence[float], *, gap: float, low: float, high: float) -> tuple[float, ...]:

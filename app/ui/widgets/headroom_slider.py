@@ -1,4 +1,4 @@
-"""How much of the GPU's memory is left to other programs."""
+"""How much memory is left to other programs."""
 
 from PySide6.QtCore import QSignalBlocker, Qt, Signal
 from PySide6.QtGui import QWheelEvent
@@ -40,12 +40,6 @@ class HeadroomSlider(QWidget):
         self._slider.setPageStep(PAGE_STEPS)
         self._slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self._slider.setAccessibleName(self.tr("Memory left to other programs"))
-        self._slider.setToolTip(
-            self.tr(
-                "Leaves this much of the GPU's memory to the desktop, a browser or a game. More of "
-                "it means slower pictures sooner, never fewer details."
-            )
-        )
         self._value = QLabel(self)
         self._value.setObjectName("headroom_value")
         self._value.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -58,11 +52,26 @@ class HeadroomSlider(QWidget):
         self._slider.setRange(0, STEPS_WITHOUT_DEVICE)
         self._slider.valueChanged.connect(self._on_value_changed)
         self.setFocusProxy(self._slider)
+        self.set_kind(of_ram=False)
         self._say(0)
 
-    def set_total(self, total_bytes: int) -> None:
-        """The device has this much memory: up to half of it can be left to others."""
-        steps = max(STEPS_WITHOUT_DEVICE, total_bytes // 2 // STEP_BYTES)
+    def set_kind(self, *, of_ram: bool) -> None:
+        """Say whose memory it is about."""
+        self._slider.setToolTip(
+            self.tr(
+                "Leaves this much of the RAM to other programs, so that the computer does not "
+                "have to swap. Plans are made for the rest."
+            )
+            if of_ram
+            else self.tr(
+                "Leaves this much of the GPU's memory to the desktop, a browser or a game. More of "
+                "it means slower pictures sooner, never fewer details."
+            )
+        )
+
+    def set_most(self, most_bytes: int) -> None:
+        """So much can be left to others."""
+        steps = max(1, most_bytes // STEP_BYTES)
         if steps != self._slider.maximum():
             with QSignalBlocker(self._slider):
                 self._slider.setRange(0, steps)

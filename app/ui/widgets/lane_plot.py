@@ -257,7 +257,7 @@ class LanePlot:
         if forecast is None or not shot.has_ahead or forecast.ahead_s <= 0:
             return ()
         at_s = RECENT_S * (self._ahead_px - AHEAD_TICK_PX) / plot_width_px
-        return ((at_s, f"+{format_ahead(forecast.ahead_s)}"),)
+        return ((at_s, format_ahead(forecast.ahead_s)),)
 
     def _labels(
         self,
