@@ -5,7 +5,14 @@ from dataclasses import replace
 
 from app.core.plan import ComponentPlan, GenerationPlan, Placement, Verdict
 from app.engine.planning.decode_ways import DecodeWay
-from app.engine.planning.kept import Kept, in_turns, resident, ways_to_come
+from app.engine.planning.kept import (
+    Kept,
+    all_ways,
+    in_turns,
+    resident,
+    ways_to_come,
+    with_files,
+)
 from app.engine.planning.phase_needs import PhaseNeeds
 from app.engine.planning.problem import (
     AUTOENCODER,
@@ -25,13 +32,27 @@ def refigured(problem: PlanProblem, plan: GenerationPlan) -> GenerationPlan:
         problem: The plan was made for.
         plan: With other placements, parts, decode or size than its figures are of.
     """
-    kept = {name: _kept(problem, plan.component(name)) for name in COMPONENTS}
+    way = way_of(problem, plan)
+    phases = way.phases(problem)
+    peak_bytes = max(phase.peak_vram_bytes for phase in phases)
+    return replace(
+        plan,
+        verdict=_verdict(problem, plan, streamed=streams(way)),
+        components=way.components(problem),
+        phases=phases,
+        ram_peak_bytes=peak_bytes if problem.on_cpu else way.ram_bytes,
+    )
+
+
+def way_of(problem: PlanProblem, plan: GenerationPlan) -> Way:
+    """The choices of a plan, with what they need."""
+    kept = {name: kept_by(problem, plan.component(name)) for name in COMPONENTS}
     staying = frozenset(name for name in COMPONENTS if kept[name].placement is Placement.RESIDENT)
     needs = PhaseNeeds(
         problem, width_px=plan.width_px, height_px=plan.height_px, images=plan.images
     )
-    decode = _decode_way(problem, plan, needs)
-    way = Way(
+    decode = decode_way(problem, plan, needs)
+    return Way(
         width_px=plan.width_px,
         height_px=plan.height_px,
         images=plan.images,
@@ -42,15 +63,6 @@ def refigured(problem: PlanProblem, plan: GenerationPlan) -> GenerationPlan:
         denoising=needs.denoise(staying, kept[TRANSFORMER], plan.batch),
         decoding=needs.decode(staying, decode),
         ram_bytes=needs.ram_bytes + decode.ram_bytes,
-    )
-    phases = way.phases(problem)
-    peak_bytes = max(phase.peak_vram_bytes for phase in phases)
-    return replace(
-        plan,
-        verdict=_verdict(problem, plan, streamed=streams(way)),
-        components=way.components(problem),
-        phases=phases,
-        ram_peak_bytes=peak_bytes if problem.on_cpu else way.ram_bytes,
     )
 
 
@@ -94,18 +106,20 @@ def more_streamed(problem: PlanProblem, component: ComponentPlan) -> tuple[Kept,
     )
 
 
-def _kept(problem: PlanProblem, component: ComponentPlan) -> Kept:
+def kept_by(problem: PlanProblem, component: ComponentPlan) -> Kept:
+    """The way in which a plan keeps a component; in turns where the planner knows no such way."""
     if component.placement is Placement.RESIDENT:
         return resident(problem.weights[component.name])
     if component.placement is Placement.STREAMED:
         choice = (component.streamed_blocks, component.slots_bytes)
-        for way in ways_to_come(problem, component.name):
+        for way in all_ways(problem, component.name).streamed:
             if (way.streamed_blocks, way.slots_bytes) == choice:
-                return way
+                return with_files(problem, component.name, way)
     return in_turns(problem, component.name)
 
 
-def _decode_way(problem: PlanProblem, plan: GenerationPlan, needs: PhaseNeeds) -> DecodeWay:
+def decode_way(problem: PlanProblem, plan: GenerationPlan, needs: PhaseNeeds) -> DecodeWay:
+    """How a plan decodes, also where it would not occur to the planner."""
     for way in needs.decodes(plan.decode_batch):
         if (way.batch, way.tile_px, way.on_cpu) == _decode_choice(plan):
             return way

@@ -117,7 +117,8 @@ def _plan_small(case: Case) -> Planned | str:
         )
         streamed = 0
     elif streams:
-        way = streams[-1] if case.mode == LEAST else streams[0]
+        smallest = min(streams, key=lambda way: way.device_bytes)
+        way = smallest if case.mode == LEAST else streams[0]
         component = ComponentPlan(
             name=TRANSFORMER,
             precision=precision,

@@ -17,9 +17,8 @@ from app.core.request import GenerationRequest
 from app.core.units import GIB, MIB
 from app.engine.lines import Lines
 from app.engine.planner import can_make
-from app.engine.planning.block_residency import block_residencies
 from app.engine.planning.problem import pose
-from app.engine.planning.seconds import STREAM_SHARE
+from app.engine.planning.streaming import STREAM_S, STREAM_SHARE
 from app.engine.residency.timeline import step_seconds
 from tests.engine.planning_cases import (
     CALIBRATION,
@@ -134,8 +133,14 @@ def test_more_vram_is_never_slower_or_smaller(
     assert more.verdict is not Verdict.DOES_NOT_FIT
     assert made(more) >= made(less)
     # Closer weights are larger: only of equal ones the times are to be compared.
-    closer = [CLOSENESS.index(found.component("transformer").precision) for found in (less, more)]
-    assert closer[1] <= closer[0]
+    closer = [
+        [
+            CLOSENESS.index(found.component(name).precision)
+            for name in ("text_encoder", "transformer")
+        ]
+        for found in (less, more)
+    ]
+    assert all(one <= other for one, other in zip(closer[1], closer[0], strict=True))
     if made(more) == made(less) and closer[1] == closer[0]:
         assert more.seconds <= less.seconds + EPSILON_S
 
@@ -669,19 +674,27 @@ def test_streaming_that_computing_does_not_hide_is_told_with_its_cost() -> None:
     assert copy_s > step_s
     # Of 20 steps the first brings what would have come anyway.
     more_s = streamed.phase(Phase.DENOISE).seconds - there.phase(Phase.DENOISE).seconds
-    assert more_s == pytest.approx(19 * (copy_s - step_s), rel=0.5)
+    played = step_seconds(
+        (step_s / len(blocks),) * len(blocks),
+        blocks,
+        streamed.component("transformer").streamed_blocks,
+        streamed.component("transformer").slots_bytes,
+        2e9,
+    )
+    brought_s = streamed.component("transformer").weights_bytes / 2e9
+    own_s = brought_s + STREAM_S + 20 * STREAM_SHARE * copy_s
+    assert more_s == pytest.approx(19 * (played.seconds - step_s) + own_s, rel=0.01)
     percent = re.search(r"streaming costs \+(\d+) % of time \(", streamed.reasons[0])
     assert percent is not None
     assert int(percent[1]) == pytest.approx(100 * (streamed.seconds / there.seconds - 1), abs=2)
 
 
-def test_slots_hold_any_three_blocks_that_follow_each_other() -> None:
+def test_slots_are_part_of_what_is_on_the_device() -> None:
     found = plan(asking(), card(8)).component("transformer")
     blocks = model().block_bytes("transformer", Precision.BF16)
     sizes = [blocks[index] for index in found.streamed_blocks]
-    around = sizes + sizes[:2]
-    threes = [sum(around[index : index + 3]) for index in range(len(sizes))]
-    assert found.slots_bytes == max(threes)
+    around = sizes + sizes[:1]
+    assert found.slots_bytes >= max(sum(around[index : index + 2]) for index in range(len(sizes)))
     outside = found.weights_bytes - sum(blocks)
     staying = sum(blocks) - sum(sizes)
     assert found.device_bytes == outside + staying + found.slots_bytes
@@ -694,33 +707,6 @@ def test_the_least_way_has_slots_for_two_blocks() -> None:
         blocks = model().block_bytes(part, Precision.BF16)
         assert len(found.streamed_blocks) == len(blocks)
         assert found.slots_bytes == 2 * max(blocks)
-
-
-@pytest.mark.parametrize("name", ["klein-4b", "klein-9b", "dev"])
-@pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP8, Precision.NF4])
-def test_seconds_of_streaming_are_those_of_the_streamer_block_by_block(
-    name: str, precision: Precision
-) -> None:
-    """A pass of the planner is the larger of computing and copying, and a little more."""
-    for component in ("transformer", "text_encoder"):
-        blocks = model(name).block_bytes(component, precision)
-        for hidden in (0.3, 0.9, 1.1, 4.0):
-            whole_s = hidden * sum(blocks) / CALIBRATION.copy_bytes_per_s
-            # Half of the time as their sizes, half alike, for attention is the same in each.
-            share = [0.5 * size / sum(blocks) + 0.5 / len(blocks) for size in blocks]
-            compute_s = [whole_s * part for part in share]
-            for way in block_residencies(blocks)[:: 1 + len(blocks) // 6]:
-                played = step_seconds(
-                    compute_s,
-                    blocks,
-                    way.streamed_blocks,
-                    way.slots_bytes,
-                    CALIBRATION.copy_bytes_per_s,
-                ).seconds
-                copy_s = way.streamed_bytes / CALIBRATION.copy_bytes_per_s
-                planned = max(whole_s, copy_s) + STREAM_SHARE * copy_s
-                # The most over is where the smallest slots hold blocks of two sizes.
-                assert 0.97 * planned <= played <= 1.035 * planned
 
 
 def test_a_loaded_model_needs_no_loading() -> None:

@@ -1,14 +1,14 @@
-"""Which blocks of a component stay on the device, and which come in as they are needed."""
+"""Which blocks of a component stay on the device, and through what memory the others come in."""
 
 import functools
-from collections.abc import Sequence
+import itertools
+import operator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-DEPTH = 3
-"""Streamed blocks that the slots hold where there is room for them: the one that runs, the next,
-which is there already, and the one after it, which is coming."""
-LEAST_DEPTH = 2
-"""Below this nothing can come while a block runs."""
+DEPTHS = (2, 3, 4, 6)
+"""Streamed blocks that the slots hold: the one that runs and the next at least, or nothing could
+come while a block runs. The deeper, the further copying gets ahead where blocks are unequal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +35,25 @@ class BlockResidency:
 
 @functools.lru_cache(maxsize=64)
 def block_residencies(block_bytes: tuple[int, ...]) -> tuple[BlockResidency, ...]:
-    """Ways to keep blocks, from the one that streams least to the one that streams all.
+    """Ways to keep blocks that need less memory than all of them; those that stream least first.
 
-    The blocks that stay are spread evenly, so that copying and computing can overlap all along.
-    Only ways that are worth having: each needs less memory than the one before, and streams more
-    or, at last, through fewer slots.
+    Which of them is the fastest that fits, `app.engine.planning.fastest` finds out.
 
     Args:
         block_bytes: Of each block, in the order they run; empty for a component without blocks.
     """
-    count = len(block_bytes)
-    ways = sorted(
-        (_residency(block_bytes, staying, DEPTH) for staying in range(count)),
-        key=lambda way: (way.streamed_bytes, way.device_bytes),
-    )
-    if count:
-        ways.append(_residency(block_bytes, 0, LEAST_DEPTH))
-    worth: list[BlockResidency] = []
-    least_bytes = sum(block_bytes)
-    for way in ways:
-        if way.device_bytes < least_bytes:
-            worth.append(way)
-            least_bytes = way.device_bytes
-    return tuple(worth)
+    whole_bytes = sum(block_bytes)
+    found: dict[BlockResidency, None] = {}
+    for staying in range(len(block_bytes)):
+        for stay in _patterns(block_bytes, staying):
+            streamed = tuple(index for index in range(len(block_bytes)) if index not in stay)
+            sizes = [block_bytes[index] for index in streamed]
+            coming = sum(sizes)
+            for depth in DEPTHS:
+                slots = slots_for(sizes, depth)
+                if slots < coming:
+                    found[BlockResidency(whole_bytes - coming, slots, coming, streamed)] = None
+    return tuple(sorted(found, key=lambda way: (way.streamed_bytes, way.device_bytes)))
 
 
 def slots_for(streamed_bytes: Sequence[int], depth: int) -> int:
@@ -67,15 +63,11 @@ def slots_for(streamed_bytes: Sequence[int], depth: int) -> int:
         streamed_bytes: Of the blocks that come in, in the order they run.
         depth: How many the slots hold.
     """
-    count = len(streamed_bytes)
-    held = min(depth, count)
-    return max(
-        (
-            sum(streamed_bytes[(first + step) % count] for step in range(held))
-            for first in range(count)
-        ),
-        default=0,
-    )
+    held = min(depth, len(streamed_bytes))
+    if not held:
+        return 0
+    ends = list(itertools.accumulate([*streamed_bytes, *streamed_bytes[: held - 1]], initial=0))
+    return max(map(operator.sub, ends[held:], ends))
 
 
 def spread_evenly(count: int, chosen: int) -> set[int]:
@@ -83,9 +75,16 @@ def spread_evenly(count: int, chosen: int) -> set[int]:
     return {(2 * index + 1) * count // (2 * chosen) for index in range(chosen)}
 
 
-def _residency(block_bytes: tuple[int, ...], staying: int, depth: int) -> BlockResidency:
-    stay = spread_evenly(len(block_bytes), staying)
-    streamed = tuple(index for index in range(len(block_bytes)) if index not in stay)
-    sizes = [block_bytes[index] for index in streamed]
-    coming = sum(sizes)
-    return BlockResidency(sum(block_bytes) - coming, slots_for(sizes, depth), coming, streamed)
+def _patterns(block_bytes: Sequence[int], staying: int) -> Iterator[set[int]]:
+    """Blocks that may stay: spread evenly over all, or the largest of them first.
+
+    Blocks of all sizes compute equally long, so large ones are those that are waited for.
+    """
+    yield spread_evenly(len(block_bytes), staying)
+    most = max(block_bytes)
+    large = [index for index, size in enumerate(block_bytes) if size == most]
+    small = [index for index, size in enumerate(block_bytes) if size != most]
+    if small:
+        first = min(staying, len(large))
+        stay = {large[place] for place in spread_evenly(len(large), first)}
+        yield stay | {small[place] for place in spread_evenly(len(small), staying - first)}

@@ -5,11 +5,7 @@ from dataclasses import dataclass, replace
 
 from app.core.plan import Placement
 from app.core.policy import MemoryMode
-from app.engine.planning.block_residency import (
-    BlockResidency,
-    block_residencies,
-    spread_evenly,
-)
+from app.engine.planning.block_residency import block_residencies, spread_evenly
 from app.engine.planning.problem import PlanProblem
 
 
@@ -50,21 +46,58 @@ def in_turns(problem: PlanProblem, name: str) -> Kept:
     return _in_turns(problem.weights[name], problem.ram_rooms[name])
 
 
-def ways_to_come(problem: PlanProblem, name: str) -> tuple[Kept, ...]:
-    """Ways for a component that is on the device in its own phase only.
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """All ways for a component that is on the device in its own phase only.
 
-    Each needs less memory than the one before, and more time.
+    What RAM does not hold of the streamed ones is not yet said; see `with_files`.
+
+    Attributes:
+        whole: All of it at once; None where the memory mode forbids that.
+        streamed: Block by block: those that stream least first, then those that need least memory.
+        by_size: The same, those that need most memory first.
     """
-    minimal = problem.policy.mode is MemoryMode.MINIMAL
+
+    whole: Kept | None
+    streamed: tuple[Kept, ...]
+    by_size: tuple[Kept, ...]
+
+
+def all_ways(problem: PlanProblem, name: str) -> Ways:
+    """All ways for a component to come to the device; `fastest_streamed` chooses among them."""
+    streamed, by_size = _streamed_ways(problem.weights[name], problem.blocks[name])
+    if problem.policy.mode is MemoryMode.MINIMAL and streamed:
+        smallest = by_size[-1:]
+        return Ways(None, smallest, smallest)
+    return Ways(in_turns(problem, name), streamed, by_size)
+
+
+def ways_to_come(problem: PlanProblem, name: str) -> tuple[Kept, ...]:
+    """Some of them in a row: each needs less memory than the one before, and streams more."""
+    ways = all_ways(problem, name)
+    found = [] if ways.whole is None else [ways.whole]
+    for kept in ways.streamed:
+        if not found or kept.device_bytes < found[-1].device_bytes:
+            found.append(with_files(problem, name, kept))
+    return tuple(found)
+
+
+def with_files(problem: PlanProblem, name: str, kept: Kept) -> Kept:
+    """The same, with what RAM does not hold of it."""
     room = problem.ram_rooms[name]
-    return _ways_to_come(problem.weights[name], problem.blocks[name], room, minimal=minimal)
+    if kept.placement is not Placement.STREAMED or problem.weights[name] <= room:
+        return kept
+    return _with_files(kept, problem.weights[name], problem.blocks[name], room)
 
 
 def least(problem: PlanProblem, name: str) -> Kept:
     """The way for a component that needs least memory on the device."""
     if problem.on_cpu or problem.policy.mode is MemoryMode.RESIDENT:
         return resident(problem.weights[name])
-    return ways_to_come(problem, name)[-1]
+    ways = all_ways(problem, name)
+    if ways.by_size:
+        return with_files(problem, name, ways.by_size[-1])
+    return in_turns(problem, name)
 
 
 def within_mode(problem: PlanProblem, kept: Kept, weights_bytes: int) -> bool:
@@ -84,12 +117,23 @@ def within_mode(problem: PlanProblem, kept: Kept, weights_bytes: int) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
-def _ways_to_come(
-    weights: int, blocks: tuple[int, ...], room: int, *, minimal: bool
-) -> tuple[Kept, ...]:
-    streamed = (_streamed(weights, blocks, way, room) for way in block_residencies(blocks))
-    ways = (_in_turns(weights, room), *streamed)
-    return ways[-1:] if minimal else ways
+def _streamed_ways(
+    weights: int, blocks: tuple[int, ...]
+) -> tuple[tuple[Kept, ...], tuple[Kept, ...]]:
+    """All of them, and the same by their size."""
+    streamed = tuple(
+        Kept(
+            Placement.STREAMED,
+            weights - way.streamed_bytes + way.slots_bytes,
+            weights - way.streamed_bytes,
+            way.streamed_bytes,
+            way.streamed_blocks,
+            way.slots_bytes,
+        )
+        for way in block_residencies(blocks)
+    )
+    by_size = sorted(streamed, key=lambda kept: (-kept.device_bytes, -kept.streamed_bytes))
+    return streamed, tuple(by_size)
 
 
 def _in_turns(weights: int, room: int) -> Kept:
@@ -97,22 +141,17 @@ def _in_turns(weights: int, room: int) -> Kept:
     return replace(kept, unheld_bytes=weights - room) if weights > room else kept
 
 
-def _streamed(weights: int, blocks: tuple[int, ...], residency: BlockResidency, room: int) -> Kept:
-    stays = weights - residency.streamed_bytes
+@functools.lru_cache(maxsize=256)
+def _with_files(kept: Kept, weights: int, blocks: tuple[int, ...], room: int) -> Kept:
     files: tuple[int, ...] = ()
     # RAM is first of all for what comes in again and again.
-    if residency.streamed_bytes > room:
-        files = _blocks_of(blocks, residency.streamed_blocks, residency.streamed_bytes - room)
-    return Kept(
-        Placement.STREAMED,
-        stays + residency.slots_bytes,
-        stays,
-        residency.streamed_bytes,
-        residency.streamed_blocks,
-        residency.slots_bytes,
-        files,
-        sum(blocks[index] for index in files),
-        max(0, weights - room),
+    if kept.streamed_bytes > room:
+        files = _blocks_of(blocks, kept.streamed_blocks, kept.streamed_bytes - room)
+    return replace(
+        kept,
+        file_blocks=files,
+        file_bytes=sum(blocks[index] for index in files),
+        unheld_bytes=weights - room,
     )
 
 

@@ -8,6 +8,7 @@ costs more than the gentler ones (see `app.engine.planning.seconds`), so it is t
 do not suffice; between streaming and splitting the batch, the one that costs less time is gentler.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -16,8 +17,8 @@ from app.core.jobs import Phase
 from app.core.plan import Placement
 from app.core.policy import MemoryMode
 from app.engine.planning.decode_ways import DecodeWay
-from app.engine.planning.kept import Kept, least, resident, ways_to_come
-from app.engine.planning.order import first_in_order
+from app.engine.planning.fastest import fastest_streamed
+from app.engine.planning.kept import Kept, all_ways, in_turns, least, resident
 from app.engine.planning.phase_needs import Names, PhaseNeed, PhaseNeeds
 from app.engine.planning.problem import (
     AUTOENCODER,
@@ -27,6 +28,7 @@ from app.engine.planning.problem import (
     PlanProblem,
 )
 from app.engine.planning.seconds import load_seconds, read_again_seconds
+from app.engine.planning.streaming import Streaming
 from app.engine.planning.way import Way
 
 Choice = TypeVar("Choice", Kept, DecodeWay)
@@ -43,6 +45,7 @@ class Ladder:
         self._height_px = height_px
         self._images = images
         self.needs = PhaseNeeds(problem, width_px=width_px, height_px=height_px, images=images)
+        self._encodes = functools.cache(self._encode_with)
 
     def best(self, *, may_split: bool = True) -> Way | None:
         """The gentlest way that fits, or None.
@@ -55,10 +58,15 @@ class Ladder:
         best: Way | None = None
         best_s = float("inf")
         for staying in self._sets_that_stay():
-            for way in self._fitting(staying, may_split=may_split):
+            for batch in self._batches(may_split=may_split):
+                way = self._fastest(staying, batch, below_s=best_s)
+                if way is None:
+                    continue
                 seconds = self._seconds(way)
                 if seconds < best_s:
                     best, best_s = way, seconds
+                if way.kept[TRANSFORMER].placement is not Placement.STREAMED:
+                    break  # Smaller parts can gain nothing any more.
             if best is not None and self._gave_nothing(best):
                 break
         return best
@@ -137,39 +145,74 @@ class Ladder:
             and way.decode == self.needs.decodes(self._images)[0]
         )
 
-    def _fitting(self, staying: Names, *, may_split: bool) -> Iterator[Way]:
-        """The fastest fitting way for each size of the parts."""
+    def _fastest(self, staying: Names, batch: int, *, below_s: float) -> Way | None:
+        """The fastest fitting way with parts of this size, or None; slower ones are of no use."""
         needs = self.needs
-        text_encoder = self._first_kept(
-            TEXT_ENCODER, staying, lambda kept: needs.fits_encode(staying, kept)
-        )
-        if text_encoder is None:
-            return
-        encode = (text_encoder, needs.encode(staying, text_encoder))
-        for batch in self._batches(may_split=may_split):
-            transformer = self._first_kept(
-                TRANSFORMER,
-                staying,
-                lambda kept, batch=batch: needs.fits_denoise(staying, kept, batch),
-            )
-            if transformer is None:
-                continue
-            decode = self._first_decode(staying, batch)
-            if decode is None:
-                continue
-            denoise = (transformer, needs.denoise(staying, transformer, batch))
-            yield self._way(staying, encode=encode, denoise=denoise, decode=decode, batch=batch)
-            if transformer.placement is not Placement.STREAMED:
-                return  # Smaller parts can gain nothing any more.
+        encode = self._encodes(staying)
+        decode = None if encode is None else self._first_decode(staying, batch)
+        if encode is None or decode is None:
+            return None
 
-    def _first_kept(self, name: str, staying: Names, fits: Callable[[Kept], bool]) -> Kept | None:
-        """The first way to keep a component that fits: they come fastest first."""
-        ways = (
-            (resident(self._problem.weights[name]),)
-            if name in staying
-            else ways_to_come(self._problem, name)
+        def way_with(kept: Kept) -> Way:
+            denoise = (kept, needs.denoise(staying, kept, batch))
+            return self._way(staying, encode=encode, denoise=denoise, decode=decode, batch=batch)
+
+        def spare_s() -> float:
+            return below_s - self._seconds(way_with(in_turns(self._problem, TRANSFORMER)))
+
+        transformer = self._kept(
+            TRANSFORMER,
+            staying,
+            has_room=lambda kept: needs.has_room_to_denoise(staying, kept, batch),
+            streaming=needs.streaming_denoise(batch),
+            spare_s=spare_s,
         )
-        return first_in_order(ways, fits)
+        return None if transformer is None else way_with(transformer)
+
+    def _encode_with(self, staying: Names) -> Chosen[Kept] | None:
+        """The fastest fitting way to keep the text encoder."""
+        needs = self.needs
+        kept = self._kept(
+            TEXT_ENCODER,
+            staying,
+            has_room=lambda kept: needs.has_room_to_encode(staying, kept),
+            streaming=needs.streaming_encode(),
+        )
+        return None if kept is None else (kept, needs.encode(staying, kept))
+
+    def _kept(
+        self,
+        name: str,
+        staying: Names,
+        *,
+        has_room: Callable[[Kept], bool],
+        streaming: Streaming,
+        spare_s: Callable[[], float] = lambda: float("inf"),
+    ) -> Kept | None:
+        """The fastest fitting way to keep a component; whole, it is faster than streamed.
+
+        Args:
+            name: Of the component.
+            staying: What is on the device for the whole run.
+            has_room: Whether the device has room for a way.
+            streaming: Says how long ways to stream take.
+            spare_s: What streaming may take at most; longer is of no use.
+        """
+        ways = all_ways(self._problem, name)
+        whole = resident(self._problem.weights[name]) if name in staying else ways.whole
+        if whole and self.needs.is_allowed(staying, name, whole) and has_room(whole):
+            return whole
+        if name in staying:
+            return None
+        return fastest_streamed(
+            self._problem,
+            name,
+            ways,
+            streaming,
+            has_room=has_room,
+            is_allowed=lambda kept: self.needs.is_allowed(staying, name, kept),
+            below_s=spare_s(),
+        )
 
     def _first_decode(self, staying: Names, batch: int) -> Chosen[DecodeWay] | None:
         for way in self.needs.decodes(batch):

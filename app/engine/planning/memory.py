@@ -49,6 +49,27 @@ def needed_bytes(problem: PlanProblem, phase: Phase, weights: int, forecast_byte
     return weights + working + overhead + uncertainty_bytes(problem, working, overhead)
 
 
+def weights_room(problem: PlanProblem, phase: Phase, forecast_bytes: int) -> int:
+    """The most weights that a phase may have on the device; negative where none fit.
+
+    Args:
+        problem: What is planned.
+        phase: Which.
+        forecast_bytes: Working memory as the coefficients say.
+    """
+    budget = problem.budget_bytes
+    per_byte = 1 + problem.device.calibration.reserve_share * (
+        1 + margin_share(problem.device.calibration)
+    )
+    room = math.floor((budget - needed_bytes(problem, phase, 0, forecast_bytes)) / per_byte)
+    # By the rounding up of several parts it is off by a few bytes.
+    while needed_bytes(problem, phase, room, forecast_bytes) > budget:
+        room -= 1
+    while needed_bytes(problem, phase, room + 1, forecast_bytes) <= budget:
+        room += 1
+    return room
+
+
 def phase_plan(
     problem: PlanProblem, phase: Phase, *, weights: int, forecast_bytes: int, seconds: float
 ) -> PhasePlan:

@@ -7,15 +7,11 @@ from app.core.jobs import Phase
 from app.core.plan import Placement
 from app.engine.planning.decode_ways import DecodeTask, DecodeWay, at_once, one_by_one
 from app.engine.planning.kept import Kept, in_turns, resident, within_mode
-from app.engine.planning.memory import needed_bytes
+from app.engine.planning.memory import needed_bytes, weights_room
 from app.engine.planning.problem import AUTOENCODER, TEXT_ENCODER, TRANSFORMER, PlanProblem
 from app.engine.planning.ram import run_ram_bytes
-from app.engine.planning.seconds import (
-    Runs,
-    compute_seconds,
-    part_seconds,
-    weights_seconds,
-)
+from app.engine.planning.seconds import compute_seconds, part_seconds, weights_seconds
+from app.engine.planning.streaming import Runs, Streaming
 
 Names = frozenset[str]
 """Components that stay on the device for the whole run."""
@@ -43,6 +39,10 @@ class PhaseNeeds:
         self._task = DecodeTask(width_px=width_px, height_px=height_px, images=images)
         self._denoise_forecast = functools.cache(self._forecast_denoise)
         self._denoise_runs = functools.cache(self._runs_of_denoise)
+        self._others = functools.cache(self._bytes_of_others)
+        self._room_to_denoise = functools.cache(self._weights_room)
+        self.streaming_denoise = functools.cache(self._streaming_denoise)
+        self.streaming_encode = functools.cache(self._streaming_encode)
         self._decode_at_once = functools.cache(self._decodes_at_once)
         self._decode_one_by_one = functools.cache(self._decodes_one_by_one)
         self._encode_forecast = functools.cache(self._forecast_encode)
@@ -65,19 +65,16 @@ class PhaseNeeds:
             kept: How the text encoder is kept.
         """
         problem = self._problem
-        seconds = self._encode_compute_s()
-        runs = ((problem.prompts, seconds / problem.prompts),)
-        seconds += weights_seconds(problem, Phase.ENCODE, kept, runs)
+        seconds = self._encode_compute_s() + weights_seconds(problem, kept)
+        if kept.placement is Placement.STREAMED:
+            seconds += self.streaming_encode().seconds(kept)
         if problem.references:
             seconds += self._references_of(staying).seconds
         return PhaseNeed(*self._encode_bytes(staying, kept), seconds)
 
-    def fits_encode(self, staying: Names, kept: Kept) -> bool:
+    def has_room_to_encode(self, staying: Names, kept: Kept) -> bool:
         """Whether there is room for `encode`; quicker than to look at its time as well."""
-        own = kept.device_bytes + self._others(staying, TEXT_ENCODER)
-        return within_mode(self._problem, kept, own) and self._fit(
-            Phase.ENCODE, *self._encode_bytes(staying, kept)
-        )
+        return self._fit(Phase.ENCODE, *self._encode_bytes(staying, kept))
 
     def denoise(self, staying: Names, kept: Kept, batch: int) -> PhaseNeed:
         """All steps, for one part of the batch after the other.
@@ -87,19 +84,24 @@ class PhaseNeeds:
             kept: How the transformer is kept.
             batch: Images in a part.
         """
-        problem = self._problem
-        runs = self._denoise_runs(batch)
-        seconds = sum(count * computing_s for count, computing_s in runs)
-        seconds += part_seconds(problem, -(-self._images // batch))
-        seconds += weights_seconds(problem, Phase.DENOISE, kept, runs)
+        seconds = self.denoise_seconds(batch) + weights_seconds(self._problem, kept)
+        if kept.placement is Placement.STREAMED:
+            seconds += self.streaming_denoise(batch).seconds(kept)
         return PhaseNeed(*self._denoise_bytes(staying, kept, batch), seconds)
 
-    def fits_denoise(self, staying: Names, kept: Kept, batch: int) -> bool:
+    def denoise_seconds(self, batch: int) -> float:
+        """Of `denoise`, what computing takes, in parts of the batch."""
+        computing_s = sum(count * once_s for count, once_s in self._denoise_runs(batch))
+        return computing_s + part_seconds(self._problem, -(-self._images // batch))
+
+    def has_room_to_denoise(self, staying: Names, kept: Kept, batch: int) -> bool:
         """Whether there is room for `denoise`; quicker than to look at its time as well."""
-        weights, working = self._denoise_bytes(staying, kept, batch)
-        return within_mode(self._problem, kept, weights) and self._fit(
-            Phase.DENOISE, weights, working
-        )
+        others = self._others(staying, TRANSFORMER)
+        return kept.device_bytes + others <= self._room_to_denoise(batch)
+
+    def is_allowed(self, staying: Names, name: str, kept: Kept) -> bool:
+        """Whether the memory mode allows to keep a component in its phase so."""
+        return within_mode(self._problem, kept, kept.device_bytes + self._others(staying, name))
 
     def decode(self, staying: Names, way: DecodeWay) -> PhaseNeed:
         """The autoencoder for all images.
@@ -113,8 +115,7 @@ class PhaseNeeds:
         if way.on_cpu:
             own = kept.device_bytes if kept.placement is Placement.RESIDENT else 0
             return PhaseNeed(others + own, 0, way.seconds)
-        runs = ((1, way.seconds),)
-        seconds = way.seconds + weights_seconds(self._problem, Phase.DECODE, kept, runs)
+        seconds = way.seconds + weights_seconds(self._problem, kept)
         return PhaseNeed(others + kept.device_bytes, way.forecast_bytes, seconds)
 
     def decodes(self, batch: int) -> tuple[DecodeWay, ...]:
@@ -145,7 +146,7 @@ class PhaseNeeds:
         weights = kept.device_bytes + self._others(staying, TRANSFORMER)
         return weights, self._denoise_forecast(batch)
 
-    def _others(self, staying: Names, name: str) -> int:
+    def _bytes_of_others(self, staying: Names, name: str) -> int:
         return sum(self._problem.weights[other] for other in staying if other != name)
 
     def _references(self, staying: Names) -> PhaseNeed:
@@ -158,8 +159,7 @@ class PhaseNeeds:
         )
         flops = sum(coefficients.encode_reference_flops(**size) for size in sizes)
         kept = self.autoencoder(staying)
-        seconds = compute_seconds(problem, Phase.ENCODE, flops)
-        seconds += weights_seconds(problem, Phase.ENCODE, kept, ((1, seconds),))
+        seconds = compute_seconds(problem, Phase.ENCODE, flops) + weights_seconds(problem, kept)
         weights = kept.device_bytes + self._others(staying, AUTOENCODER)
         return PhaseNeed(weights, working, seconds)
 
@@ -174,6 +174,14 @@ class PhaseNeeds:
         flops = self._problem.coefficients.encode_flops(prompts=self._problem.prompts)
         return compute_seconds(self._problem, Phase.ENCODE, flops)
 
+    def _streaming_encode(self) -> Streaming:
+        prompts = self._problem.prompts
+        runs = ((prompts, self._encode_compute_s() / prompts),)
+        return Streaming(self._problem, Phase.ENCODE, runs)
+
+    def _streaming_denoise(self, batch: int) -> Streaming:
+        return Streaming(self._problem, Phase.DENOISE, self._denoise_runs(batch))
+
     def _forecast_denoise(self, batch: int) -> int:
         width_px, height_px = self._size
         return self._problem.coefficients.denoise_working_bytes(
@@ -185,6 +193,9 @@ class PhaseNeeds:
             beside=self._problem.beside,
             attention=self._problem.policy.attention,
         )
+
+    def _weights_room(self, batch: int) -> int:
+        return weights_room(self._problem, Phase.DENOISE, self._denoise_forecast(batch))
 
     def _runs_of_denoise(self, batch: int) -> Runs:
         """Of the transformer: in each step once or twice for each part of the batch."""

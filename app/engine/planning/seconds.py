@@ -5,25 +5,15 @@ come out slower. The small costs below see to that where the roofline sees no di
 assumptions about the order of magnitude, nothing that was measured.
 """
 
-from collections.abc import Sequence
-
 from app.core.jobs import Phase
 from app.core.plan import Placement
 from app.engine.planning.kept import Kept
 from app.engine.planning.problem import PlanProblem
 
-Runs = Sequence[tuple[int, float]]
-"""How often a network runs with how many seconds of computing each time; the first is run first."""
-
 TURN_S = 0.001
 """For a component to come and go within a run, besides its copy."""
 DECODE_RUNG_S = 0.005
 """For each rung down the ladder of the decode: more than all turns together."""
-STREAM_S = 0.01
-"""For a component to be streamed at all: more than turns and rungs of the decode."""
-STREAM_SHARE = 0.02
-"""Of its copy, what a streamed weight costs where it is hidden behind computing: both share the
-device's memory, and the first blocks are waited for."""
 PART_S = 0.01
 """For each further part of a batch in each step: small batches use a GPU less well."""
 CPU_FLOPS = 1e11
@@ -52,47 +42,25 @@ def load_seconds(
         brought_s = _brought_seconds(problem, resident_bytes)
     # What is swapped is written to the disk and read again.
     swap_s = 2 * swapped_bytes / calibration.read_bytes_per_s
-    return (read_s + swap_s) * _factor(problem, Phase.LOAD) + brought_s
+    return (read_s + swap_s) * time_factor(problem, Phase.LOAD) + brought_s
 
 
 def compute_seconds(problem: PlanProblem, phase: Phase, flops: float) -> float:
     """Computing alone."""
-    return flops / problem.device.calibration.compute_flops * _factor(problem, phase)
+    return flops / problem.device.calibration.compute_flops * time_factor(problem, phase)
 
 
-def weights_seconds(problem: PlanProblem, phase: Phase, kept: Kept, runs: Runs) -> float:
-    """What the way a component is kept adds to the computing of its phase.
+def weights_seconds(problem: PlanProblem, kept: Kept) -> float:
+    """What the way a component is kept adds to its phase, besides what streaming adds.
 
-    Copies run beside the computing, so that of a run only what takes longer than its computing is
-    added. For the first run this says a little too much: blocks that stay are brought before it,
-    and the others are counted as if they were, too; so a component that is streamed never seems
-    to be there sooner than one that comes whole. `app.engine.residency.timeline` plays the same
-    run block by block; a test compares.
-
-    Args:
-        problem: What is planned.
-        phase: In which the component runs.
-        kept: How its weights are kept.
-        runs: How often the component runs, and how long each takes to compute.
+    Blocks that stay are brought before the first run. Those that come in are counted as if they
+    were, too, which says a little too much: so a component that is streamed never seems to be
+    there sooner than one that comes whole.
     """
     if kept.placement is Placement.RESIDENT:
         return 0.0
-    calibration = problem.device.calibration
-    seconds = TURN_S + _brought_seconds(problem, kept.stays_bytes + kept.streamed_bytes)
-    seconds += read_again_seconds(problem, kept)
-    if not kept.streamed_bytes:
-        return seconds
-    factor = _factor(problem, phase)
-    copying_s = kept.streamed_bytes / calibration.copy_bytes_per_s * factor
-    reading_s = kept.file_bytes / calibration.read_bytes_per_s * factor
-    coming_s = max(copying_s, reading_s)
-    seconds += STREAM_S
-    first = 1
-    for count, computing_s in runs:
-        seconds += (count - first) * max(0.0, coming_s - computing_s)
-        seconds += count * STREAM_SHARE * coming_s
-        first = 0
-    return seconds
+    brought_s = _brought_seconds(problem, kept.stays_bytes + kept.streamed_bytes)
+    return TURN_S + brought_s + read_again_seconds(problem, kept)
 
 
 def read_again_seconds(problem: PlanProblem, kept: Kept) -> float:
@@ -100,7 +68,7 @@ def read_again_seconds(problem: PlanProblem, kept: Kept) -> float:
     if not problem.loaded:
         return 0.0
     reading_s = kept.unheld_bytes / problem.device.calibration.read_bytes_per_s
-    return reading_s * _factor(problem, Phase.LOAD)
+    return reading_s * time_factor(problem, Phase.LOAD)
 
 
 def part_seconds(problem: PlanProblem, parts: int) -> float:
@@ -112,14 +80,14 @@ def cpu_decode_seconds(
     problem: PlanProblem, *, flops: float, slowest_s: float, brought: Kept
 ) -> float:
     """Decoding on the processor; never faster than the slowest way on the device."""
-    cpu_s = flops / CPU_FLOPS * _factor(problem, Phase.DECODE)
-    device_s = slowest_s + weights_seconds(problem, Phase.DECODE, brought, ((1, slowest_s),))
+    cpu_s = flops / CPU_FLOPS * time_factor(problem, Phase.DECODE)
+    device_s = slowest_s + weights_seconds(problem, brought)
     return max(cpu_s, device_s * CPU_DECODE_FACTOR)
 
 
 def save_seconds(problem: PlanProblem, *, pixels: int) -> float:
     """PNG files of so many pixels."""
-    return 3 * pixels / PNG_BYTES_PER_S * _factor(problem, Phase.SAVE)
+    return 3 * pixels / PNG_BYTES_PER_S * time_factor(problem, Phase.SAVE)
 
 
 def _brought_seconds(problem: PlanProblem, size_bytes: int) -> float:
@@ -131,8 +99,9 @@ def _brought_seconds(problem: PlanProblem, size_bytes: int) -> float:
     if problem.on_cpu:
         return 0.0
     copy_s = size_bytes / problem.device.calibration.copy_bytes_per_s
-    return copy_s * _factor(problem, Phase.LOAD)
+    return copy_s * time_factor(problem, Phase.LOAD)
 
 
-def _factor(problem: PlanProblem, phase: Phase) -> float:
+def time_factor(problem: PlanProblem, phase: Phase) -> float:
+    """Measured seconds of a phase over predicted ones."""
     return problem.device.calibration.time_factor.get(phase, 1.0)

@@ -1,0 +1,84 @@
+"""How long streaming makes a component's runs: the timeline of the residency, block by block."""
+
+from collections.abc import Sequence
+
+from app.core.jobs import Phase
+from app.engine.planning.components import TEXT_ENCODER, TRANSFORMER
+from app.engine.planning.kept import Kept
+from app.engine.planning.pass_seconds import pass_seconds
+from app.engine.planning.problem import PlanProblem
+from app.engine.planning.seconds import time_factor
+
+Runs = Sequence[tuple[int, float]]
+"""How often a network runs with how many seconds of computing each time; the first is run first."""
+
+STREAM_S = 0.01
+"""For a component to be streamed at all: more than turns and rungs of the decode. An assumption."""
+STREAM_SHARE = 0.02
+"""Of its copy, what a streamed weight costs where it is hidden behind computing: both share the
+device's memory. An assumption."""
+_COMPONENTS = {Phase.ENCODE: TEXT_ENCODER, Phase.DENOISE: TRANSFORMER}
+
+
+class Streaming:
+    """What it costs to stream the component of a phase, in ways to keep it."""
+
+    def __init__(self, problem: PlanProblem, phase: Phase, runs: Runs) -> None:
+        """Take what does not depend on the way.
+
+        Args:
+            problem: What is planned.
+            phase: Encode or denoise.
+            runs: How often the component runs, and how long each takes to compute.
+        """
+        name = _COMPONENTS[phase]
+        factor = time_factor(problem, phase)
+        calibration = problem.device.calibration
+        self._blocks = problem.blocks[name]
+        self._room_bytes = problem.ram_rooms[name]
+        self._copy_bytes_per_s = calibration.copy_bytes_per_s / factor
+        self._read_bytes_per_s = calibration.read_bytes_per_s / factor
+        self._cyclic = name == TRANSFORMER  # As `app.engine.residency.residence` has it.
+        # All weights are brought for the first run; see `weights_seconds`.
+        first = 1
+        self._runs: list[tuple[int, int, float]] = []
+        for count, computing_s in runs:
+            self._runs.append((count, count - first, computing_s))
+            first = 0
+
+    def least_seconds(self, kept: Kept) -> float:
+        """Never more than `seconds`, and sooner said; rises with the bytes that come in."""
+        coming_s = max(
+            kept.streamed_bytes / self._copy_bytes_per_s,
+            (kept.streamed_bytes - self._room_bytes) / self._read_bytes_per_s,
+        )
+        return STREAM_S + sum(
+            again * max(0.0, coming_s - computing_s) + count * STREAM_SHARE * coming_s
+            for count, again, computing_s in self._runs
+        )
+
+    def seconds(self, kept: Kept) -> float:
+        """What streaming adds to computing, in all runs.
+
+        Args:
+            kept: With the blocks that are read from the disk.
+        """
+        reading_s = kept.file_bytes / self._read_bytes_per_s
+        coming_s = max(kept.streamed_bytes / self._copy_bytes_per_s, reading_s)
+        seconds = STREAM_S
+        for count, again, computing_s in self._runs:
+            seconds += count * STREAM_SHARE * coming_s
+            if again:
+                pass_s = max(self._pass_seconds(kept, computing_s), coming_s, computing_s)
+                seconds += again * (pass_s - computing_s)
+        return seconds
+
+    def _pass_seconds(self, kept: Kept, computing_s: float) -> float:
+        return pass_seconds(
+            self._blocks,
+            kept.streamed_blocks,
+            kept.slots_bytes,
+            computing_s,
+            self._copy_bytes_per_s,
+            self._cyclic,
+        )
