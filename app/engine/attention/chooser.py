@@ -14,6 +14,7 @@ from app.engine.attention.probe import Trials
 from app.engine.attention.ranking import Trial, best_of
 from app.engine.attention.shape import AttentionShape
 from app.engine.attention.trial_store import TrialStore
+from app.engine.broken_device import DeviceBrokenError, still_computes
 from app.engine.compute_device import ComputeDevice
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ CHECK_TOKENS = 1024
 """Enough to see whether a kind that was asked for works at all."""
 MAX_BEGUN = 2
 """Trials during which the engine's process ended, after which there is no third."""
+_ANY_SHAPE = "any shape"
+"""Kinds that broke the device are not tried at another shape, either."""
 _LIBRARIES = ("torch", "diffusers", "flash-attn", "sageattention", "xformers")
 
 
@@ -91,6 +94,9 @@ class AttentionChooser:
         Args:
             wanted: By the policy.
             shape: Of the run.
+
+        Raises:
+            DeviceBrokenError: A kind has broken the device; a new process can go on without it.
         """
         if wanted is Attention.AUTO:
             return AttentionChoice(kind=self._automatic(shape))
@@ -122,12 +128,14 @@ class AttentionChooser:
     def _tried(
         self, kinds: tuple[Attention, ...], shape: AttentionShape, *, timed: bool
     ) -> tuple[Trial, ...]:
-        key = f"{self._device.name} | {_versions()} | {shape.key}"
+        place = f"{self._device.name} | {_versions()}"
+        key = f"{place} | {shape.key}"
+        broke = self._store.get(f"{place} | {_ANY_SHAPE}")
         numbers: Trials | None = None
         found: list[Trial] = []
         for kind in kinds:
             kept = self._store.get(key)
-            trial = kept.find(kind, timed=timed)
+            trial = broke.find(kind, timed=timed) or kept.find(kind, timed=timed)
             if trial is None and (problem := self._obstacle(kind, kept.begun)):
                 # Not kept: it may be there next time.
                 trial = Trial(kind=kind, problem=problem)
@@ -135,6 +143,14 @@ class AttentionChooser:
                 if numbers is None and (numbers := self._numbers(shape)) is None:
                     return tuple(found)
                 trial = self._try(numbers, kind, key, timed=timed)
+                if trial.problem and not still_computes(self._device.torch_device):
+                    # Every other kind would fail now, too; the next process leaves this one out.
+                    self._store.put(f"{place} | {_ANY_SHAPE}", broke.with_trial(trial))
+                    raise DeviceBrokenError(
+                        f"{self._device.name} stopped working when {LABELS[kind]} was tried "
+                        f"({trial.problem}); it is not tried again."
+                    )
+                self._device.release_cached()
             found.append(trial)
         return tuple(found)
 
@@ -147,7 +163,6 @@ class AttentionChooser:
         except torch.OutOfMemoryError:
             log.info("there is no memory to try attention %s", kind.value)
         self._store.put(key, kept if trial is None else kept.with_trial(trial))
-        self._device.release_cached()
         return trial or Trial(kind=kind, problem="there was no memory to try it")
 
     def _numbers(self, shape: AttentionShape) -> Trials | None:

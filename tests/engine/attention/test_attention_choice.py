@@ -1,11 +1,13 @@
 """Kinds are tried on the device, the best is chosen, and trials are kept."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from app.core.policy import Attention
 from app.core.request import GenerationRequest
@@ -184,6 +186,63 @@ def test_a_kind_that_ends_the_process_is_tried_twice_only(tmp_path: Path) -> Non
             bench.choose()
         bench.chooser = bench.new_chooser()
     assert bench.choose() is Attention.SDPA
+
+
+class BrokenContext(TorchDispatchMode):
+    """Once broken, whatever is computed fails with the error that broke it, as CUDA has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: Exception | None = None
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), named: Any = None
+    ) -> Any:
+        del types
+        if self.error is not None:
+            raise self.error
+        return function(*arguments, **(named or {}))
+
+    def wild_kernel(self, *_inputs: torch.Tensor) -> torch.Tensor:
+        self.error = torch.AcceleratorError(
+            "CUDA error: an illegal memory access was encountered\nmore"
+        )
+        raise self.error
+
+
+def test_a_kind_that_breaks_the_device_is_the_only_one_blamed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {**USUAL, Attention.FLASH_ATTN: (0.5, 1.0)})
+    context = BrokenContext()
+    bench.instead[Attention.FLASH] = context.wild_kernel
+    with context, pytest.raises(SystemExit, match="torch's flash attention was tried"):
+        bench.choose()
+    # Nothing was tried on the broken device after it.
+    assert bench.called[-1] is Attention.FLASH
+    assert Attention.FLASH_ATTN not in bench.called
+
+    bench.called.clear()
+    bench.chooser = bench.new_chooser()
+    with BrokenContext():
+        assert bench.choose() is Attention.FLASH_ATTN
+    assert Attention.FLASH not in bench.called
+    assert Attention.SDPA not in bench.called  # Its trial from before counts.
+    # Asked for by name at another shape it is not run again, either.
+    bench.called.clear()
+    wider = replace(SHAPE, heads=4)
+    assert "illegal memory access" in bench.chooser.choose(Attention.FLASH, wider).problem
+    assert not bench.called
+
+
+def test_a_kind_that_merely_fails_leaves_the_others_to_be_tried(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {**USUAL, Attention.FLASH_ATTN: (0.5, 1.0)})
+
+    def fails(*_inputs: torch.Tensor) -> torch.Tensor:
+        raise torch.AcceleratorError("CUDA error: no kernel image is available for execution")
+
+    bench.instead[Attention.FLASH] = fails
+    with BrokenContext():
+        assert bench.choose() is Attention.FLASH_ATTN
+    assert set(bench.called) == set(bench.there)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""A device that computes nothing any more: a wild kernel breaks it for its whole process.
+
+Not tried on a real GPU.
+"""
+
+import logging
+
+import torch
+
+log = logging.getLogger(__name__)
+
+_SIDE = 64
+
+
+class DeviceBrokenError(SystemExit):
+    """The device fails whatever it is told: this process can only end, and a new one is started.
+
+    No `Exception`, so that nothing on the way takes it for a fault of the job.
+    """
+
+
+def still_computes(device: torch.device) -> bool:
+    """Whether a device does what every device can."""
+    try:
+        ones = torch.ones(_SIDE, _SIDE, device=device)
+        return bool((ones @ ones).sum().item() == _SIDE**3)
+    # CUDA says the error that broke it again, in one of several types.
+    except Exception as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            return True
+        log.info("the device computes nothing any more: %s", error)
+        return False
