@@ -28,5 +28,5 @@ def still_computes(device: torch.device) -> bool:
     except Exception as error:
         if isinstance(error, torch.OutOfMemoryError):
             return True
-        log.info("the device computes nothing any more: %s", error)
+        log.info("the device computes nothing any more", exc_info=True)
         return False
