@@ -74,7 +74,7 @@ class MainWindow(QMainWindow):
         self._message = MessageBar("window_message", self)
         self._show_details = self._message_action("message_details", self.tr("&Details"))
         self._undo_use = self._message_action("undo_use", self.tr("&Undo"))
-        self._reused_text = ""
+        self._studio_text = ""
         self._copy_error = self._message_action("copy_message", self.tr("&Copy"))
         self._dialogs = WindowDialogs(
             self,
@@ -243,9 +243,9 @@ class MainWindow(QMainWindow):
         self._form.references.told.connect(self.show_status)
         models.planning.policy.failed.connect(self.show_status)
         models.studio.refused.connect(self._on_refused)
-        models.studio.noticed.connect(self.show_notice)
+        models.studio.noticed.connect(self._on_noticed)
         models.studio.reused.connect(self._on_reused)
-        models.engine.job_submitted.connect(self._hide_reused)
+        models.engine.job_submitted.connect(self._on_job_submitted)
         models.results.copied.connect(self._on_picture_saved)
         models.engine.progress_changed.connect(self._on_progress_changed)
         models.status.engine_text_changed.connect(self._engine_label.setText)
@@ -272,14 +272,20 @@ class MainWindow(QMainWindow):
     @Slot(object)
     def _on_reused(self, reused: Reused) -> None:
         self._error = None
-        self._reused_text = reused.text
+        self._studio_text = reused.text
         kind = "info" if reused.is_whole else "notice"
         self._message.show_message(reused.text, kind=kind, actions=[self._undo_use])
 
+    @Slot(str)
+    def _on_noticed(self, text: str) -> None:
+        self._studio_text = text
+        self.show_notice(text)
+
     @Slot()
-    def _hide_reused(self) -> None:
-        """What came back is used by now, or taken out again."""
-        self._message.hide_text(self._reused_text)
+    def _on_job_submitted(self) -> None:
+        """What kept a picture from being made is mended; settings that came back are used."""
+        self._message.hide_text(self._studio_text)
+        self._settings.set_model_problem("")
 
     @Slot(object)
     def _on_progress_changed(self, progress: RunProgress | None) -> None:
@@ -336,7 +342,7 @@ class MainWindow(QMainWindow):
             QGuiApplication.clipboard().setText(error_text(self._error))
 
     def _on_undo_use(self) -> None:
-        self._hide_reused()
+        self._message.hide_text(self._studio_text)
         self._models.studio.undo_use()
 
     def _on_full_screen_toggled(self, on: bool) -> None:  # noqa: FBT001 - a signal's argument

@@ -234,6 +234,25 @@ def test_settings_of_a_model_that_is_not_here_keep_the_chosen_one(
     assert "klein-9b" in message.text()
 
 
+def test_what_kept_a_picture_from_being_made_is_old_news_with_the_next(
+    window: MainWindow, ready: WindowParts, tmp_path: Path, qtbot: QtBot
+):
+    (tmp_path / "file").write_text("x")
+    ready.form.set_prompt("a ring")
+    ready.settings.update(pictures_folder=str(tmp_path / "file"))
+    with qtbot.waitSignal(ready.catalog.folder_refused):
+        window.open_files((str(tmp_path),))
+    ready.studio.generate()
+    message = child(window, QLabel, "window_message_text")
+    problem = child(window, QLabel, "model_message")
+    assert message.isVisible()
+    assert problem.isVisible()
+    ready.settings.update(pictures_folder="")
+    ready.studio.generate()
+    assert not message.isVisible()
+    assert not problem.isVisible()
+
+
 # Errors, files, dialogs.
 
 

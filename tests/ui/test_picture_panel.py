@@ -313,6 +313,18 @@ def test_dropped_picture_from_elsewhere_is_said_to_have_no_settings(panel, qtbot
     assert "photo.png has no Headroom settings" in message(panel).text
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "is not there"), (b"", "is no PNG picture"), (b"hello", "is no PNG picture")],
+)
+def test_what_is_no_picture_at_all_is_called_that(panel, tmp_path, content, said):
+    path = tmp_path / "thing.png"
+    if content is not None:
+        path.write_bytes(content)
+    drop(view(panel), path)
+    assert f"thing.png {said}" in message(panel).text
+
+
 def test_every_control_has_names_and_a_tooltip(panel):
     for button in panel.findChildren(QToolButton):
         assert button.objectName()

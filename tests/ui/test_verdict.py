@@ -15,6 +15,7 @@ from app.ui.models.plan_model import PlanState
 from app.ui.models.policy_file import PolicyState
 from app.ui.panels.models_dialog import ModelsDialog
 from app.ui.panels.verdict_row import VerdictRow
+from app.ui.widgets.remedy_button import RemedyButton
 from app.ui.widgets.verdict_chip import VerdictChip
 from tests.fakes.described import machine
 from tests.fakes.plans import plan
@@ -153,6 +154,33 @@ def test_the_most_that_would_fit_is_taken_with_a_click(stand: Stand):
     stand.qtbot.waitUntil(lambda: stand.made.width_px == values.width_px)
     assert stand.made.verdict in (Verdict.FITS, Verdict.STREAMS)
     stand.open()
+    stand.popup.close()
+
+
+def test_what_is_asked_for_already_is_no_offer(stand: Stand):
+    stand.plan(machine(24.0))
+    stand.open()
+    stand.take("fit_choice_size")
+    values = stand.parts.form.values()
+    stand.qtbot.waitUntil(lambda: stand.made.width_px == values.width_px)
+    stand.open()
+    assert "fit_choice_size" not in stand.offered()
+    stand.popup.close()
+
+
+def test_no_offer_is_cut_off(stand: Stand):
+    stand.plan(machine(24.0))
+    stand.open()
+    stand.popup.adjustSize()
+    buttons = stand.popup.findChildren(RemedyButton)
+    assert any("Add reference images" in one.accessibleName() for one in buttons)
+    stand.qtbot.waitUntil(
+        lambda: all(
+            label.width() >= label.sizeHint().width()
+            for one in buttons
+            for label in one.findChildren(QLabel)
+        )
+    )
     stand.popup.close()
 
 

@@ -13,7 +13,7 @@ from PySide6.QtCore import QCoreApplication, QFile
 from app.core.atomic import write_atomic
 from app.core.errors import OutputError
 from app.core.metadata import ImageRecord
-from app.core.png import read_record
+from app.core.png import SIGNATURE, read_record
 from app.core.request import GenerationRequest
 from app.core.run_report import PictureReport
 from app.ui.models.picture_memory import PictureMemory
@@ -78,6 +78,15 @@ def settings_of(path: Path) -> PictureSettings | None:
         references_lost=found.sentence(),
         report=_report_of(record),
     )
+
+
+def is_png(path: Path) -> bool:
+    """Whether a file begins as each PNG file does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(SIGNATURE)) == SIGNATURE
+    except OSError:
+        return False
 
 
 def _report_of(record: ImageRecord) -> PictureReport | None:

@@ -199,7 +199,9 @@ def _other_policies(inputs: PlanInputs, make: MakePlan) -> tuple[Remedy, ...]:
         tried.append((RemedyKind.STREAMING, _tr("Allow streaming"), streaming))
     if policy.limit_bytes is not None:
         whole = inputs.under(limit_bytes=None)
-        tried.append((RemedyKind.LIMIT, _tr("Use the whole GPU"), whole))
+        on_cpu = inputs.device.kind == "cpu"
+        label = _tr("Use all of the RAM") if on_cpu else _tr("Use the whole GPU")
+        tried.append((RemedyKind.LIMIT, label, whole))
     if inputs.limits != PresetLimits():
         free = replace(inputs, limits=PresetLimits())
         tried.append((RemedyKind.PRESET_LIMITS, _tr("Lift the preset's limits"), free))
@@ -234,9 +236,11 @@ def _headroom_remedy(inputs: PlanInputs, make: MakePlan) -> Remedy | None:
 def _choices(inputs: PlanInputs, answer: WhatFits) -> tuple[Remedy, ...]:
     """The most of each, to be taken with a click."""
     found: list[Remedy] = []
-    if answer.size is not None:
+    request = inputs.request
+    # What is asked for already is no offer.
+    if answer.size is not None and answer.size.request.width_px != request.width_px:
         found.append(_size_remedy(inputs, answer.size))
-    if answer.images is not None:
+    if answer.images is not None and answer.images.request.images != request.images:
         found.append(_images_remedy(inputs, answer.images))
     references = answer.references
     if references is not None and references.references > len(inputs.references):

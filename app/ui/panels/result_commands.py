@@ -7,7 +7,7 @@ from PySide6.QtGui import QDrag, QGuiApplication, QPixmap
 from PySide6.QtWidgets import QWidget
 
 from app.core.run_report import AnyReport
-from app.ui.models.picture_files import settings_of
+from app.ui.models.picture_files import is_png, settings_of
 from app.ui.models.results_model import Result, ResultsModel
 from app.ui.panels.picture_actions import PictureActions
 from app.ui.panels.report_dialog import ReportDialog
@@ -149,11 +149,16 @@ class ResultCommands(QObject):
             if found.references_lost:
                 self.told.emit(found.references_lost)
             return
-        self.told.emit(
-            self.tr(
-                "{name} has no Headroom settings: it was made elsewhere, or they were left out "
-                "when it was saved. To have a picture followed, drop it below the prompt."
-            ).format(name=path.name)
+        self.told.emit(self._without_settings(path).format(name=path.name))
+
+    def _without_settings(self, path: Path) -> str:
+        if not path.is_file():
+            return self.tr("{name} is not there, or cannot be read.")
+        if not is_png(path):
+            return self.tr("{name} is no PNG picture, or it is damaged: settings are in PNG files.")
+        return self.tr(
+            "{name} has no Headroom settings: it was made elsewhere, or they were left out "
+            "when it was saved. To have a picture followed, drop it below the prompt."
         )
 
     @Slot()

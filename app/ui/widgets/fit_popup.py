@@ -13,6 +13,7 @@ from app.ui.widgets.remedy_button import RemedyButton
 from app.ui.widgets.verdict_icon import verdict_icon
 
 WIDTH_PX = 400
+"""At least."""
 _EDGE_PX = 4
 """Between the popup and the edge of the screen."""
 
@@ -31,7 +32,6 @@ class FitPopup(QFrame):
         self.setObjectName("fit_popup")
         self.setAccessibleName(self.tr("Does it fit?"))
         theme.set_role(self, "popup")
-        self.setFixedWidth(WIDTH_PX)
         self._anchor = parent
         self._offered: list[QWidget] = []
         self._icon = QLabel(self)
@@ -130,14 +130,16 @@ class FitPopup(QFrame):
     def _fit_height(self) -> None:
         self._offers.activate()
         self._column.activate()
-        self.setFixedHeight(self._column.totalHeightForWidth(WIDTH_PX))
+        # As wide as the longest offer: a number that is cut off would be missing.
+        self.setFixedWidth(max(WIDTH_PX, self._column.totalMinimumSize().width()))
+        self.setFixedHeight(self._column.totalHeightForWidth(self.width()))
         if self.isVisible():
             self._place()
 
     def _place(self) -> None:
         corner = self._anchor.mapToGlobal(QPoint(0, self._anchor.height() + _EDGE_PX))
         screen = self._anchor.screen().availableGeometry()
-        left = min(corner.x(), screen.right() - WIDTH_PX - _EDGE_PX)
+        left = min(corner.x(), screen.right() - self.width() - _EDGE_PX)
         top = corner.y()
         if top + self.height() > screen.bottom():
             top = max(screen.top(), corner.y() - self._anchor.height() - self.height() - 8)
