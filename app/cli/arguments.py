@@ -264,7 +264,8 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
         metavar="NAME",
-        help="how memory is used, see “headroom presets list” (default: this GPU's)",
+        help="how memory is used, see “headroom presets list”; “none” is without one "
+        "(default: this GPU's)",
     )
     parser.add_argument(
         "--strict",

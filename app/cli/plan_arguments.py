@@ -17,10 +17,11 @@ from app.core.policy import MemoryMode, Precision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanArguments:
-    """What `plan` was asked; None means the model's default, or this machine's own figure.
+    """What `plan` was asked; None means the preset's or the model's, or this machine's own figure.
 
     Attributes:
         model: A known name, or a folder.
+        prompt: What would be drawn; it counts only where its embeddings are kept.
         width_px: Of the images.
         height_px: Of the images.
         images: How many.
@@ -28,8 +29,9 @@ class PlanArguments:
         guidance: Guidance scale.
         references: How many reference images of about a megapixel.
         reference: Files, or sizes such as "1600x1200", of further ones.
+        preset: Name of one; "none" is without any.
         precision: Of text encoder and transformer.
-        mode: How eagerly weights stay on the device.
+        memory: How eagerly weights stay on the device.
         tile_px: Side of decode tiles; 0 is whole.
         strict: Never fewer images, never a smaller size.
         vram_gib: Of a GPU to plan for instead of this machine's.
@@ -42,6 +44,7 @@ class PlanArguments:
     """
 
     model: str
+    prompt: str | None
     width_px: int | None
     height_px: int | None
     images: int
@@ -49,8 +52,9 @@ class PlanArguments:
     guidance: float | None
     references: int
     reference: tuple[str, ...]
-    precision: Precision
-    mode: MemoryMode
+    preset: str | None
+    precision: Precision | None
+    memory: MemoryMode | None
     tile_px: int | None
     strict: bool
     vram_gib: float | None
@@ -70,27 +74,40 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         metavar="NAME_OR_FOLDER",
         help="a name that “headroom models” lists, installed or not, or a folder (default: demo)",
     )
+    parser.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="what would be drawn: one that was drawn before needs no text encoder again",
+    )
     for name, what in (
         ("width", "in pixels, 64 to 8192; rounded to a multiple of 16"),
         ("height", "in pixels, 64 to 8192; rounded to a multiple of 16"),
         ("steps", "denoising steps, 1 to 1000"),
     ):
-        parser.add_argument(
-            f"--{name}", type=whole, metavar="N", help=f"{what} (default: the model's)"
-        )
+        whose = "the preset's, else the model's" if name == "steps" else "the model's"
+        parser.add_argument(f"--{name}", type=whole, metavar="N", help=f"{what} (default: {whose})")
     parser.add_argument(
-        "--guidance", type=decimal, metavar="N", help="guidance scale (default: the model's)"
+        "--guidance",
+        type=decimal,
+        metavar="N",
+        help="guidance scale (default: the preset's, else the model's)",
     )
     parser.add_argument(
         "--images", type=whole, default=1, metavar="N", help="how many, 1 to 64 (default: 1)"
     )
     add_planned_references(parser)
-    add_weights(parser, otherwise="auto")
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="how memory is used, see “headroom presets list”; “none” is without one "
+        "(default: this GPU's; with --vram-gib: none)",
+    )
+    add_weights(parser, otherwise="the preset's")
     parser.add_argument(
         "--tile",
         type=whole,
         metavar="PX",
-        help="side of decode tiles; 0 decodes whole (default: as memory allows)",
+        help="side of decode tiles; 0 decodes whole (default: the preset's, else as memory allows)",
     )
     parser.add_argument(
         "--strict",
@@ -113,13 +130,14 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--headroom-gib",
         type=gibibytes,
         metavar="Z",
-        help="left free for other programs, of the GPU or, on the CPU, of the RAM",
+        help="left free for other programs, of the GPU or, on the CPU, of the RAM "
+        "(default: the preset's)",
     )
     parser.add_argument(
         "--limit-gib",
         type=memory_size,
         metavar="L",
-        help="never more than this of the GPU's memory (default: no limit)",
+        help="never more than this of the GPU's memory (default: the preset's)",
     )
     parser.add_argument(
         "--device",
@@ -137,6 +155,7 @@ def plan_arguments(found: argparse.Namespace) -> PlanArguments:
     """What the parser has taken."""
     return PlanArguments(
         model=found.model,
+        prompt=found.prompt,
         width_px=found.width,
         height_px=found.height,
         images=found.images,
@@ -144,8 +163,9 @@ def plan_arguments(found: argparse.Namespace) -> PlanArguments:
         guidance=found.guidance,
         references=found.references,
         reference=tuple(found.reference),
-        precision=found.precision or Precision.AUTO,
-        mode=found.memory or MemoryMode.AUTO,
+        preset=found.preset,
+        precision=found.precision,
+        memory=found.memory,
         tile_px=found.tile,
         strict=found.strict,
         vram_gib=found.vram_gib,

@@ -8,6 +8,7 @@ from app.core.paths import app_paths
 from app.core.profile import DeviceProfile, HostProfile
 from app.core.units import GIB
 from app.engine.machine import (
+    CPU,
     described_device,
     described_host,
     device_profile,
@@ -33,6 +34,11 @@ class Machine:
     device: DeviceProfile
     host: HostProfile
     ram_told: bool
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether runs go to the CPU."""
+        return self.device.kind == CPU
 
 
 def machine_for(*, vram_gib: float | None, ram_gib: float | None, device: str) -> Machine:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from app.cli.argument_types import PRECISIONS
 from app.cli.plan_machine import Machine
 from app.core.plan import ComponentPlan, GenerationPlan, Placement, Verdict
+from app.core.preset_folder import PresetEntry
 from app.core.profile import DeviceProfile
 from app.core.units import format_bandwidth, format_bytes, format_seconds
 from app.engine.planning.changes import COMPONENT_WORDS
@@ -15,7 +16,9 @@ from app.engine.solver import Solution, WhatFits
 _PRECISION_WORDS = {precision: word for word, precision in PRECISIONS.items()} | PRECISION_WORDS
 
 
-def plan_as_text(plan: GenerationPlan, machine: Machine, label: str, *, steps: int) -> str:
+def plan_as_text(
+    plan: GenerationPlan, machine: Machine, label: str, *, steps: int, preset: PresetEntry | None
+) -> str:
     """The plan as a page."""
     images = "1 image" if plan.images == 1 else f"{plan.images} images"
     device = machine.device
@@ -24,7 +27,8 @@ def plan_as_text(plan: GenerationPlan, machine: Machine, label: str, *, steps: i
         f"{label}, {images} of {size_text(plan.width_px, plan.height_px)}, "
         + ("1 step" if steps == 1 else f"{steps} steps"),
         f"{device.name} ({format_bytes(device.total_bytes)}{described}), "
-        f"{format_bytes(plan.budget_bytes)} may be used",
+        f"{format_bytes(plan.budget_bytes)} may be used"
+        + ("" if preset is None else f", preset “{preset.name}”"),
         "",
         *plan.reasons,
         "",

@@ -9,6 +9,10 @@ import pytest
 
 from app.cli import gpu_here, main
 from app.core.device import DeviceSnapshot
+from app.core.paths import app_paths
+from app.core.policy import MemoryMode, MemoryPolicy
+from app.core.preset import Preset, PresetLimits
+from app.core.preset_store import PresetStore
 from app.core.units import GIB
 from tests.fakes.model_folder import SMALL, make_folder
 
@@ -70,6 +74,10 @@ def planned(capsys: pytest.CaptureFixture[str]):
         return json.loads(lines[0])
 
     return run
+
+
+def store() -> PresetStore:
+    return PresetStore(app_paths().presets_folder)
 
 
 def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -238,6 +246,76 @@ def test_the_cpu_can_be_asked_for(planned, gpus: list[Gpu]) -> None:
     told = planned("--device", "cpu", "--ram-gib", "32")
     assert told["device"]["kind"] == "cpu"
     assert not gpus.pop().closed  # It was not even looked for.
+
+
+# Presets.
+
+
+def test_the_preset_of_this_gpu_holds(planned, gpus: list[Gpu]) -> None:
+    gpus.append(Gpu(used_gib=0))
+    told = planned("--model", "klein-4b", "--ram-gib", "64")
+    assert (told["preset"], told["budget_bytes"]) == ("8 GB", 7.5 * GIB)
+    store().save(
+        Preset(
+            name="mine",
+            model="klein-4b",
+            policy=MemoryPolicy(headroom_bytes=2 * GIB, mode=MemoryMode.MINIMAL),
+            limits=PresetLimits(max_images=2),
+            steps=7,
+            guidance=2.0,
+        )
+    )
+    store().set_default("NVIDIA GeForce RTX 4060", "mine")
+    told = planned("--model", "klein-4b", "--ram-gib", "64", "--images", "4")
+    assert (told["preset"], told["budget_bytes"], told["steps"]) == ("mine", 6 * GIB, 7)
+    assert told["batch"] == 2
+    assert {part["placement"] for part in told["components"][:2]} == {"streamed"}
+    other = planned("--model", "klein-9b", "--ram-gib", "64")
+    assert other["preset"] == "8 GB"
+    typed = planned(
+        *("--model", "klein-4b", "--ram-gib", "64", "--steps", "3", "--headroom-gib", "1"),
+        *("--memory", "auto", "--limit-gib", "5"),
+    )
+    assert (typed["preset"], typed["steps"], typed["budget_bytes"]) == ("mine", 3, 5 * GIB)
+    streamed, all_of_them = (len(one["components"][1]["streamed_blocks"]) for one in (typed, told))
+    assert 0 < streamed < all_of_them
+    without = planned("--model", "klein-4b", "--ram-gib", "64", "--preset", "None")
+    assert (without["preset"], without["budget_bytes"]) == (None, 7.5 * GIB)
+    assert without["steps"] == 4
+
+
+def test_a_described_gpu_goes_by_a_preset_only_when_one_is_named(planned) -> None:
+    plain = planned("--model", "klein-4b", "--vram-gib", "24")
+    assert (plain["preset"], plain["budget_bytes"]) == (None, 23.5 * GIB)
+    named = planned("--model", "klein-4b", "--vram-gib", "24", "--preset", "24 gb", "--solve")
+    assert (named["preset"], named["budget_bytes"]) == ("24 GB", 22.5 * GIB)
+    limits = store().find("24 GB").preset.limits
+    assert limits.max_side_px is None or named["solve"]["size"]["width"] <= limits.max_side_px
+
+
+def test_limits_of_a_preset_hold_for_what_would_fit(planned) -> None:
+    store().save(Preset(name="small", limits=PresetLimits(max_side_px=512)))
+    told = planned("--model", "klein-4b", "--vram-gib", "24", "--preset", "small", "--solve")
+    assert (told["verdict"], told["width"]) == ("fits smaller", 512)
+    assert told["solve"]["size"]["width"] == 512
+
+
+def test_what_is_wrong_with_a_preset_is_told_beside_the_plan(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app_paths().presets_folder.mkdir(parents=True)
+    path = app_paths().presets_folder / "mine.toml"
+    path.write_bytes(b"name = 'mine'\nx = 1\n")
+    assert main(["plan", "--vram-gib", "8", "--preset", "mine", "--json"]) == 0
+    told = capsys.readouterr()
+    assert told.err.startswith("headroom: ")
+    assert told.err.count("\n") == 1
+    assert json.loads(told.out)["preset"] == "mine"
+    assert main(["plan", "--vram-gib", "8", "--preset", "mine"]) == 0
+    assert "may be used, preset “mine”\n" in capsys.readouterr().out
+    code, error = failed(capsys, "--preset", "yours")
+    assert code == 2
+    assert "There is no preset “yours”" in error
 
 
 def test_people_get_a_page(capsys: pytest.CaptureFixture[str]) -> None:

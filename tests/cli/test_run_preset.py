@@ -91,6 +91,14 @@ def test_a_named_preset_is_used_and_an_unknown_one_refused():
         choices("--preset", "no")
 
 
+def test_no_preset_can_be_asked_for(store: PresetStore):
+    store.save(Preset(name="mine", policy=MemoryPolicy(strict=True), steps=6))
+    store.set_default(RTX.snapshot.name, "mine")
+    found = choices("--preset", " None ")
+    assert (found.policy, found.limits) == (MemoryPolicy(), PresetLimits())
+    assert found.arguments.steps is None
+
+
 def test_on_the_processor_headroom_is_of_the_ram(here: Callable[[GpuHere | None], None]):
     here(None)
     assert choices().policy == MemoryPolicy()

@@ -14,7 +14,7 @@ from app.engine.planning.block_residency import slots_for, spread_evenly
 from app.engine.planning.fastest import fastest_streamed
 from app.engine.planning.kept import Kept, all_ways, with_files
 from app.engine.planning.problem import TRANSFORMER, PlanProblem, pose
-from app.engine.planning.streaming import STREAM_SHARE, Streaming
+from app.engine.planning.streaming import STREAM_S, STREAM_SHARE, Streaming
 from app.engine.residency.timeline import StepTime, step_seconds
 from tests.engine.planning_cases import CALIBRATION, PLENTY, asking, card, computer, model, plan
 
@@ -192,3 +192,27 @@ def test_a_plan_plays_few_passes(
     played.clear()
     plan(request_of, card(gib), coefficients=model(name))
     assert not played
+
+
+@pytest.mark.parametrize("ram_gib", [6, 10, 16, 24])
+@pytest.mark.parametrize("ratio", [0.4, 1.0, 2.0])
+def test_blocks_from_the_disk_take_what_the_timeline_says(ram_gib: float, ratio: float) -> None:
+    """Told as the longest of computing, copying and reading: what is left over is little."""
+    problem = posed("klein-9b", ram_gib)
+    streaming, computing_s = streaming_of(problem, ratio)
+    blocks = problem.blocks[TRANSFORMER]
+    read_bytes_per_s = CALIBRATION.read_bytes_per_s
+    for kept in all_ways(problem, TRANSFORMER).streamed[::40]:
+        way = with_files(problem, TRANSFORMER, kept)
+        played = step_seconds(
+            [computing_s / len(blocks)] * len(blocks),
+            blocks,
+            way.streamed_blocks,
+            way.slots_bytes,
+            COPY,
+            read_s={block: blocks[block] / read_bytes_per_s for block in way.file_blocks},
+        )
+        coming_s = max(way.streamed_bytes / COPY, way.file_bytes / read_bytes_per_s)
+        told_s = streaming.seconds(way) - STREAM_S - OFTEN * STREAM_SHARE * coming_s
+        pass_s = computing_s + told_s / (OFTEN - 1)
+        assert 0.93 * played.seconds <= pass_s <= played.seconds * (1 + 1e-9)
