@@ -3,6 +3,7 @@
 import contextlib
 import weakref
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,13 +56,20 @@ class SimulatedTransfers:
     """One link beside the computing.
 
     The host is at most as far ahead as it says by `wait_on_host`; it takes no time of its own.
+
+    Attributes:
+        host_s: What the host has come to on the clock.
     """
 
     in_place = False
-    needs_pinned = False
 
     def __init__(
-        self, memory: SimulatedMemory, timeline: Timeline, copy_bytes_per_s: float
+        self,
+        memory: SimulatedMemory,
+        timeline: Timeline,
+        copy_bytes_per_s: float,
+        *,
+        is_pinned: Callable[[torch.Tensor], bool] | None = None,
     ) -> None:
         """Begin with nothing on the device.
 
@@ -69,14 +77,19 @@ class SimulatedTransfers:
             memory: Of the device.
             timeline: Whose clock computing moves.
             copy_bytes_per_s: Of the link; 0 takes no time.
+            is_pinned: Whether RAM is copied from while the host goes on, as GPUs have it; None is
+                for all.
         """
+        self.needs_pinned = is_pinned is not None
+        self.host_s = 0.0
+        self._is_pinned = is_pinned
         self._memory = memory
         self._timeline = timeline
         self._copy_bytes_per_s = copy_bytes_per_s
         self._held: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
         self._queue: deque[SimulatedMark] = deque()
         self._told: list[SimulatedMark] = []
-        self._link_s = self._host_s = self._waited_s = 0.0
+        self._link_s = self._waited_s = 0.0
 
     @property
     def held_bytes(self) -> int:
@@ -116,7 +129,7 @@ class SimulatedTransfers:
         self, target: torch.Tensor, source: torch.Tensor, after: SimulatedMark | None
     ) -> SimulatedMark:
         """Poison the target until somebody has waited."""
-        began_s = max(self._link_s, self._host_s, 0.0 if after is None else after.at_s)
+        began_s = max(self._link_s, self.host_s, 0.0 if after is None else after.at_s)
         speed = self._copy_bytes_per_s
         self._link_s = began_s + (target.numel() / speed if speed > 0 else 0.0)
         mark = SimulatedMark(
@@ -131,6 +144,8 @@ class SimulatedTransfers:
             target.fill_(POISON)
         self._queue.append(mark)
         self._told.append(mark)
+        if self._is_pinned is not None and not self._is_pinned(source):
+            self.hold_host_until(mark.at_s)
         return mark
 
     def record(self) -> SimulatedMark:
@@ -143,8 +158,8 @@ class SimulatedTransfers:
         self._pass(copied)
 
     def is_done(self, mark: SimulatedMark) -> bool:
-        """Whether computing has come as far on the clock; then a copy has been made, too."""
-        done = mark.at_s <= self._timeline.seconds
+        """Whether the host has come as far on the clock; then a copy has been made, too."""
+        done = mark.at_s <= self.host_s
         if done and mark.target is not None:
             # Who is told so may use the source for something else.
             self._pass(mark)
@@ -152,13 +167,19 @@ class SimulatedTransfers:
 
     def wait_on_host(self, mark: SimulatedMark) -> None:
         """The host is no earlier than this; after a copy, nor is what it tells to compute."""
-        self._host_s = max(self._host_s, mark.at_s)
+        self.hold_host_until(mark.at_s)
         if mark.target is not None:
             self._pass(mark)
 
+    def hold_host_until(self, at_s: float) -> None:
+        """The host does nothing before, and the device nothing that it was not told by now."""
+        self.host_s = max(self.host_s, at_s)
+        self._waited_s += max(0.0, self.host_s - self._timeline.seconds)
+        self._timeline.seconds = max(self._timeline.seconds, self.host_s)
+
     def synchronize(self) -> None:
         """The host has waited for all that was computed."""
-        self._host_s = max(self._host_s, self._timeline.seconds)
+        self.host_s = max(self.host_s, self._timeline.seconds)
 
     def take_times(self) -> Times:
         """Of the copies that are done by the clock."""
@@ -201,4 +222,4 @@ class SimulatedTransfers:
 
 def _place(tensor: torch.Tensor) -> tuple[torch.UntypedStorage, int]:
     """A storage and a byte in it: unlike an address, tensors without data have that, too."""
-    return tensor.untyped_storage(), tensor.storage_offset() * tensor.element_size()
+    return tensor.untyped_storage(), int(tensor.storage_offset()) * tensor.element_size()

@@ -137,11 +137,11 @@ class CopyOrder:
     @property
     def horizon(self) -> int:
         """No copy is made yet for this turn or later ones."""
-        begun = self.turn // self._blocks
-        if not self._cyclic:
-            return (begun + 1) * self._blocks
-        if self.passes is None:
+        if self._cyclic and self.passes is None:
             return self.turn + self._blocks
+        begun = self.turn // self._blocks
+        if not self._cyclic or self.passes is None:
+            return (begun + 1) * self._blocks
         return min(self.turn, (begun + self.passes - 1) * self._blocks) + self._blocks
 
     def take(self) -> Copy | None:
