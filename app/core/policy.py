@@ -1,7 +1,7 @@
 """How a run may use memory: what the user, or a preset, decided once for many requests."""
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 GIB = 1 << 30
 DEFAULT_HEADROOM_BYTES = GIB // 2
@@ -93,3 +93,36 @@ class MemoryPolicy:
     precisions: Precisions = field(default_factory=Precisions)
     attention: Attention = Attention.AUTO
     compile: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What of a policy can change while a run goes on: how much of the device it may use.
+
+    Attributes:
+        headroom_bytes: As in the policy.
+        limit_bytes: As in the policy.
+        mode: As in the policy.
+    """
+
+    headroom_bytes: int
+    limit_bytes: int | None
+    mode: MemoryMode
+
+    @classmethod
+    def of(cls, policy: MemoryPolicy) -> "Budget":
+        """The policy's part."""
+        return cls(
+            headroom_bytes=policy.headroom_bytes,
+            limit_bytes=policy.limit_bytes,
+            mode=policy.mode,
+        )
+
+    def applied_to(self, policy: MemoryPolicy) -> MemoryPolicy:
+        """The policy with this part changed."""
+        return replace(
+            policy,
+            headroom_bytes=self.headroom_bytes,
+            limit_bytes=self.limit_bytes,
+            mode=self.mode,
+        )

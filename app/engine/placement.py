@@ -27,7 +27,11 @@ class Placer:
     """
 
     def __init__(
-        self, networks: Mapping[str, torch.nn.Module | HostNetwork], device: ComputeDevice
+        self,
+        networks: Mapping[str, torch.nn.Module | HostNetwork],
+        device: ComputeDevice,
+        *,
+        between_blocks: Callable[[], None] | None = None,
     ) -> None:
         """Take charge of networks; all are placed in turns at first.
 
@@ -35,10 +39,14 @@ class Placer:
             networks: By component: "text_encoder", "transformer", "autoencoder". Those that are
                 not packed have their weights in RAM, and are packed where the device copies them.
             device: To lend weights to.
+            between_blocks: Called before each block that may have another placement from then on;
+                may call `replace`. Where weights are used where they are, it never is.
         """
         self._device = device
         self._transfers = device.transfers
+        self._between_blocks = between_blocks
         self._components: dict[str, Residence] = {}
+        self._hooks: dict[str, list[torch.utils.hooks.RemovableHandle]] = {}
         for name, network in networks.items():
             self.add(name, network)
 
@@ -56,6 +64,11 @@ class Placer:
             host = unpacked_network(name, network)
         else:
             host = packed_network(name, network, allocate=transfers.host_buffer)
+        if self._between_blocks is not None and not transfers.in_place:
+            # First, so that the block has its weights by what is decided here.
+            self._hooks[name] = [
+                module.register_forward_pre_hook(self._before_block) for module in host.modules
+            ]
         self._components[name] = Residence(host, transfers)
 
     def replace(
@@ -130,6 +143,8 @@ class Placer:
         found = self._components.pop(component, None)
         if found is None:
             return 0
+        for hook in self._hooks.pop(component, ()):
+            hook.remove()
         found.forget()
         return found.host_bytes()
 
@@ -161,3 +176,7 @@ class Placer:
         return Streaming(
             streamed_bytes=times.copied_bytes, copying_s=times.copying_s, waited_s=times.waited_s
         )
+
+    def _before_block(self, *_inputs: object) -> None:
+        if self._between_blocks is not None:
+            self._between_blocks()

@@ -32,6 +32,7 @@ from app.core.events import (
     StepDone,
 )
 from app.core.jobs import Job
+from app.core.policy import Budget
 
 PROTOCOL_VERSION = 2
 MAX_FRAME_BYTES = 1 << 30
@@ -70,7 +71,7 @@ class CancelJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelieveJob:
-    """Take less memory from the next step or phase boundary on.
+    """Take less memory: weights leave before the next block, the rest follows at the next step.
 
     Attributes:
         job_id: Of the job; unknown ids are ignored.
@@ -82,6 +83,34 @@ class RelieveJob:
     job_id: str
     device_bytes: int
     host_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeBudget:
+    """The user lets a running job use more or less of the device, from its next block on.
+
+    Only where weights are changes, never the picture.
+
+    Attributes:
+        job_id: Of the job; unknown ids are ignored.
+        budget: In place of that of the job's policy.
+    """
+
+    job_id: str
+    budget: Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferMemory:
+    """Memory that others used is free again, and stays so: weights may have it.
+
+    Attributes:
+        job_id: Of the job; unknown ids are ignored.
+        reason: One sentence: what was seen.
+    """
+
+    job_id: str
     reason: str
 
 
@@ -108,7 +137,9 @@ class Shutdown:
     """End the process when nothing is running; a running job is cancelled first."""
 
 
-Command = RunJob | CancelJob | RelieveJob | Calibrate | Bench | Shutdown
+Command = (
+    RunJob | CancelJob | RelieveJob | ChangeBudget | OfferMemory | Calibrate | Bench | Shutdown
+)
 _MESSAGES: dict[str, type[Any]] = {
     message.__name__: message
     for message in (
@@ -116,6 +147,8 @@ _MESSAGES: dict[str, type[Any]] = {
         RunJob,
         CancelJob,
         RelieveJob,
+        ChangeBudget,
+        OfferMemory,
         Calibrate,
         Bench,
         Shutdown,

@@ -9,8 +9,16 @@ from app.core.errors import EngineCrashedError, ErrorInfo
 from app.core.events import EngineEvent, EngineLog, PhaseFinished, PhaseStarted
 from app.core.jobs import Job, Phase
 from app.core.paths import app_paths
+from app.core.policy import Budget
 from app.engine.client import EngineClient, EngineEnded
-from app.engine.protocol import Calibrate, CancelJob, RelieveJob, RunJob
+from app.engine.protocol import (
+    Calibrate,
+    CancelJob,
+    ChangeBudget,
+    OfferMemory,
+    RelieveJob,
+    RunJob,
+)
 
 HELLO_DEADLINE_S = 120.0
 """From the start of the process to its first message: Python alone, from a slow disk."""
@@ -127,7 +135,7 @@ class EngineSession:
         return True
 
     def relieve(self, *, device_bytes: int, host_bytes: int, reason: str) -> None:
-        """Ask it to take less memory from its next step or phase on."""
+        """Ask it to take less memory from its next block, step or phase on."""
         if self.job_id is not None:
             self.client.send(
                 RelieveJob(
@@ -137,6 +145,16 @@ class EngineSession:
                     reason=reason,
                 )
             )
+
+    def change_budget(self, budget: Budget) -> None:
+        """Have its job use more or less of the device from its next block on."""
+        if self.job_id is not None:
+            self.client.send(ChangeBudget(job_id=self.job_id, budget=budget))
+
+    def offer_memory(self, reason: str) -> None:
+        """Tell it that its job may have memory that others used."""
+        if self.job_id is not None:
+            self.client.send(OfferMemory(job_id=self.job_id, reason=reason))
 
 
 def death_sentence(ended: EngineEnded, phase: Phase | None) -> str:

@@ -31,7 +31,9 @@ from app.engine.protocol import (
     Bench,
     Calibrate,
     CancelJob,
+    ChangeBudget,
     Hello,
+    OfferMemory,
     RelieveJob,
     RunJob,
     Shutdown,
@@ -82,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class JobSignals:
-    """What one job is told while it runs; the run looks at each step and phase boundary."""
+    """What one job is told while it runs; the run looks before each block, step and phase."""
 
     cancel: CancelFlag = field(default_factory=CancelFlag)
     relief: ReliefRequests = field(default_factory=ReliefRequests)
@@ -170,14 +172,10 @@ class Worker:
             case RunJob(job=job):
                 signals = self._signals[job.id] = JobSignals()
                 self._jobs.put((command, signals))
-            case CancelJob(job_id=job_id):
-                signals = self._signals.get(job_id)
+            case CancelJob() | RelieveJob() | ChangeBudget() | OfferMemory():
+                signals = self._signals.get(command.job_id)
                 if signals is not None:
-                    signals.cancel.set()
-            case RelieveJob(job_id=job_id):
-                signals = self._signals.get(job_id)
-                if signals is not None:
-                    signals.relief.ask(command.device_bytes, command.host_bytes, command.reason)
+                    _tell(signals, command)
             case Calibrate() | Bench():
                 self._jobs.put(command)
             case Shutdown():
@@ -196,6 +194,21 @@ class Worker:
         self._guard.close(SAVE_PATIENCE_S)
         # Not sys.exit, which in this thread would end only the thread.
         os._exit(exit_code)
+
+
+def _tell(
+    signals: JobSignals, command: CancelJob | RelieveJob | ChangeBudget | OfferMemory
+) -> None:
+    """Have the job's run know, at its next look."""
+    match command:
+        case CancelJob():
+            signals.cancel.set()
+        case RelieveJob():
+            signals.relief.ask(command.device_bytes, command.host_bytes, command.reason)
+        case ChangeBudget():
+            signals.relief.change_budget(command.budget)
+        case OfferMemory():
+            signals.relief.offer(command.reason)
 
 
 def _set_up_logging(events: EventChannel) -> None:

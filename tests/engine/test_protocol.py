@@ -43,14 +43,16 @@ from app.core.plan import (
     Rung,
     Verdict,
 )
-from app.core.policy import MemoryMode, MemoryPolicy, Precision, Precisions
+from app.core.policy import Budget, MemoryMode, MemoryPolicy, Precision, Precisions
 from app.core.request import MAX_SEED, GenerationRequest
 from app.engine import protocol
 from app.engine.protocol import (
     Bench,
     Calibrate,
     CancelJob,
+    ChangeBudget,
     Hello,
+    OfferMemory,
     RelieveJob,
     RunJob,
     Shutdown,
@@ -152,6 +154,11 @@ MESSAGES = [
             remarks=("One.",),
         )
     ),
+    ChangeBudget(
+        job_id="a1",
+        budget=Budget(headroom_bytes=1 << 30, limit_bytes=None, mode=MemoryMode.BALANCED),
+    ),
+    OfferMemory(job_id="a1", reason="Another program gave 2.1 GB back."),
     RelieveJob(job_id="a1", device_bytes=2**31, host_bytes=0, reason="A game started."),
     Shutdown(),
     EngineReady(pid=1, device="cpu", device_name="x", torch_version="2", diffusers_version="0"),

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from app.core.events import Notice
 from app.core.jobs import Job, Phase
-from app.core.plan import GenerationPlan, PlanChange, Rung
+from app.core.plan import PlanChange, Rung
 from app.core.units import format_bytes
 from app.engine.out_of_memory import (
     is_of_host,
@@ -16,8 +16,8 @@ from app.engine.out_of_memory import (
     out_of_memory_error,
     ran_out_sentence,
 )
-from app.engine.recovery import Failure, changing_plan, keeping_plan, relieved_plan
-from app.engine.relief import Relief, ReliefRequests
+from app.engine.planning.memory import needed_of
+from app.engine.recovery import Failure, changing_plan, keeping_plan
 from app.engine.run.model_shelf import ModelShelf
 from app.engine.run.plan_in_force import PlanInForce
 from app.engine.run.profiles import room_bytes
@@ -27,9 +27,6 @@ log = logging.getLogger(__name__)
 _AFTER_ENCODING = (Phase.DENOISE, Phase.DECODE, Phase.SAVE)
 MAX_REPEATS = 5
 """How often the same is tried without any change, once nothing is left that keeps the picture."""
-FELL_FURTHER_BYTES = 64 << 20
-FELL_FURTHER_SHARE = 1 / 200
-"""Memory that others took since the last downshift, for a second one in the same phase."""
 Result = TypeVar("Result")
 
 
@@ -52,11 +49,12 @@ class _RanOut:
 
 
 class Attempts:
-    """Carries out the parts of one run under its plan, with recovery and relief.
+    """Carries out the parts of one run under its plan, with recovery.
 
     Attributes:
         force: The plan; None before it is made, when only the repetition is left.
         step: Denoising steps that are done in the present part, for what is told.
+        forecast_failed: Whether memory ran out though there was as much as the plan needs.
     """
 
     def __init__(
@@ -65,7 +63,6 @@ class Attempts:
         shelf: ModelShelf,
         *,
         send: Callable[[Any], None],
-        relief: ReliefRequests,
     ) -> None:
         """Begin without a plan.
 
@@ -73,22 +70,18 @@ class Attempts:
             job: That is run.
             shelf: Holds the model.
             send: Takes events.
-            relief: What is asked of the run meanwhile.
         """
         self.force: PlanInForce | None = None
         self.step = 0
+        self.forecast_failed = False
         self._job = job
         self._shelf = shelf
         self._send = send
-        self._relief = relief
         self._tries = 0
         self._repeats = 0
-        self._room_when_relieved: dict[int, int] = {}
-        self._phase_number = 0
 
     def begin_phase(self) -> None:
-        """Another phase begins: relief may be asked for anew."""
-        self._phase_number += 1
+        """Another phase begins."""
         self.note_progress()
 
     def note_progress(self) -> None:
@@ -113,33 +106,6 @@ class Attempts:
                 return outcome.value
             # Here, not in a handler: a live exception keeps its frames, and they hold tensors.
             self._recover(phase, outcome, rungs=rungs)
-
-    def look(self, phases_left: tuple[Phase, ...]) -> bool:
-        """See whether less memory is wanted, and take rungs for it.
-
-        Returns:
-            Whether another plan is in force now.
-        """
-        asked = self._relief.take()
-        force = self.force
-        if asked is None or force is None:
-            return False
-        wanted_bytes = asked.device_bytes
-        freed_bytes = 0
-        if asked.host_bytes and phases_left[0] in _AFTER_ENCODING:
-            freed_bytes = self._forget_text_encoder(
-                force, phases_left[0], asked.reason, foreseen=True
-            )
-        if force.problem.on_cpu:
-            wanted_bytes = max(wanted_bytes, asked.host_bytes) - freed_bytes
-        if wanted_bytes <= 0 or not self._may_relieve():
-            return False
-        plan = relieved_plan(force.problem, force.plan, phases_left, wanted_bytes)
-        if plan is None:
-            log.info("nothing more gives way without changing the picture: %s", asked.reason)
-            return False
-        self._take_relief(force, plan, phases_left[0], asked)
-        return True
 
     def place(self) -> None:
         """Have the weights where the plan in force wants them."""
@@ -175,11 +141,14 @@ class Attempts:
             self._repeat(phase, ran_out, reason)
             return
         forgettable = ran_out.of_host and phase in _AFTER_ENCODING
-        if forgettable and self._forget_text_encoder(force, phase, reason, foreseen=False):
+        if forgettable and self.forget_text_encoder(force, phase, reason, foreseen=False):
             return
+        room_bytes = self.room(force)
+        if not ran_out.of_host and room_bytes >= needed_of(force.plan.phase(phase)):
+            self.forecast_failed = True
         failure = Failure(
             phase=phase,
-            room_bytes=self._room(force),
+            room_bytes=room_bytes,
             tries=self._tries,
             images_done=force.images.finished_first(),
         )
@@ -192,7 +161,7 @@ class Attempts:
             raise self._given_up(phase, ran_out)
         force.change(plan, phase=phase, step=self.step, reason=reason, foreseen=False)
 
-    def _forget_text_encoder(
+    def forget_text_encoder(
         self, force: PlanInForce, phase: Phase, reason: str, *, foreseen: bool
     ) -> int:
         """Its RAM is the gentlest to give: this run needs it no more."""
@@ -217,7 +186,7 @@ class Attempts:
     def _given_up(self, phase: Phase, ran_out: _RanOut) -> Exception:
         force, missing = self.force, ()
         if force is not None and (force.problem.on_cpu or not ran_out.of_host):
-            missing = force.refusal(self._room(force))
+            missing = force.refusal(self.room(force))
         return out_of_memory_error(
             ran_out.name,
             phase,
@@ -226,24 +195,6 @@ class Attempts:
             missing=missing,
         )
 
-    def _may_relieve(self) -> bool:
-        """Once in a phase, and again when there is clearly less than at that time."""
-        force = self.force
-        if force is None:
-            return False
-        before = self._room_when_relieved.get(self._phase_number)
-        if before is None:
-            return True
-        fell_bytes = before - self._room(force)
-        total_bytes = force.problem.device.total_bytes
-        # Devices of tests are small: a share of them, where that is less.
-        return fell_bytes >= min(FELL_FURTHER_BYTES, int(total_bytes * FELL_FURTHER_SHARE))
-
-    def _take_relief(
-        self, force: PlanInForce, plan: GenerationPlan, phase: Phase, asked: Relief
-    ) -> None:
-        self._room_when_relieved[self._phase_number] = self._room(force)
-        force.change(plan, phase=phase, step=self.step, reason=asked.reason, foreseen=True)
-
-    def _room(self, force: PlanInForce) -> int:
+    def room(self, force: PlanInForce) -> int:
+        """What the run can have of the device now, with all that it holds."""
         return room_bytes(self._shelf.device, force.problem.device.calibration)

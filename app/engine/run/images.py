@@ -87,6 +87,10 @@ class RunImages:
             count += 1
         return count
 
+    def has_finished(self) -> bool:
+        """Whether this run has finished an image."""
+        return any(image.finished for image in self._images)
+
     def drop_from(self, count: int) -> None:
         """Make only so many images."""
         del self._images[count:]

@@ -46,12 +46,14 @@ class ModelShelf:
         device: The weights are lent to.
         model: That is loaded, or None.
         references: Reference images that it has encoded.
+        between_blocks: Called before each block whose weights come and go.
     """
 
     def __init__(self, device: ComputeDevice, cancel: CancelPoints) -> None:
         self.device = device
         self.model: LoadedModel | None = None
         self.references = ReferenceCache()
+        self.between_blocks: Callable[[], None] = _nothing
         self._cancel = cancel
         self._placer: Placer | None = None
         self._key: ModelKey | None = None
@@ -135,7 +137,9 @@ class ModelShelf:
         parts = networks(model.pipeline)
         for network in parts.values():
             self._cancel.watch(network)
-        self._placer = Placer({**parts, **model.hosts}, self.device)
+        self._placer = Placer(
+            {**parts, **model.hosts}, self.device, between_blocks=lambda: self.between_blocks()
+        )
         self.model = model
         self._on_disk = dict(file_blocks or {})
         return model
@@ -246,3 +250,7 @@ class ModelShelf:
     def _noted(self, name: str, conversion: Conversion) -> Conversion:
         """The same, and `find` knows the component's file."""
         return replace(conversion, opened=partial(self._converted.__setitem__, name))
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

@@ -73,12 +73,29 @@ class PlanInForce:
         self.touched.add(phase)
         for change in changes:
             self.take(change, phase=phase, step=step, foreseen=foreseen)
-        self._send(PlanMade(job_id=self._job.id, plan=self.plan))
+        self.tell()
         if plan.images < before.images:
             self.images.drop_from(plan.images)
             self._defer(before.images - plan.images, reason)
         if (plan.width_px, plan.height_px) != (before.width_px, before.height_px):
             self.images.restart()
+
+    def refit(self, problem: PlanProblem, plan: GenerationPlan, *, phase: Phase) -> None:
+        """Put a plan in force that has weights elsewhere; to be told when they are there.
+
+        Args:
+            problem: It belongs to.
+            plan: Of the same pictures, made in the same parts.
+            phase: In which.
+        """
+        if plan.components != self.plan.components:
+            self.placed = False
+            self.touched.add(phase)
+        self.problem, self.plan = problem, plan
+
+    def tell(self) -> None:
+        """Tell of the plan in force."""
+        self._send(PlanMade(job_id=self._job.id, plan=self.plan))
 
     def take(self, change: PlanChange, *, phase: Phase, step: int, foreseen: bool) -> None:
         """Note a rung and tell of it."""

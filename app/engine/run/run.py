@@ -24,6 +24,7 @@ from app.engine.run.denoise import DenoiseTask, Step, denoise
 from app.engine.run.fast_blocks import fast_blocks
 from app.engine.run.images import ImageState, RunImages, store
 from app.engine.run.kept_latents import KeptLatents, RunIdentity
+from app.engine.run.live_memory import LiveMemory
 from app.engine.run.phases import PhaseLog
 from app.engine.run.plan_in_force import PlanInForce
 from app.engine.run.preparing import prepare
@@ -58,7 +59,10 @@ class Run:
         self._job = job
         self._send = context.send
         self._device = context.device
-        self._attempts = Attempts(job, context.shelf, send=context.send, relief=context.relief)
+        self._attempts = Attempts(job, context.shelf, send=context.send)
+        self._live = LiveMemory(
+            job, context.shelf, self._attempts, send=context.send, requests=context.relief
+        )
         self._kept = KeptLatents(context.keep_folder, job.id, guard=context.guard)
         self._bad = BadImages(job.request)
         self._references = RunReferences(files=(), digests=())
@@ -84,6 +88,7 @@ class Run:
         while self._next_part():
             self._denoise(model, embeddings)
             self._finish_part(model)
+        self._live.end()
         self._kept.remove()
         self._bad.check()
         return run_report(
@@ -143,7 +148,7 @@ class Run:
         note = "cached" if cached and seen else ""
         with self.phases.during(Phase.ENCODE, note=note, idle=partly):
             self._attempts.begin_phase()
-            self._attempts.look(TO_COME)
+            self._live.begin_phase(TO_COME)
             embeddings = self._attempts.run(Phase.ENCODE, encode_all)
             self._reference_latents = self._references.encode(self._context, self._attempts, model)
         if not all(bool(torch.isfinite(one).all()) for one in embeddings):
@@ -172,7 +177,7 @@ class Run:
         steps = self._job.request.steps
         with self._part_phase(Phase.DENOISE):
             self._attempts.begin_phase()
-            self._attempts.look(TO_COME[1:])
+            self._live.begin_phase(TO_COME[1:], afresh=self._images.has_finished())
             while (part := self._next_part()) and part[0].step < steps:
                 with contextlib.suppress(PlanChangedError):
                     self._attempts.run(Phase.DENOISE, lambda: self._denoise_part(model, embeddings))
@@ -229,7 +234,7 @@ class Run:
             )
         )
         self._context.cancel.check()
-        if step.number < step.total and self._attempts.look(TO_COME[1:]):
+        if step.number < step.total and self._live.look():
             raise PlanChangedError
 
     def _finish_part(self, model: LoadedModel) -> None:
@@ -242,7 +247,7 @@ class Run:
         with self._part_phase(Phase.DECODE):
             self._attempts.begin_phase()
             to_come = (Phase.DECODE, Phase.DENOISE) if self._parts_later() else (Phase.DECODE,)
-            self._attempts.look(to_come)
+            self._live.begin_phase(to_come)
             while self._attempts.run(
                 Phase.DECODE, lambda: self._decode_next(model, sound, decoded)
             ):
@@ -268,6 +273,7 @@ class Run:
         decoded: dict[int, DecodedImage],
     ) -> bool:
         """Decode as many images as the plan has at once; False when none is left."""
+        self._live.look_at_budget()
         plan = self._plan
         left = [
             image
