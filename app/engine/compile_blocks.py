@@ -18,6 +18,7 @@ import torch
 
 from app.engine.cancel import CancelRequestedError
 from app.engine.compute_device import ComputeDevice
+from app.engine.interruptible import InterruptedWorkError, interruptible
 from app.engine.live_storages import tensors_in
 from app.engine.out_of_memory import is_out_of_memory
 
@@ -31,6 +32,10 @@ TOLERANCES = {torch.float32: 1e-3}
 TOLERANCE = 0.05
 """In types of lower precision."""
 _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def _never() -> None:
+    """Nothing is to stop."""
 
 
 class BlockCompiler:
@@ -52,18 +57,26 @@ class BlockCompiler:
         self._device = device
         self._cache = cache
         self._backend = backend
+        self._check: Callable[[], None] = _never
+        # One object for good: torch compiles again for another one.
+        self._compiler: Callable[[Any, Any], Any] = self._compile_graph
         self._checked: set[type] = set()
         self._ready = False
 
     @contextlib.contextmanager
     def compiled(
-        self, blocks: Sequence[torch.nn.Module], tell: Callable[[str], None]
+        self,
+        blocks: Sequence[torch.nn.Module],
+        tell: Callable[[str], None],
+        *,
+        check: Callable[[], None] = _never,
     ) -> Generator[None]:
         """Have blocks run compiled meanwhile, where that works.
 
         Args:
             blocks: Of any kinds.
             tell: Takes a sentence when they do not run compiled.
+            check: Looked at while one is being compiled; raises CancelRequestedError to stop it.
         """
         if not self._prepare():
             tell(self._sentence())
@@ -73,9 +86,11 @@ class BlockCompiler:
         for block in blocks:
             block.forward = _CompiledForward(self, block, tell)
         log.info("%d blocks of %d kinds run compiled", len(blocks), len(kinds))
+        self._check = check
         try:
             yield
         finally:
+            self._check = _never
             for block in blocks:
                 # The method of its class is behind it.
                 del block.forward
@@ -84,7 +99,12 @@ class BlockCompiler:
         """A function that compiles itself when it is first called."""
         compile_function: Any = getattr(torch, "compile")  # noqa: B009 - has no full type
         with _without_deprecations():
-            return compile_function(forward, backend=self._backend)
+            return compile_function(forward, backend=self._compiler)
+
+    def _compile_graph(self, graph: Any, inputs: Any) -> Any:  # noqa: ANN401 - torch's own
+        backend: Any = _module("torch._dynamo").lookup_backend(self._backend)
+        with interruptible(self._check):
+            return backend(graph, inputs)
 
     def is_checked(self, kind: type) -> bool:
         """Whether a block of this kind has run compiled, with the right results."""
@@ -134,6 +154,8 @@ class _CompiledForward:
         failure = ""
         try:
             return self._compiled(*values, **named)
+        except InterruptedWorkError as error:
+            raise self._cancelled() from error
         except _dynamo_error() as error:
             failure = _reason(error)
         self._compiler.give_up(failure, self._tell)
@@ -150,6 +172,8 @@ class _CompiledForward:
                 self._compiler.note_checked(self._kind)
                 return compiled
             failure = "compiled, they gave other results"
+        except InterruptedWorkError as error:
+            raise self._cancelled() from error
         except CancelRequestedError:
             raise
         # A compiler raises whatever it meets.
@@ -160,6 +184,11 @@ class _CompiledForward:
             failure = _reason(error)
         self._compiler.give_up(failure, self._tell)
         return plain
+
+    def _cancelled(self) -> CancelRequestedError:
+        # What is half compiled is forgotten; the whole is found again in the cache folder.
+        torch.compiler.reset()
+        return CancelRequestedError()
 
 
 def obstacle(device: ComputeDevice) -> str:

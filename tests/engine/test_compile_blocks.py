@@ -10,7 +10,7 @@ import torch
 from app.core.policy import Attention
 from app.engine import compile_blocks
 from app.engine.attention.dispatch import use_attention
-from app.engine.cancel import CancelPoints, CancelRequestedError
+from app.engine.cancel import CancelFlag, CancelPoints, CancelRequestedError
 from app.engine.compile_blocks import BlockCompiler
 from app.engine.compute_device import CpuDevice
 from app.engine.placement import streamable_blocks
@@ -206,6 +206,33 @@ def test_memory_and_cancelling_are_no_failures_of_compiling(
     ):
         forward(transformer)
     assert not ours.problem
+
+
+def test_a_job_is_cancelled_while_a_block_compiles(transformer: Any, tmp_path: Path) -> None:
+    flag, compiled = CancelFlag(), []
+
+    def takes_long(graph: Any, _inputs: Any) -> Any:
+        compiled.append(graph)
+        flag.set()
+        # Far longer than until the flag is looked at, and not for ever.
+        return graph.forward if sum(1 for _ in range(2_000_000_000)) else None
+
+    torch._dynamo.register_backend(takes_long, name="takes_long")
+    ours = compiler(tmp_path, "takes_long")
+    plain = forward(transformer)
+    with (
+        pytest.raises(CancelRequestedError),
+        ours.compiled(blocks_of(transformer), no_words, check=flag.check),
+    ):
+        forward(transformer)
+    assert len(compiled) == 1
+    assert not ours.problem
+    # The next job compiles as if nothing had been.
+    torch._dynamo.register_backend(lambda graph, _inputs: graph.forward, name="takes_long_no_more")
+    ours = compiler(tmp_path, "takes_long_no_more")
+    with ours.compiled(blocks_of(transformer), no_words, check=CancelFlag().check):
+        torch.testing.assert_close(forward(transformer), plain)
+    assert ours.is_checked(type(blocks_of(transformer)[0]))
 
 
 def test_without_a_compiler_blocks_run_as_before(

@@ -54,7 +54,8 @@ def fast_blocks(context: RunContext, model: LoadedModel, plan: GenerationPlan) -
         yield
         return
     blocks = streamable_blocks("transformer", transformer)
-    with context.tools.compiler.compiled(blocks, lambda sentence: _tell(context, sentence)):
+    compiler = context.tools.compiler
+    with compiler.compiled(blocks, lambda said: _tell(context, said), check=context.cancel.check):
         yield
 
 
