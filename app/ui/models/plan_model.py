@@ -250,7 +250,7 @@ class PlanModel(QObject):
     def _unknown(self, choice: ModelChoice) -> str:
         if choice.model not in self._coefficients:
             return self.tr("Looking at the model…")
-        return self.tr("Not known yet: this model is measured when it is first run.")
+        return self.tr("Measured when it is first run.")
 
     def _inputs(self, choice: ModelChoice, request: GenerationRequest) -> PlanInputs | None:
         coefficients = self._known(choice)

@@ -66,8 +66,8 @@ class FitPopup(QFrame):
         self._icon.setPixmap(theme.icon(icon, colour).pixmap(size, self.devicePixelRatioF()))
         self._title.setText(verdict_word(plan.verdict))
         time = "" if plan.verdict is Verdict.DOES_NOT_FIT else time_words(plan)
-        lines = [*plan.reasons, time]
-        self._reasons.setText("\n".join(line for line in lines if line))
+        first, *more = [line for line in (*plan.reasons, time) if line] or [""]
+        self._reasons.setText("\n".join([first, *(f"• {line}" for line in more)]))
         self._clear()
         self._looking.show()
         self._fit_height()
