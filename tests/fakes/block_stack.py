@@ -81,19 +81,31 @@ class LateReading:
         self._reader = reader
         self._buffer = torch.full((block.layout.size_bytes,), 0xFF, dtype=torch.uint8)
         self._is_done = False
+        self._error: OSError | None = None
         self.released = False
 
     def is_done(self) -> bool:
-        if not self._is_done and self._reader.hurry():
-            self.wait()
+        if self._reader.hurry():
+            self._read()
         return self._is_done
 
     def wait(self) -> torch.Tensor:
         assert not self.released
-        if not self._is_done:
-            self._block.read_into(self._buffer)
-            self._is_done = True
+        self._read()
+        if self._error is not None:
+            raise self._error
         return self._buffer
+
+    def _read(self) -> None:
+        if self._is_done:
+            return
+        self._is_done = True
+        try:
+            self._reader.fail("read")
+        except OSError as error:
+            self._error = error
+        else:
+            self._block.read_into(self._buffer)
 
     def release(self) -> None:
         assert not self.released
@@ -105,8 +117,16 @@ class LateReading:
 class LateReader:
     """A few buffers that are poisoned when they are given back."""
 
-    def __init__(self, buffers: int, hurry: Callable[[], bool], *, locked: bool = True) -> None:
+    def __init__(
+        self,
+        buffers: int,
+        hurry: Callable[[], bool],
+        *,
+        locked: bool = True,
+        fail: Callable[[str], None] = lambda _what: None,
+    ) -> None:
         self.hurry = hurry
+        self.fail = fail
         self.locked = locked
         self.taken = 0
         self._buffers = buffers

@@ -30,6 +30,11 @@ class FakeRegistrar:
     def locked_bytes(self) -> int:
         return sum(self.locked.values())
 
+    def is_locked(self, buffer: torch.Tensor) -> bool:
+        """Whether all of it is."""
+        begin, end = buffer.data_ptr(), buffer.data_ptr() + buffer.nbytes
+        return any(at <= begin and end <= at + size for at, size in self.locked.items())
+
     def lock(self, buffer: torch.Tensor) -> torch.Tensor | None:
         """Refuse beyond the limit; memory that is locked, or shares a page with it, is a fault."""
         self.asked += 1

@@ -40,17 +40,23 @@ class LateTransfers:
         recorded: Marks of computing that were set.
         host_seen: So many of them the host has waited for.
         held: Buffers that were allocated and not released.
+        host_kept: Copies that kept the host until they were done.
     """
 
     in_place = False
-    needs_pinned = False
 
     def __init__(
         self,
         hurry: Callable[[], bool] = lambda: False,
         *,
         refuse: Callable[[int], bool] = lambda _size: False,
+        is_pinned: Callable[[torch.Tensor], bool] | None = None,
+        fail: Callable[[str], None] = lambda _what: None,
     ) -> None:
+        self.needs_pinned = is_pinned is not None
+        self.host_kept = 0
+        self._is_pinned = is_pinned
+        self._fail = fail
         self.allocations = 0
         self.copies = 0
         self.recorded = 0
@@ -98,6 +104,7 @@ class LateTransfers:
         buffer.fill_(POISON)
 
     def copy(self, target: torch.Tensor, source: torch.Tensor, after: FakeMark | None) -> FakeMark:
+        self._fail("copy")
         begin, end = _range(target)
         assert any(at <= begin and end <= until for at, until in map(_range, self.held))
         for told in self._queue:
@@ -117,6 +124,10 @@ class LateTransfers:
         target.fill_(POISON)
         self._targets[self.copies] = (begin, end)
         self._queue.append(told)
+        if self._is_pinned is not None and source.nbytes and not self._is_pinned(source):
+            self.host_kept += 1
+            self.host_seen = max(self.host_seen, self._queue_after)
+            self._finish(told.mark)
         self._maybe()
         return told.mark
 
