@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from app.core.errors import ModelError
+from app.engine.foreign_quantization import ADVICE, words_of
 from app.engine.model_checks import convert_config, missing_file, read_json
 from app.engine.model_weights import ComponentWeights
 from app.engine.quantize.gguf_file import KIND_PREFIX
@@ -251,10 +252,9 @@ def _check_configs(folder: Path, configs: Configs) -> None:
         ("text_encoder", encoder.quantization_config),
     ):
         if quantization is not None:
-            method = quantization.get("quant_method", "an unnamed method")
             raise ModelError(
-                f"The {component} in {folder} is quantized ({method}), which cannot be run yet: "
-                "use the model's bf16 folder.",
+                f"The {component} in {folder} was quantized {words_of(quantization)}, which cannot "
+                f"be read: {ADVICE}.",
                 code="model.unknown_config",
             )
 
@@ -268,8 +268,8 @@ def check_weights(folder: Path, configs: Configs, weights: dict[str, ComponentWe
     for component, parts in weights.items():
         if not _is_runnable(component, parts.dtype()):
             raise ModelError(
-                f"The weights in {folder / component} are stored as {parts.dtype()}, which cannot "
-                "be run yet: use the model's bf16 folder.",
+                f"The weights in {folder / component} are stored as {parts.dtype()}, a form that "
+                f"cannot be read: {ADVICE}.",
                 code="model.unknown_config",
             )
     transformer = configs.transformer

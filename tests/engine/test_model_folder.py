@@ -476,6 +476,46 @@ class TestRefused:
         assert "bitsandbytes" in message
         assert component in message
 
+    @pytest.mark.parametrize(
+        ("config", "words"),
+        [
+            # As diffusers and transformers write them.
+            (
+                {"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False},
+                "in 4 bits by bitsandbytes",
+            ),
+            (
+                {"quant_method": "bitsandbytes", "load_in_4bit": False, "load_in_8bit": True},
+                "in 8 bits by bitsandbytes",
+            ),
+            ({"quant_method": "quanto", "weights_dtype": "int8"}, "in int8 by quanto"),
+            ({"quant_method": "modelopt", "quant_type": "NVFP4"}, "in NVFP4 by NVIDIA's ModelOpt"),
+            ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "in NVFP4 by NVIDIA's ModelOpt"),
+            ({"quant_method": "torchao", "quant_type": {"default": {}}}, "by torchao"),
+            ({"quant_method": "newer"}, "by newer"),
+            ({}, "by a method without a name"),
+        ],
+    )
+    def test_what_others_quantized_is_told_with_what_to_do(
+        self, folder: Path, config: dict[str, object], words: str
+    ):
+        change_json(folder / "transformer" / "config.json", quantization_config=config)
+        message = refused(folder, "model.unknown_config").message
+        where = f"The transformer in {folder} was quantized {words}, which cannot be read: "
+        assert message.startswith(where)
+        assert message.endswith(
+            "use the model's bf16 folder, of which fp8, int8 or 4 bits are made here as you choose "
+            "in Precision."
+        )
+
+    @pytest.mark.parametrize("dtype", ["U8", "I8"])
+    def test_packed_weights_without_a_config(self, tmp_path: Path, dtype: str):
+        # NVFP4 and bitsandbytes in single bytes, quanto in integers.
+        folder = make_folder(tmp_path / "m", dtype=dtype)
+        message = refused(folder, "model.unknown_config").message
+        assert f"stored as {'uint8' if dtype == 'U8' else 'int8'}, a form that cannot be" in message
+        assert "use the model's bf16 folder" in message
+
     def test_quantized_encoder_of_dev(self, tmp_path: Path):
         folder = make_folder(tmp_path / "m", dev=True)
         change_json(folder / "text_encoder" / "config.json", quantization_config={})
