@@ -12,6 +12,7 @@ from app.core.plan import Placement
 from app.engine.placement import Placer
 from app.engine.residency.copy_order import AHEAD
 from app.engine.residency.host_network import HostNetwork, packed_network
+from app.engine.residency.residence import Residence
 from app.engine.residency.ring import least_slots_bytes
 from tests.fakes.block_stack import BlockStack, DeviceWith, LateReader, on_disk, plan_of
 from tests.fakes.transfers import LateTransfers
@@ -165,6 +166,69 @@ def test_what_came_is_told_once():
     assert third is not None
     assert 0 < third.streamed_bytes < sum(stage.sizes)
     assert stage.placer.take_streaming() is None
+
+
+@pytest.mark.parametrize("more", [0, 2, 40])
+@pytest.mark.parametrize("passes", [1, 2, 3])
+def test_nothing_comes_for_a_pass_that_does_not_come(passes: int, more: int):
+    stage = Stage(files=(2, 5))
+    slots = min(least_slots_bytes(stage.sizes) + more * 512, sum(stage.sizes) - 512)
+    stage.placer.replace([plan_of(BLOCKS, slots_bytes=slots)])
+    residence = Residence(stage.host, stage.transfers)
+    residence.follow(plan_of(BLOCKS, slots_bytes=slots))
+    residence.active = True
+    residence.enter()
+    residence.expect(passes)
+    for _pass in range(passes):
+        stage.step()
+    assert stage.transfers.copies == 1 + passes * len(BLOCKS)
+    assert not stage.transfers.pending
+    # One more than was expected is right all the same, and again brings nothing for another.
+    stage.step()
+    assert stage.transfers.copies == 1 + (passes + 1) * len(BLOCKS)
+    residence.active = False
+    residence.leave()
+    assert stage.is_empty()
+
+
+@QUICK
+@given(st.data())
+def test_passes_are_counted_through_changes_and_before_and_between_passes(data: st.DataObject):
+    stage = Stage()
+    residence = Residence(stage.host, stage.transfers)
+
+    def draw_plan() -> None:
+        residence.follow(plan_of(data.draw(SETS), slots_bytes=data.draw(st.integers(0, 9000))))
+        residence.leave()
+        residence.enter()
+
+    residence.active = True
+    draw_plan()
+    residence.enter()
+    passes = data.draw(st.integers(1, 4))
+    # Once the last pass is half done, what comes next is on its way.
+    told_at = data.draw(st.integers(0, passes - 1))
+    change = (data.draw(st.integers(0, passes - 1)), data.draw(st.sampled_from(BLOCKS)))
+    for number in range(passes):
+        if number == told_at:
+            residence.expect(passes - number)
+
+        def between(block: int, number: int = number) -> None:
+            if (number, block) == change:
+                draw_plan()
+            if (number, block) == (told_at - 1, 3):
+                # In the middle of a pass it is one of those to come.
+                residence.expect(passes - number)
+
+        stage.network.between = between
+        stage.step()
+    stage.network.between = lambda _block: None
+    assert not stage.transfers.pending
+    before = stage.transfers.copies
+    residence.active = False
+    residence.leave()
+    assert stage.transfers.copies == before
+    assert stage.is_empty()
 
 
 def test_a_resident_component_stays_for_the_next_job():
