@@ -38,6 +38,7 @@ from app.ui.models.form import SessionFile
 from app.ui.models.jobs_model import JobsModel
 from app.ui.models.kept_model import KeptFolders, KeptModel
 from app.ui.models.layout_file import LayoutFile
+from app.ui.models.live_budget import LiveBudget
 from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.planning import Planning, PlanningFiles
 from app.ui.models.references_model import ReferencesModel
@@ -132,6 +133,7 @@ class Application(QObject):
             parent=self,
         )
         self._engine = EngineModel(self._engine_thread, self)
+        self._live_budget = LiveBudget(self._planning.policy, self._engine, self)
         self._results = ResultsModel(self._engine, self._background, self)
         self._measuring = MeasuringModel(
             self._engine,

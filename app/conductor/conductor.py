@@ -19,6 +19,7 @@ from app.conductor.wishes import Wishes
 from app.core.device import Sample
 from app.core.events import ConductorEvent, Notice
 from app.core.jobs import Job
+from app.core.policy import Budget
 from app.core.queue_store import QueueStore
 from app.engine.client import EngineMessage, StartEngine
 from app.engine.protocol import Calibrate
@@ -90,6 +91,10 @@ class Conductor:
     def move(self, job_id: str, to_index: int) -> None:
         """Give a waiting job another place among the waiting ones; 0 is next."""
         self._inbox.put(partial(self._wishes.move, job_id, to_index))
+
+    def change_budget(self, job_id: str, budget: Budget) -> None:
+        """Let a running job use more or less of the device from its next block on."""
+        self._inbox.put(partial(self._wishes.change_budget, job_id, budget))
 
     def set_paused(self, paused: bool, /) -> None:  # noqa: FBT001 - a setter
         """Begin no further job, or go on; the running one is not touched."""

@@ -1,7 +1,8 @@
-"""Samples and events in, relief out: what the predictor foresees becomes a wish to the engine."""
+"""Samples and events in, wishes to the engine out: for less memory, or that it may have more."""
 
 import logging
 
+from app.conductor.memory_return import ReturnWatch
 from app.core.device import DeviceSnapshot, Sample
 from app.core.events import Notice
 from app.engine.session import EngineSession
@@ -23,19 +24,28 @@ class MemoryGuard:
     def __init__(self) -> None:
         self.device: DeviceSnapshot | None = None
         self._predictor = MemoryPredictor()
+        self._returns = ReturnWatch()
 
     def note(self, event: object) -> None:
         """Take an event, in the order of all events."""
         self._predictor.note(event)
+        self._returns.note(event)
 
     def look(self, sample: Sample, engine: EngineSession | None) -> Notice | None:
         """Take a sample; ask the engine for less when memory is about to run out.
+
+        When memory has come back for good, it is told that weights may have it.
 
         Returns:
             What to tell the user, when something was asked.
         """
         self.device = sample.device or self.device
         prediction = self._predictor.look(sample)
+        back = self._returns.look(sample)
+        if prediction is None and back is not None:
+            log.info("%s", back.sentence)
+            if engine is not None and engine.job_id == back.job_id:
+                engine.offer_memory(back.sentence)
         if prediction is None or engine is None or engine.job_id != prediction.job_id:
             return None
         log.info("%s", prediction.sentence)

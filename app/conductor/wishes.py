@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from app.conductor.engine_work import EngineWork
 from app.core.events import EngineState, EngineStateChanged, JobCancelled
 from app.core.jobs import Job, JobState
+from app.core.policy import Budget
 from app.engine.protocol import Calibrate
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,19 @@ class Wishes:
         """Give a waiting job another place."""
         if self._work.jobs.move(job_id, to_index):
             self._work.queue.changed()
+
+    def change_budget(self, job_id: str, budget: Budget) -> None:
+        """Have a running job use more or less of the device; begun anew, it keeps to that."""
+        work = self._work
+        job = work.jobs.running
+        if job is None or job.id != job_id or Budget.of(job.policy) == budget:
+            return
+        work.jobs.change_running(replace(job, policy=budget.applied_to(job.policy)))
+        work.queue.changed()
+        engine = work.slot.session
+        # One that has not been given the job yet will be given it as it is now.
+        if engine is not None and engine.job_id == job_id:
+            engine.change_budget(budget)
 
     def set_paused(self, *, paused: bool) -> None:
         """Begin no further job, or go on."""

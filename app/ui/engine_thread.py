@@ -9,6 +9,7 @@ from app.conductor import Conductor, RunLearning, ignore
 from app.core.calibration_store import CalibrationStore
 from app.core.device import Sample
 from app.core.jobs import Job
+from app.core.policy import Budget
 from app.core.queue_store import QueueStore
 from app.engine.client import StartEngine
 from app.engine.kept_runs import forget_run
@@ -78,6 +79,10 @@ class EngineThread(QThread):
     def move(self, job_id: str, to_index: int) -> None:
         """Give a waiting job another place among the waiting ones; 0 is next."""
         self._conductor.move(job_id, to_index)
+
+    def change_budget(self, job_id: str, budget: Budget) -> None:
+        """Let a running job use more or less of the device from its next block on."""
+        self._conductor.change_budget(job_id, budget)
 
     def set_paused(self, paused: bool, /) -> None:  # noqa: FBT001 - a setter
         """Begin no further job, or go on; the running one is not touched."""

@@ -1,6 +1,7 @@
 """A JobControl that does nothing but remember what it was asked."""
 
 from app.core.jobs import Job
+from app.core.policy import Budget
 from app.engine.protocol import Calibrate
 
 
@@ -27,6 +28,9 @@ class FakeJobControl:
 
     def move(self, job_id: str, to_index: int) -> None:
         self.calls.append(("move", job_id, to_index))
+
+    def change_budget(self, job_id: str, budget: Budget) -> None:
+        self.calls.append(("change_budget", job_id, budget))
 
     def set_paused(self, paused: bool, /) -> None:
         self.calls.append(("set_paused", paused))

@@ -15,9 +15,11 @@ from app.ui.models.background import Background
 from app.ui.models.catalog_model import CatalogModel
 from app.ui.models.engine_model import EngineModel
 from app.ui.models.form import SessionFile
+from app.ui.models.job_control import JobControl
 from app.ui.models.jobs_model import JobsModel
 from app.ui.models.kept_model import KeptFolders, KeptModel
 from app.ui.models.layout_file import LayoutFile
+from app.ui.models.live_budget import LiveBudget
 from app.ui.models.measuring_model import MeasuringModel
 from app.ui.models.planning import Planning, PlanningFiles
 from app.ui.models.references_model import ReferencesModel
@@ -105,7 +107,13 @@ def make_model_folders(root: Path) -> None:
 class WindowParts:
     """Everything below a window, on fakes; `close` ends it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, control: JobControl | None = None) -> None:
+        """Make everything.
+
+        Args:
+            home: Where files are.
+            control: Runs the jobs; None only remembers what it is asked, in `control`.
+        """
         self.home = home
         self.models_root = home / "models"
         make_model_folders(self.models_root)
@@ -123,7 +131,7 @@ class WindowParts:
             SessionFile(home / "data" / "session.json"), self.catalog.defaults, self.background
         )
         self.tokens = TokenModel(self.tokenizers.open, self.background)
-        self.engine = EngineModel(self.control)
+        self.engine = EngineModel(self.control if control is None else control)
         self.jobs = JobsModel(self.engine)
         self.results = ResultsModel(self.engine, self.background)
         self.status = StatusModel(self.engine, self.results)
@@ -150,6 +158,7 @@ class WindowParts:
                 prompts=prompt_folder(home / "cache" / "embeddings"),
             ),
         )
+        self.live_budget = LiveBudget(self.planning.policy, self.engine)
         self.calibration = CalibrationStore(home / "data" / "calibration.json")
         self.measuring = MeasuringModel(
             self.engine,

@@ -25,7 +25,7 @@ from app.core.events import (
     StepDone,
 )
 from app.core.jobs import Job, JobState, OutputTarget, Phase
-from app.core.policy import MemoryPolicy
+from app.core.policy import Budget, MemoryPolicy
 from app.core.preset import PresetLimits
 from app.core.request import GenerationRequest
 from app.ui.models.job_control import JobControl
@@ -230,6 +230,11 @@ class EngineModel(QObject):
         if self._run is not None and self._run.job.id == job_id:
             self._run.cancelling = True
             self._tell_progress()
+
+    def change_budget(self, budget: Budget) -> None:
+        """Let the running job, if there is one, use more or less of the GPU from now on."""
+        if self._run is not None and Budget.of(self._run.job.policy) != budget:
+            self._control.change_budget(self._run.job.id, budget)
 
     def remove(self, job_id: str) -> None:
         """Take a job off the list."""

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from app.core.jobs import Job
+from app.core.policy import Budget
 from app.engine.protocol import Calibrate
 
 
@@ -23,6 +24,10 @@ class JobControl(Protocol):
 
     def move(self, job_id: str, to_index: int) -> None:
         """Give a queued job this place, from 0, among the queued ones."""
+        ...
+
+    def change_budget(self, job_id: str, budget: Budget) -> None:
+        """Let a running job use more or less of the device from its next block on."""
         ...
 
     def set_paused(self, paused: bool, /) -> None:  # noqa: FBT001 - as the conductor has it
