@@ -94,7 +94,7 @@ class MainWindow(QMainWindow):
         self._default_state = self.saveState(LAYOUT_VERSION)
         restore_layout(self, models.layout)
         self._on_settings_changed(models.settings.settings)
-        self._prompt.setFocus()
+        self._prompt.focus_prompt()
 
     # For the composition root.
 
@@ -202,7 +202,7 @@ class MainWindow(QMainWindow):
             (acts.add_model, self._settings.add_model_folder),
             (acts.open_folder, self._on_open_folder),
             (acts.quit, self.close),
-            (acts.focus_prompt, self._prompt.setFocus),
+            (acts.focus_prompt, self._prompt.focus_prompt),
             (acts.new_seed, models.form.draw_seed),
             (acts.restore_defaults, models.form.restore_defaults),
             (acts.settings, dialogs.show_settings),

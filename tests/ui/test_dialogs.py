@@ -182,7 +182,7 @@ def test_model_that_is_not_installed_leads_to_its_page(
 
 def test_demo_cannot_be_removed(models: ModelsDialog):
     select(models, 0)
-    assert "Get a real model" in child(models, QLabel, "models_detail").text()
+    assert "choose one to see where it can be had" in child(models, QLabel, "models_detail").text()
     assert not child(models, QPushButton, "models_remove").isEnabled()
     assert not child(models, QPushButton, "models_web").isEnabled()
 

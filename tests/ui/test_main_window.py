@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
     QLineEdit,
     QPlainTextEdit,
     QPushButton,
+    QToolButton,
     QWidget,
 )
 from pytestqt.qtbot import QtBot
@@ -251,6 +252,46 @@ def test_what_kept_a_picture_from_being_made_is_old_news_with_the_next(
     ready.studio.generate()
     assert not message.isVisible()
     assert not problem.isVisible()
+
+
+# Keys.
+
+
+def test_tab_comes_to_every_part_of_the_window_from_top_to_bottom_and_back(
+    window: MainWindow, qtbot: QtBot
+):
+    for part in ("memory_settings_head", "memory_more_head"):
+        child(window, QToolButton, part).click()
+    with qtbot.waitActive(window):
+        window.activateWindow()
+    edit = child(window, PromptEdit, "prompt_edit")
+    edit.setFocus()
+    qtbot.waitUntil(edit.hasFocus)
+    met: list[str] = []
+    focused = QApplication.focusWidget()
+    while focused is not None and focused.objectName() not in met:
+        met.append(focused.objectName())
+        qtbot.keyClick(focused, Qt.Key.Key_Tab)
+        focused = QApplication.focusWidget()
+    assert focused is edit, f"{met} never comes back to the prompt"
+    order = [
+        "prompt_edit",
+        "reference_add",
+        "generate_button",
+        "model_combo",
+        "width_line",
+        "steps_spin",
+        "seed_line",
+        "memory_settings_head",
+        "headroom_slider",
+        "memory_precision",
+        "memory_strict",
+        "memory_more_head",
+        "memory_compile",
+        "image_view",
+        "queue_pause",
+    ]
+    assert [name for name in met if name in order] == order
 
 
 # Errors, files, dialogs.

@@ -153,8 +153,8 @@ class CatalogModel(QAbstractListModel):
         if choice.is_demo and choice.usable:
             return self.tr(
                 "A tiny model that is built in, to try everything out: it knows shapes, colours "
-                "and places. The FLUX.2 models in the list draw everything: choose one to see where "
-                "it can be had."
+                "and places. The FLUX.2 models in the list draw everything: choose one to see "
+                "where it can be had."
             )
         if choice.problem:
             return choice.problem

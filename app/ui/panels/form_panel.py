@@ -65,6 +65,7 @@ class FormPanel(QFrame):
         inside = QVBoxLayout(self)
         inside.setContentsMargins(1, 1, 1, 1)
         inside.addWidget(scroll)
+        self.prompt.set_stops(self.references.stops, self.verdict.chip)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         # Parts that are folded out, and longer words, need more than there was at first.

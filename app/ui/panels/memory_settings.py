@@ -61,9 +61,10 @@ class MemorySettings(Section):
         self._precision_field = Field(
             self.tr("&Keep weights in"), self._precision, name="precision", parent=content
         )
-        self._more = MemoryMore(policy, plans, content)
         self._strict = QCheckBox(self.tr("&Never change size or number of images"), content)
         self._upscale = QCheckBox(self.tr("&Bring smaller pictures to the asked size"), content)
+        # Made in the order they stand in, which is the order of Tab.
+        self._more = MemoryMore(policy, plans, content)
         self._fit = QPushButton(self.tr("What would fit?"), content)
         self._build()
         column = QVBoxLayout(content)

@@ -1,6 +1,9 @@
 """What to draw: the prompt, its length in tokens, Generate and Cancel."""
 
-from PySide6.QtCore import QEvent, QMimeData, QSize, Qt, Signal
+from collections.abc import Iterable
+from itertools import pairwise
+
+from PySide6.QtCore import QEvent, QMimeData, QSize, Qt, Signal, Slot
 from PySide6.QtGui import QKeyEvent, QTextCursor
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
@@ -124,7 +127,6 @@ class PromptPanel(QWidget):
         layout.addLayout(buttons)
         self._column = layout
         self._inserted: list[QWidget] = []
-        self.setFocusProxy(self._edit)
         self._edit.replace_text(form.form.prompt)
         self._edit.document().clearUndoRedoStacks()
         form.prompt_changed.connect(self._edit.replace_text)
@@ -146,6 +148,20 @@ class PromptPanel(QWidget):
     def add_below_buttons(self, widget: QWidget) -> None:
         """Put something below Generate."""
         self._column.addWidget(widget)
+
+    def set_stops(self, below_prompt: Iterable[QWidget], below_buttons: QWidget) -> None:
+        """Have Tab come to what was added where it stands; once everything has its parent."""
+        stops = (self._edit, *below_prompt, self._generate, self._cancel, below_buttons)
+        for one, following in pairwise(stops):
+            self.setTabOrder(one, following)
+
+    @Slot()
+    def focus_prompt(self) -> None:
+        """Have the keyboard write into the prompt.
+
+        No focus proxy: Tab would come to this panel behind its parts, and be sent back from it.
+        """
+        self._edit.setFocus()
 
     def set_running(self, *, running: bool) -> None:
         """Say whether there is something to cancel."""

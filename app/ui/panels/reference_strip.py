@@ -106,6 +106,11 @@ class ReferenceStrip(QFrame):
         catalog.refreshed.connect(self._on_form_changed)
         self._on_rows_changed()
 
+    @property
+    def stops(self) -> tuple[QWidget, ...]:
+        """What Tab comes to, in order; rows that come later take their places among them."""
+        return (*self._rows, self._add)
+
     @Slot()
     def choose(self) -> None:
         """Let the user choose files."""

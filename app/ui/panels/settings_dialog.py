@@ -165,7 +165,8 @@ class SettingsDialog(QDialog):
         line.setSpacing(4)
         line.addWidget(self._folder, 1)
         line.addWidget(self._browse)
-        folder_line.setFocusProxy(self._folder)
+        self.setTabOrder(self._folder, self._browse)
+        self.setTabOrder(self._browse, self._template)
         self._template_field = Field(
             self.tr("File &name"), self._template, name="name_template", parent=self
         )

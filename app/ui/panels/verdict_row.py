@@ -23,12 +23,16 @@ class VerdictRow(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._chip)
-        self.setFocusProxy(self._chip)
         self._chip.clicked.connect(lambda: self.open_below(self._chip))
         self._popup.chosen.connect(fitting.take)
         plans.changed.connect(self._on_changed)
         fitting.found.connect(self._popup.show_fitting)
         self._on_changed(plans.state)
+
+    @property
+    def chip(self) -> VerdictChip:
+        """What is clicked."""
+        return self._chip
 
     def open_below(self, widget: QWidget) -> None:
         """Say why it fits or not, and what would, below a widget."""

@@ -43,7 +43,6 @@ class Field(QWidget):
         layout.addLayout(top)
         layout.addWidget(control)
         layout.addWidget(self.message)
-        self.setFocusProxy(control)
 
     def set_label(self, label: str) -> None:
         """Name the control otherwise."""
