@@ -38,6 +38,8 @@ from app.engine.planning.precisions import PRECISION_WORDS
 from app.monitor.alerts import deferred_sentence, downshift_sentence, resumed_sentence
 
 BAR_WIDTH = 24
+NARROW_BAR = 6
+"""A shorter one says nothing."""
 PLAIN_STEP_LINES = 10
 """At most so many lines for the steps where lines cannot be rewritten."""
 _PHASES = {
@@ -134,14 +136,18 @@ class TextReport(Report):
         remaining_s = self._left.remaining_s(now_s)
         if remaining_s is not None and done_bytes < total_bytes:
             told += f"  ETA {_whole(remaining_s)}"
-        self._status(f"{what}  {self._bar(fraction)}{told}")
+        self._status(f"{what}  {self._bar(fraction, beside=len(what) + len(told))}{told}")
 
-    def _bar(self, fraction: float) -> str:
-        """A bar where lines can be rewritten, else nothing."""
-        if not self._rewrites:
+    def _bar(self, fraction: float, *, beside: int) -> str:
+        """A bar where lines can be rewritten and there is room beside so many characters."""
+        width = min(BAR_WIDTH, self._columns() - beside - len("  []  "))
+        if not self._rewrites or width < NARROW_BAR:
             return ""
-        filled = int(BAR_WIDTH * fraction)
-        return f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}]  "
+        filled = int(width * fraction)
+        return f"[{'#' * filled}{'-' * (width - filled)}]  "
+
+    def _columns(self) -> int:
+        return shutil.get_terminal_size().columns - 1
 
     def _step(self, event: StepDone) -> None:
         self._step_seconds.append(event.seconds)
@@ -154,17 +160,17 @@ class TextReport(Report):
             told += _streamed(event.streaming)
         if event.step < event.steps:
             told += f"  ETA {format_seconds(remaining_s)}"
-        bar = self._bar(event.step / event.steps)
-        if bar:
-            self._status(f"{_PHASES[Phase.DENOISE]}  {bar}{told}")
+        if self._rewrites:
+            what = _PHASES[Phase.DENOISE]
+            bar = self._bar(event.step / event.steps, beside=len(what) + len(told))
+            self._status(f"{what}  {bar}{told}")
         elif event.step == event.steps or event.step % -(-event.steps // PLAIN_STEP_LINES) == 0:
             self._status(f"{_PHASES[Phase.DENOISE]}  {told}")
 
     def _status(self, text: str) -> None:
         """Something that the next status may replace."""
         if self._rewrites:
-            width = shutil.get_terminal_size().columns - 1
-            self._stderr.write(_CLEAR_LINE + text[:width])
+            self._stderr.write(_CLEAR_LINE + text[: self._columns()])
         else:
             self._stderr.write(text + "\n")
         self._stderr.flush()

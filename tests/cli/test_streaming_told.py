@@ -94,6 +94,19 @@ def test_reading_a_model_is_a_bar_with_what_is_left():
     assert third == f"Loading the model  [{'#' * 24}]  8.0 of 8.0 GB"
 
 
+@pytest.mark.parametrize(("columns", "bar"), [("100", True), ("80", True), ("60", False)])
+def test_a_bar_leaves_the_figures_their_room(
+    columns: str, bar: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", columns)
+    err = Terminal()
+    event = converting(50)
+    TextReport(io.StringIO(), err).event(event)
+    assert err.getvalue().endswith("50 of 200 B")
+    assert ("[#" in err.getvalue()) is bar
+    assert len(err.getvalue().removeprefix("\r\x1b[K")) < int(columns)
+
+
 def test_reading_a_model_is_an_event_for_programs(capsys):
     JsonReport().event(loading(50, 200))
     assert json.loads(capsys.readouterr().out) == {
