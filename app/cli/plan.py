@@ -13,19 +13,17 @@ from app.cli.report import write_json
 from app.cli.stdout import write_out
 from app.core.errors import RequestError
 from app.core.paths import app_paths
-from app.core.plan import GenerationPlan, Verdict
 from app.core.policy import MemoryPolicy
 from app.core.preset_folder import PresetEntry
 from app.core.settings import SettingsStore
-from app.core.units import GIB, format_bytes
+from app.core.units import GIB
 from app.engine.catalog import Catalog
-from app.engine.coefficients import ModelCoefficients
+from app.engine.kept_for_runs import KeptFolders, look_up
 from app.engine.planner import figures_of, plan_generation
-from app.engine.planning.precisions import file_bytes
-from app.engine.quantize.recipe import QUANTIZED
 from app.engine.solver import Solver
 
 EXIT_OK = 0
+RAM_NOT_TOLD = "RAM is taken to be plenty: give --ram-gib to have it counted."
 
 
 def run_plan(arguments: PlanArguments) -> int:
@@ -48,13 +46,16 @@ def run_plan(arguments: PlanArguments) -> int:
         ram_gib=arguments.ram_gib,
         device=arguments.device or settings.device,
     )
-    entry = _preset(
-        arguments, machine, model_key(arguments.model, model.info and model.info.folder)
-    )
+    folder = None if model.info is None else model.info.folder
+    entry = _preset(arguments, machine, model_key(arguments.model, folder))
     preset = preset_of(entry)
     request, references, notes = planned_request(arguments, model, preset)
     policy = _policy(preset.policy, arguments, on_cpu=machine.on_cpu)
     coefficients = model.coefficients
+    folders = KeptFolders.of(
+        app_paths(), keeps_embeddings=settings.keep_embeddings and arguments.prompt is not None
+    )
+    at_hand = look_up(model.info, request, machine.device, policy, folders)
     plan = plan_generation(
         request,
         machine.device,
@@ -63,8 +64,9 @@ def run_plan(arguments: PlanArguments) -> int:
         coefficients,
         preset.limits,
         references=references,
+        at_hand=at_hand,
     )
-    told = (*notes, *_assumptions(machine, plan, coefficients))
+    told = (*notes, *(() if machine.ram_told else (RAM_NOT_TOLD,)))
     plan = replace(plan, reasons=(*plan.reasons, *told))
     solver = Solver(
         request,
@@ -74,6 +76,7 @@ def run_plan(arguments: PlanArguments) -> int:
         coefficients,
         preset.limits,
         references=references,
+        at_hand=at_hand,
     )
     if arguments.as_json:
         figures = figures_of(plan, request, policy)
@@ -112,21 +115,3 @@ def _policy(base: MemoryPolicy, arguments: PlanArguments, *, on_cpu: bool) -> Me
     if arguments.limit_gib is None:
         return policy
     return replace(policy, limit_bytes=round(arguments.limit_gib * GIB))
-
-
-def _assumptions(
-    machine: Machine, plan: GenerationPlan, coefficients: ModelCoefficients
-) -> list[str]:
-    found: list[str] = []
-    if not machine.ram_told:
-        found.append("RAM is taken to be plenty: give --ram-gib to have it counted.")
-    quantized = [part for part in plan.components if part.precision in QUANTIZED]
-    if quantized and plan.verdict is not Verdict.DOES_NOT_FIT:
-        stored = coefficients.stored_precision
-        read = sum(file_bytes(coefficients, part.name, stored) for part in quantized)
-        kept = sum(file_bytes(coefficients, part.name, part.precision) for part in quantized)
-        found.append(
-            f"Before the first run the weights are converted once: {format_bytes(read)} are read, "
-            f"and {format_bytes(kept)} are kept on the disk."
-        )
-    return found

@@ -112,6 +112,9 @@ def _phases(plan: GenerationPlan) -> list[str]:
 
 
 def _component(component: ComponentPlan) -> str:
+    name = f"{COMPONENT_WORDS[component.name]:14}"
+    if not component.weights_bytes:
+        return f"{name}not loaded, as the prompt's embeddings are kept"
     weights = f"{format_bytes(component.weights_bytes)} in {_PRECISION_WORDS[component.precision]}"
     match component.placement:
         case Placement.RESIDENT:
@@ -125,7 +128,7 @@ def _component(component: ComponentPlan) -> str:
             )
             if component.file_blocks:
                 where += f", {len(component.file_blocks)} of them from the disk"
-    return f"{COMPONENT_WORDS[component.name]:14}{weights}, {where}"
+    return f"{name}{weights}, {where}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -44,6 +44,10 @@ class CacheFolder:
             os.utime(path)
         return data
 
+    def holds(self, name: str) -> bool:
+        """Whether there is such a file; what is in it is not looked at."""
+        return os.path.isfile(self._path(name))
+
     def write(self, name: str, data: bytes) -> bool:
         """Keep a file, whole or not at all, and have those that were not used for long make room.
 

@@ -1,21 +1,35 @@
 """What a prompt's embeddings depend on beside the prompt, as one short text."""
 
+import functools
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.core.request import MAX_PROMPT_TOKENS
 from app.engine.model_folder import ModelInfo
 from app.engine.safetensors_header import MAX_HEADER_BYTES
 
-FORMAT = 1
+FORMAT = 2
 """Another number makes all embeddings that were kept before worthless."""
 _LENGTH = struct.Struct("<Q")
 _WEIGHTS = ".safetensors"
 
 
-def encoder_identity(info: ModelInfo, *, runs_as: Iterable[str]) -> str:
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    size_bytes: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> "_File":
+        stat = path.stat()
+        return cls(path, stat.st_size, stat.st_mtime_ns)
+
+
+def encoder_identity(info: ModelInfo, *, runs_as: Iterable[str], quick: bool = False) -> str:
     """The same text only where the same prompt has the same embeddings, bit for bit.
 
     Weights are told by their files' names, sizes, times and headers; the tokenizer, with its
@@ -24,11 +38,17 @@ def encoder_identity(info: ModelInfo, *, runs_as: Iterable[str]) -> str:
     Args:
         info: Of the model.
         runs_as: How the encoder runs: precisions, device, versions of libraries.
+        quick: Whether files of the same size and time as before are not read again: for plans,
+            which are made at each keystroke.
 
     Raises:
         OSError: A file cannot be read.
     """
-    return _digest(_parts(info, runs_as))
+    layers = ",".join(str(layer) for layer in info.text_out_layers)
+    texts = (str(FORMAT), info.family.value, str(MAX_PROMPT_TOKENS), layers, *runs_as)
+    tokenizer, encoder = _files_of(info)
+    files = (_known_digest if quick else _files_digest)(tokenizer, encoder)
+    return _digest((*(text.encode() for text in texts), files.encode()))
 
 
 def prompt_key(identity: str, prompt: str) -> str:
@@ -36,17 +56,28 @@ def prompt_key(identity: str, prompt: str) -> str:
     return _digest((identity.encode(), prompt.encode("utf-8", "surrogatepass")))
 
 
-def _parts(info: ModelInfo, runs_as: Iterable[str]) -> Iterator[bytes]:
-    layers = ",".join(str(layer) for layer in info.text_out_layers)
-    for text in (str(FORMAT), info.family.value, str(MAX_PROMPT_TOKENS), layers, *runs_as):
-        yield text.encode()
-    for path in (info.folder / "model_index.json", *_files(info.folder / "tokenizer")):
-        yield path.name.encode()
-        yield path.read_bytes()
-    for path in _files(info.folder / "text_encoder"):
-        stat = path.stat()
-        yield f"{path.name} {stat.st_size} {stat.st_mtime_ns}".encode()
-        yield _header(path) if path.suffix == _WEIGHTS else path.read_bytes()
+def _files_of(info: ModelInfo) -> tuple[tuple[_File, ...], tuple[_File, ...]]:
+    """Those whose content counts, and those of the encoder itself."""
+    index = info.folder / "model_index.json"
+    tokenizer = (index, *_files(info.folder / "tokenizer"))
+    encoder = _files(info.folder / "text_encoder")
+    return tuple(map(_File.of, tokenizer)), tuple(map(_File.of, encoder))
+
+
+def _files_digest(tokenizer: tuple[_File, ...], encoder: tuple[_File, ...]) -> str:
+    return _digest(_parts(tokenizer, encoder))
+
+
+_known_digest = functools.lru_cache(maxsize=16)(_files_digest)
+
+
+def _parts(tokenizer: Iterable[_File], encoder: Iterable[_File]) -> Iterator[bytes]:
+    for file in tokenizer:
+        yield file.path.name.encode()
+        yield file.path.read_bytes()
+    for file in encoder:
+        yield f"{file.path.name} {file.size_bytes} {file.changed_ns}".encode()
+        yield _header(file.path) if file.path.suffix == _WEIGHTS else file.path.read_bytes()
 
 
 def _digest(parts: Iterable[bytes]) -> str:

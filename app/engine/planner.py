@@ -1,5 +1,6 @@
 """How a request is run on a device: arithmetic without torch, done as one types."""
 
+import functools
 from dataclasses import replace
 
 from app.core.plan import GenerationPlan, Verdict
@@ -8,6 +9,7 @@ from app.core.preset import PresetLimits
 from app.core.profile import DeviceProfile, HostProfile
 from app.core.request import GenerationRequest
 from app.engine.coefficients import ModelCoefficients
+from app.engine.planning.at_hand import AtHand
 from app.engine.planning.changes import changes_of
 from app.engine.planning.ladder import Ladder
 from app.engine.planning.order import last_in_order
@@ -30,6 +32,7 @@ def plan_generation(
     *,
     references: tuple[tuple[int, int], ...] = (),
     loaded: bool = False,
+    at_hand: AtHand | None = None,
 ) -> GenerationPlan:
     """The gentlest plan that fits; the same for the same arguments.
 
@@ -42,8 +45,11 @@ def plan_generation(
         limits: The most that may be made at once; None is no limit.
         references: Width and height of each reference image, in pixels.
         loaded: Whether the model is in RAM already, and the host's available RAM is without it.
+        at_hand: What need not be made again; None where nobody has looked: then all prompts are
+            taken to be new, and all weights to be converted already.
     """
-    problem = pose(
+    posed = functools.partial(
+        pose,
         request,
         device,
         host,
@@ -53,11 +59,15 @@ def plan_generation(
         references=references,
         loaded=loaded,
     )
+    problem = posed(at_hand=at_hand)
     width_px, height_px, images = request.width_px, request.height_px, request.images
     way = way_for(problem, width_px, height_px, images)
     if way is None and not policy.strict:
         way = _fewer(problem) or _smaller(problem)
-    return _refuse(problem) if way is None else _plan(problem, way)
+    if way is not None:
+        return _plan(problem, way)
+    # The engine looks for embeddings when it has a plan: what it refuses has all its components.
+    return _refuse(posed(at_hand=at_hand and replace(at_hand, known_prompts=frozenset())))
 
 
 def figures_of(plan: GenerationPlan, request: GenerationRequest, policy: MemoryPolicy) -> Asked:
@@ -124,7 +134,7 @@ def _plan(problem: PlanProblem, way: Way) -> GenerationPlan:
     asked = (request.width_px, request.height_px, request.images)
     if (way.width_px, way.height_px, way.images) != asked:
         verdict = Verdict.SMALLER
-    elif streams(way):
+    elif streams(problem, way):
         verdict = Verdict.STREAMS
     else:
         verdict = Verdict.FITS
@@ -181,7 +191,7 @@ def _described(problem: PlanProblem, way: Way, verdict: Verdict) -> GenerationPl
         phases=phases,
         budget_bytes=problem.budget_bytes,
         total_bytes=problem.device.total_bytes,
-        ram_peak_bytes=peak_bytes if problem.on_cpu else way.ram_bytes,
+        ram_peak_bytes=peak_bytes if problem.on_cpu else way.needed_ram_bytes(problem),
         ram_budget_bytes=problem.budget_bytes if problem.on_cpu else problem.ram_budget_bytes,
         measured_runs=problem.device.calibration.runs,
         attention=problem.policy.attention,

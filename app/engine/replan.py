@@ -37,7 +37,7 @@ def refigured(problem: PlanProblem, plan: GenerationPlan) -> GenerationPlan:
     peak_bytes = max(phase.peak_vram_bytes for phase in phases)
     return replace(
         plan,
-        verdict=_verdict(problem, plan, streamed=streams(way)),
+        verdict=_verdict(problem, plan, streamed=streams(problem, way)),
         components=way.components(problem),
         phases=phases,
         ram_peak_bytes=peak_bytes if problem.on_cpu else way.ram_bytes,

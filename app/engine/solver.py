@@ -15,6 +15,7 @@ from app.core.request import (
 )
 from app.engine.coefficients import ModelCoefficients
 from app.engine.planner import can_make, plan_generation, plan_in_one_batch
+from app.engine.planning.at_hand import AtHand
 from app.engine.planning.order import last_in_order
 from app.engine.planning.problem import pose
 from app.engine.planning.sizes import sizes_of_ratio
@@ -70,6 +71,7 @@ class Solver:
         limits: PresetLimits | None = None,
         *,
         references: tuple[tuple[int, int], ...] = (),
+        at_hand: AtHand | None = None,
     ) -> None:
         """Take the arguments of `plan_generation`."""
         self._request = request
@@ -79,6 +81,7 @@ class Solver:
         self._coefficients = coefficients
         self._limits = limits
         self._references = references
+        self._at_hand = at_hand
 
     def what_fits(self) -> WhatFits:
         """All answers."""
@@ -145,6 +148,7 @@ class Solver:
                 self._coefficients,
                 limits=self._limits,
                 references=self._references,
+                at_hand=self._at_hand,
             )
         )
 
@@ -159,5 +163,6 @@ class Solver:
             self._coefficients,
             self._limits,
             references=references,
+            at_hand=self._at_hand,
         )
         return Solution(request=request, references=len(references), plan=plan)

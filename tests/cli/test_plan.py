@@ -7,13 +7,20 @@ from typing import Any
 
 import pytest
 
-from app.cli import gpu_here, main
+from app.cli import gpu_here, main, plan
 from app.core.device import DeviceSnapshot
 from app.core.paths import app_paths
-from app.core.policy import MemoryMode, MemoryPolicy
+from app.core.policy import MemoryMode, MemoryPolicy, Precision
 from app.core.preset import Preset, PresetLimits
 from app.core.preset_store import PresetStore
+from app.core.profile import DeviceProfile
+from app.core.request import GenerationRequest
+from app.core.settings import Settings, SettingsStore
 from app.core.units import GIB
+from app.engine.kept_for_runs import KeptFolders
+from app.engine.model_folder import LABELS, ModelInfo
+from app.engine.planning.at_hand import AtHand
+from tests.fakes.converted import make_converted
 from tests.fakes.model_folder import SMALL, make_folder
 
 KEYS = {
@@ -316,6 +323,58 @@ def test_what_is_wrong_with_a_preset_is_told_beside_the_plan(
     code, error = failed(capsys, "--preset", "yours")
     assert code == 2
     assert "There is no preset “yours”" in error
+
+
+# What earlier runs have left.
+
+
+def test_weights_that_are_kept_converted_are_not_converted_again(planned) -> None:
+    def said() -> str:
+        told = planned("--precision", "fp8", "--ram-gib", "32")
+        return " ".join(reason for reason in told["reasons"] if "converted once" in reason)
+
+    both = said()
+    assert "9.0 MB are read" in both
+    folder = app_paths().converted_folder
+    make_converted(folder, Precision.FP8, model=LABELS["demo"], component="text_encoder")
+    assert "7.0 MB are read" in said()
+    make_converted(folder, Precision.FP8, model=LABELS["demo"])
+    assert not said()
+
+
+def test_a_prompt_that_was_drawn_needs_no_text_encoder(
+    planned, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def look_up(
+        info: ModelInfo | None,
+        request: GenerationRequest,
+        device: DeviceProfile,
+        policy: MemoryPolicy,
+        folders: KeptFolders,
+    ) -> AtHand:
+        assert info is not None
+        assert (device.kind, policy) == ("cpu", MemoryPolicy())
+        asked.append((request.prompt, folders.embeddings is not None))
+        if folders.embeddings is None:
+            return AtHand()
+        return AtHand(known_prompts=frozenset({(Precision.FP32, Precision.FP32)}))
+
+    monkeypatch.setattr(plan, "look_up", look_up)
+    anew, known = planned("--ram-gib", "32"), planned("--ram-gib", "32", "--prompt", "a fox")
+    assert asked == [(".", False), ("a fox", True)]
+    assert known["peak_vram_bytes"] < anew["peak_vram_bytes"]
+    assert known["components"][0]["weights_bytes"] == 0
+    assert main(["plan", "--ram-gib", "32", "--prompt", "a fox"]) == 0
+    told = capsys.readouterr().out
+    assert "\nThe prompt was drawn before" in told
+    assert "\ntext encoder  not loaded, as the prompt's embeddings are kept\n" in told
+    SettingsStore(app_paths().settings_file).save(Settings(keep_embeddings=False))
+    assert planned("--ram-gib", "32", "--prompt", "a fox") == anew
+    code, error = failed(capsys, "--prompt", " ")
+    assert code == 2
+    assert "prompt" in error
 
 
 def test_people_get_a_page(capsys: pytest.CaptureFixture[str]) -> None:

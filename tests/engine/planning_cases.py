@@ -11,6 +11,7 @@ from app.core.request import GenerationRequest
 from app.core.units import GIB, MIB
 from app.engine.coefficients import ModelCoefficients, shipped_coefficients
 from app.engine.planner import plan_generation
+from app.engine.planning.at_hand import AtHand
 
 PLENTY = HostProfile(total_bytes=1024 * GIB, available_bytes=1000 * GIB)
 CALIBRATION = Calibration(
@@ -68,6 +69,7 @@ def plan(
     limits: PresetLimits | None = None,
     references: tuple[tuple[int, int], ...] = (),
     loaded: bool = False,
+    at_hand: AtHand | None = None,
 ) -> GenerationPlan:
     return plan_generation(
         request,
@@ -78,6 +80,7 @@ def plan(
         limits,
         references=references,
         loaded=loaded,
+        at_hand=at_hand,
     )
 
 

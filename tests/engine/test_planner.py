@@ -17,6 +17,7 @@ from app.core.request import GenerationRequest
 from app.core.units import GIB, MIB
 from app.engine.lines import Lines
 from app.engine.planner import can_make
+from app.engine.planning.at_hand import AtHand
 from app.engine.planning.problem import pose
 from app.engine.planning.streaming import STREAM_S, STREAM_SHARE
 from app.engine.residency.timeline import step_seconds
@@ -774,3 +775,114 @@ def test_sizes_in_words_round_so_that_they_are_true() -> None:
     found = plan(asking(), card(24, free_bytes=int(10.04 * GIB)))
     assert "10.0" not in found.reasons[0] or needed(found) <= 10 * GIB
     assert needed(found) > 100 * MIB
+
+
+# What earlier runs have left.
+
+KNOWN = AtHand(known_prompts=frozenset({(Precision.BF16, Precision.BF16)}))
+
+
+def test_without_looking_nothing_is_said_of_what_is_kept() -> None:
+    fp8 = MemoryPolicy(precisions=Precisions(text_encoder=Precision.FP8, transformer=Precision.FP8))
+    unknown, all_kept = (
+        plan(asking(), card(24), policy=fp8, at_hand=at_hand)
+        for at_hand in (
+            None,
+            AtHand(
+                converted=frozenset(
+                    {("text_encoder", Precision.FP8), ("transformer", Precision.FP8)}
+                )
+            ),
+        )
+    )
+    assert unknown == all_kept
+    assert not any("converted" in reason for reason in unknown.reasons)
+
+
+def test_weights_to_convert_are_read_and_written_first() -> None:
+    fp8 = MemoryPolicy(precisions=Precisions(text_encoder=Precision.FP8, transformer=Precision.FP8))
+    kept = plan(asking(), card(24), policy=fp8)
+    half = AtHand(
+        converted=frozenset({("text_encoder", Precision.FP8), ("transformer", Precision.NF4)})
+    )
+    one, both = (plan(asking(), card(24), policy=fp8, at_hand=at) for at in (half, AtHand()))
+    coefficients = model()
+    more_bytes = sum(
+        coefficients.weights_bytes("transformer", precision)
+        for precision in (Precision.BF16, Precision.FP8)
+    )
+    assert one.phase(Phase.LOAD).seconds - kept.phase(Phase.LOAD).seconds == pytest.approx(
+        more_bytes / CALIBRATION.read_bytes_per_s
+    )
+    assert both.phase(Phase.LOAD).seconds > one.phase(Phase.LOAD).seconds
+    for found in (one, both):
+        assert found.phases[1:] == kept.phases[1:]
+        (reason,) = (reason for reason in found.reasons if "converted once" in reason)
+        assert ("7.2 GB are read" in reason) is (found is one)
+    # What is not quantized is not converted, and what is loaded was.
+    assert plan(asking(), card(24), at_hand=AtHand()) == plan(asking(), card(24))
+    assert plan(asking(), card(24), policy=fp8, at_hand=AtHand(), loaded=True).phases == (
+        plan(asking(), card(24), policy=fp8, loaded=True).phases
+    )
+
+
+@pytest.mark.parametrize("gib", [5, 8, 12, 80])
+@pytest.mark.parametrize("references", [(), ((1024, 1024),)])
+def test_a_prompt_that_is_known_leaves_the_text_encoder_out(
+    gib: float, references: tuple[tuple[int, int], ...]
+) -> None:
+    request, host = asking(), computer(32)
+    anew, known = (
+        plan(request, card(gib), host=host, references=references, at_hand=at_hand)
+        for at_hand in (None, KNOWN)
+    )
+    weights = model().weights_bytes("text_encoder", Precision.BF16)
+    ram_only = model().ram_only_bytes("text_encoder", Precision.BF16)
+    stored = weights + ram_only
+    # The others are where the engine will have them: it finds out only later.
+    assert known.components[1:] == anew.components[1:]
+    assert known.component("text_encoder").device_bytes == 0
+    assert (known.batch, known.tile_px, known.width_px) == (anew.batch, anew.tile_px, anew.width_px)
+    rests = weights if anew.component("text_encoder").placement is Placement.RESIDENT else 0
+    saved_s = anew.phase(Phase.LOAD).seconds - known.phase(Phase.LOAD).seconds
+    assert saved_s == pytest.approx(
+        stored / CALIBRATION.read_bytes_per_s + rests / CALIBRATION.copy_bytes_per_s
+    )
+    for phase in (Phase.LOAD, Phase.DENOISE, Phase.DECODE, Phase.SAVE):
+        assert known.phase(phase).weights_bytes == anew.phase(phase).weights_bytes - rests
+        assert known.phase(phase).working_bytes == anew.phase(phase).working_bytes
+    encode = known.phase(Phase.ENCODE)
+    assert encode.weights_bytes < anew.phase(Phase.ENCODE).weights_bytes
+    assert (encode.seconds > 0) is bool(references)
+    assert encode.seconds < anew.phase(Phase.ENCODE).seconds
+    assert known.ram_peak_bytes == anew.ram_peak_bytes - stored
+    assert any("the text encoder (5.8 GB) is not loaded" in reason for reason in known.reasons)
+    assert not any("text encoder only" in change.after for change in known.changes)
+    assert not any("blocks of the text encoder" in change.before for change in known.changes)
+
+
+def test_only_a_text_encoder_that_runs_makes_a_plan_stream() -> None:
+    request = asking(512, 512)
+    policy = MemoryPolicy(
+        precisions=Precisions(text_encoder=Precision.BF16, transformer=Precision.NF4)
+    )
+    at_hand = AtHand(
+        known_prompts=frozenset({(Precision.BF16, Precision.NF4)}),
+        converted=frozenset({("transformer", Precision.NF4)}),
+    )
+    anew, known = (
+        plan(request, card(5), policy=policy, at_hand=found) for found in (None, at_hand)
+    )
+    assert anew.component("transformer").placement is Placement.TURNS
+    assert (anew.verdict, known.verdict) == (Verdict.STREAMS, Verdict.FITS)
+    other = replace(at_hand, known_prompts=KNOWN.known_prompts)
+    assert plan(request, card(5), policy=policy, at_hand=other) == anew
+
+
+def test_a_refusal_reckons_with_the_text_encoder_as_the_engine_does() -> None:
+    dev = model("dev")
+    refused = [
+        plan(asking(), card(3), coefficients=dev, at_hand=at_hand) for at_hand in (None, KNOWN)
+    ]
+    assert refused[0].verdict is Verdict.DOES_NOT_FIT
+    assert refused[0] == refused[1]

@@ -17,7 +17,7 @@ from app.engine.planning.problem import (
     TRANSFORMER,
     PlanProblem,
 )
-from app.engine.planning.way import Way
+from app.engine.planning.way import Way, running
 
 COMPONENT_WORDS = {
     TEXT_ENCODER: "text encoder",
@@ -46,6 +46,7 @@ def _turns(problem: PlanProblem, way: Way, ladder: Ladder) -> Iterator[PlanChang
         COMPONENT_WORDS[name]
         for name in COMPONENTS
         if way.kept[name].placement is not Placement.RESIDENT
+        and (name == AUTOENCODER or name in running(problem))
     ]
     if not leaving:
         return
@@ -60,7 +61,7 @@ def _turns(problem: PlanProblem, way: Way, ladder: Ladder) -> Iterator[PlanChang
 def _streams(problem: PlanProblem, way: Way, ladder: Ladder) -> Iterator[PlanChange]:
     for name, phase in _PHASES.items():
         kept = way.kept[name]
-        if kept.placement is not Placement.STREAMED:
+        if kept.placement is not Placement.STREAMED or name not in running(problem):
             continue
         need = way.encoding if phase is Phase.ENCODE else way.denoising
         others = need.weights_bytes - kept.device_bytes
@@ -87,7 +88,7 @@ def _streams(problem: PlanProblem, way: Way, ladder: Ladder) -> Iterator[PlanCha
 
 
 def _files(problem: PlanProblem, way: Way) -> Iterator[PlanChange]:
-    for name in _PHASES:
+    for name in running(problem):
         kept = way.kept[name]
         if not kept.file_blocks:
             continue

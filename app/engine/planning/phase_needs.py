@@ -1,7 +1,7 @@
 """What each phase of a run needs for a way to keep weights, split the batch and decode."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.core.jobs import Phase
 from app.core.plan import Placement
@@ -24,6 +24,10 @@ class PhaseNeed:
     weights_bytes: int
     forecast_bytes: int
     seconds: float
+
+    def less_weights(self, size_bytes: int) -> "PhaseNeed":
+        """The same with so much less of weights."""
+        return replace(self, weights_bytes=self.weights_bytes - size_bytes)
 
 
 class PhaseNeeds:
@@ -71,6 +75,16 @@ class PhaseNeeds:
         if problem.references:
             seconds += self._references_of(staying).seconds
         return PhaseNeed(*self._encode_bytes(staying, kept), seconds)
+
+    def encode_references(self, staying: Names) -> PhaseNeed:
+        """The same where the prompts' embeddings are kept: only the reference images are encoded.
+
+        Args:
+            staying: Components that are on the device anyway.
+        """
+        if self._problem.references:
+            return self._references_of(staying)
+        return PhaseNeed(self._others(staying, TEXT_ENCODER), 0, 0.0)
 
     def has_room_to_encode(self, staying: Names, kept: Kept) -> bool:
         """Whether there is room for `encode`; quicker than to look at its time as well."""

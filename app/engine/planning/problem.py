@@ -10,8 +10,10 @@ from app.core.preset import PresetLimits
 from app.core.profile import DeviceProfile, HostProfile
 from app.core.request import SIZE_MULTIPLE_PX, GenerationRequest
 from app.engine.coefficients import ModelCoefficients
+from app.engine.planning.at_hand import AtHand
 from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.precisions import file_bytes, resolve_precisions
+from app.engine.quantize.recipe import QUANTIZED
 from app.engine.residency.ring import BOUNCE_BUFFERS
 
 Size = TypeVar("Size", int, tuple[int, ...])
@@ -43,7 +45,9 @@ class PlanProblem:
         beside: What is not quantized beside quantized weights, and what they are computed in.
         weights: All weights of each component that computing has on the device, in bytes.
         ram_only_bytes: Of weights that stay in RAM beside a GPU; 0 on the CPU.
-        stored_bytes: Of the files that are read.
+        stored_bytes: That are read from the disk, or written to it, to load all that is needed.
+        to_convert: Components whose weights are converted first; empty where that is not known.
+        prompts_known: Whether the prompts' embeddings are kept, so that the text encoder rests.
         blocks: Bytes of each component's blocks.
         prompts: How many prompts are encoded.
         passes: Of the transformer in each step.
@@ -69,6 +73,8 @@ class PlanProblem:
     weights: dict[str, int]
     ram_only_bytes: int
     stored_bytes: int
+    to_convert: tuple[str, ...]
+    prompts_known: bool
     blocks: dict[str, tuple[int, ...]]
     prompts: int
     passes: int
@@ -107,6 +113,7 @@ def pose(
     limits: PresetLimits | None = None,
     references: tuple[tuple[int, int], ...] = (),
     loaded: bool = False,
+    at_hand: AtHand | None = None,
 ) -> PlanProblem:
     """The problem of a request; see `plan_generation` for the arguments."""
     on_cpu = device.kind == "cpu"
@@ -129,6 +136,12 @@ def pose(
         weights = {name: weights[name] + ram_only[name] for name in COMPONENTS}
         ram_only = dict.fromkeys(COMPONENTS, 0)
     blocks = sized(coefficients.block_bytes)
+    # A text encoder that rests is placed like any other: the engine plans before it looks whether
+    # the embeddings are sound.
+    pair = (precisions[TEXT_ENCODER], precisions[TRANSFORMER])
+    prompts_known = at_hand is not None and pair in at_hand.known_prompts
+    read = [name for name in COMPONENTS if not (prompts_known and name == TEXT_ENCODER)]
+    to_convert = () if at_hand is None else _to_convert(read, precisions, at_hand)
     bounce = BOUNCE_BUFFERS * max((size for sizes in blocks.values() for size in sizes), default=0)
     return PlanProblem(
         request=request,
@@ -143,7 +156,15 @@ def pose(
         beside=beside,
         weights=weights,
         ram_only_bytes=sum(ram_only.values()),
-        stored_bytes=sum(file_bytes(coefficients, name, precisions[name]) for name in COMPONENTS),
+        stored_bytes=sum(file_bytes(coefficients, name, precisions[name]) for name in read)
+        + sum(
+            # The model's own files are read for it, and what they become is written.
+            file_bytes(coefficients, name, coefficients.stored_precision)
+            + file_bytes(coefficients, name, precisions[name])
+            for name in to_convert
+        ),
+        to_convert=to_convert,
+        prompts_known=prompts_known,
         blocks=blocks,
         prompts=2 if guided else 1,
         passes=2 if guided else 1,
@@ -165,6 +186,16 @@ def latents_bytes(width_px: int, height_px: int, images: int) -> int:
     """Of images that wait in RAM for their decoding."""
     tokens = (width_px // SIZE_MULTIPLE_PX) * (height_px // SIZE_MULTIPLE_PX)
     return images * tokens * LATENT_CHANNELS * 4
+
+
+def _to_convert(
+    names: list[str], precisions: dict[str, Precision], at_hand: AtHand
+) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name in names
+        if precisions[name] in QUANTIZED and (name, precisions[name]) not in at_hand.converted
+    )
 
 
 def _ram_rooms(weights: dict[str, int], room_bytes: int, bounce_bytes: int) -> dict[str, int]:

@@ -1,7 +1,9 @@
 """What a run needs of the computer's RAM beside a GPU."""
 
+from collections.abc import Iterable
+
 from app.core.policy import Precision
-from app.engine.planning.components import AUTOENCODER
+from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER
 from app.engine.planning.problem import ENGINE_BYTES, PlanProblem, latents_bytes
 
 
@@ -20,12 +22,20 @@ def run_ram_bytes(problem: PlanProblem, *, width_px: int, height_px: int, images
     return ENGINE_BYTES + held + bounce + problem.ram_only_bytes + latents
 
 
-def unheld_bytes(problem: PlanProblem) -> int:
-    """Weights that RAM cannot hold; 0 on the CPU."""
+def unheld_bytes(problem: PlanProblem, names: Iterable[str] = COMPONENTS) -> int:
+    """Weights of these components that RAM cannot hold; 0 on the CPU."""
     if problem.on_cpu:
         return 0
-    rooms = problem.ram_rooms
-    return sum(max(0, weights - rooms[name]) for name, weights in problem.weights.items())
+    return sum(max(0, problem.weights[name] - problem.ram_rooms[name]) for name in names)
+
+
+def resting_ram_bytes(problem: PlanProblem) -> int:
+    """RAM that a text encoder which rests does not take; 0 where it is needed, and on the CPU."""
+    if problem.on_cpu or not problem.prompts_known:
+        return 0
+    precision = problem.precisions[TEXT_ENCODER]
+    held = min(problem.ram_rooms[TEXT_ENCODER], problem.weights[TEXT_ENCODER])
+    return held + problem.coefficients.ram_only_bytes(TEXT_ENCODER, precision, problem.beside)
 
 
 def cpu_decode_ram_bytes(

@@ -5,9 +5,10 @@ from app.core.policy import MemoryMode
 from app.core.units import format_bytes, format_need, format_seconds
 from app.engine.planning.figures import gigabytes, size_text
 from app.engine.planning.memory import needed_of
-from app.engine.planning.problem import COMPONENTS, PlanProblem
+from app.engine.planning.precisions import file_bytes
+from app.engine.planning.problem import AUTOENCODER, COMPONENTS, TEXT_ENCODER, PlanProblem
 from app.engine.planning.ram import swapped_bytes, unheld_bytes
-from app.engine.planning.way import Way
+from app.engine.planning.way import Way, running
 
 LEAST_PERCENT = 1
 MOST_PERCENT = 100
@@ -30,9 +31,10 @@ def reasons_of(
     sentences = [_verdict(problem, plan, streaming_s)]
     if problem.precision_reason:
         sentences.append(problem.precision_reason)
+    sentences += _at_hand(problem)
     sentences += [change.reason for change in plan.changes]
     if not problem.on_cpu:
-        unheld = unheld_bytes(problem)
+        unheld = unheld_bytes(problem, (*running(problem), AUTOENCODER))
         if unheld and not any(part.file_blocks for part in plan.components):
             sentences.append(
                 f"RAM does not hold all weights: {gigabytes(unheld, up=True)} GB of them are read "
@@ -80,6 +82,30 @@ def refusal(
             f"Close other programs, leave less memory to them,{fewer} or choose a smaller model."
         )
     return tuple(sentences)
+
+
+def _at_hand(problem: PlanProblem) -> list[str]:
+    """What is made once, and what need not be made again."""
+    sentences: list[str] = []
+    coefficients = problem.coefficients
+    if problem.prompts_known:
+        precision = problem.precisions[TEXT_ENCODER]
+        size_bytes = file_bytes(coefficients, TEXT_ENCODER, precision)
+        sentences.append(
+            "The prompt was drawn before and its embeddings are kept: the text encoder "
+            f"({format_bytes(size_bytes)}) is not loaded."
+        )
+    if problem.to_convert:
+        stored = coefficients.stored_precision
+        read = sum(file_bytes(coefficients, name, stored) for name in problem.to_convert)
+        kept = sum(
+            file_bytes(coefficients, name, problem.precisions[name]) for name in problem.to_convert
+        )
+        sentences.append(
+            f"Before the first run the weights are converted once: {format_bytes(read)} are read, "
+            f"and {format_bytes(kept)} are kept on the disk."
+        )
+    return sentences
 
 
 def _verdict(problem: PlanProblem, plan: GenerationPlan, streaming_s: float) -> str:

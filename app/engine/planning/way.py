@@ -15,7 +15,7 @@ from app.engine.planning.problem import (
     TRANSFORMER,
     PlanProblem,
 )
-from app.engine.planning.ram import swapped_bytes
+from app.engine.planning.ram import resting_ram_bytes, swapped_bytes
 from app.engine.planning.seconds import load_seconds, save_seconds
 
 
@@ -56,18 +56,20 @@ class Way:
 
     def phases(self, problem: PlanProblem) -> tuple[PhasePlan, ...]:
         """All phases in order."""
+        resting = self._resting_bytes(problem)
+        resident = self.resident_bytes - resting
         loading_s = load_seconds(
             problem,
-            resident_bytes=self.resident_bytes,
-            swapped_bytes=swapped_bytes(problem, self.ram_bytes),
+            resident_bytes=resident,
+            swapped_bytes=swapped_bytes(problem, self.needed_ram_bytes(problem)),
         )
         pixels = self.images * self.width_px * self.height_px
         needs = {
-            Phase.LOAD: PhaseNeed(self.resident_bytes, 0, loading_s),
-            Phase.ENCODE: self.encoding,
-            Phase.DENOISE: self.denoising,
-            Phase.DECODE: self.decoding,
-            Phase.SAVE: PhaseNeed(self.resident_bytes, 0, save_seconds(problem, pixels=pixels)),
+            Phase.LOAD: PhaseNeed(resident, 0, loading_s),
+            Phase.ENCODE: self._encoding(problem),
+            Phase.DENOISE: self.denoising.less_weights(resting),
+            Phase.DECODE: self.decoding.less_weights(resting),
+            Phase.SAVE: PhaseNeed(resident, 0, save_seconds(problem, pixels=pixels)),
         }
         return tuple(
             phase_plan(
@@ -84,6 +86,10 @@ class Way:
         """All components."""
         return tuple(self._component(problem, name) for name in COMPONENTS)
 
+    def needed_ram_bytes(self, problem: PlanProblem) -> int:
+        """RAM, without a text encoder that rests."""
+        return max(0, self.ram_bytes - resting_ram_bytes(problem))
+
     def missing_bytes(self, problem: PlanProblem) -> int:
         """How much more it needs than there is, of the device or of the RAM; 0 when it fits."""
         device = max(needed_of(phase) for phase in self.phases(problem)) - problem.budget_bytes
@@ -92,6 +98,14 @@ class Way:
 
     def _component(self, problem: PlanProblem, name: str) -> ComponentPlan:
         kept = self.kept[name]
+        if name == TEXT_ENCODER and problem.prompts_known:
+            return ComponentPlan(
+                name=name,
+                precision=problem.precisions[name],
+                placement=Placement.TURNS,
+                weights_bytes=0,
+                device_bytes=0,
+            )
         elsewhere = name == AUTOENCODER and self.decode.on_cpu and not problem.references
         return ComponentPlan(
             name=name,
@@ -104,11 +118,34 @@ class Way:
             file_blocks=kept.file_blocks,
         )
 
+    def _resting_bytes(self, problem: PlanProblem) -> int:
+        """Of weights that would stay on the device, if their component were needed."""
+        kept = self.kept[TEXT_ENCODER]
+        rests = problem.prompts_known and kept.placement is Placement.RESIDENT
+        return kept.device_bytes if rests else 0
 
-def streams(way: Way) -> bool:
+    def _encoding(self, problem: PlanProblem) -> PhaseNeed:
+        if not problem.prompts_known:
+            return self.encoding
+        staying = frozenset(
+            name
+            for name, kept in self.kept.items()
+            if kept.placement is Placement.RESIDENT and name != TEXT_ENCODER
+        )
+        needs = PhaseNeeds(
+            problem, width_px=self.width_px, height_px=self.height_px, images=self.images
+        )
+        return needs.encode_references(staying)
+
+
+def streams(problem: PlanProblem, way: Way) -> bool:
     """Whether blocks come in while it runs."""
-    names = (TEXT_ENCODER, TRANSFORMER)
-    return any(way.kept[name].placement is Placement.STREAMED for name in names)
+    return any(way.kept[name].placement is Placement.STREAMED for name in running(problem))
+
+
+def running(problem: PlanProblem) -> tuple[str, ...]:
+    """Components with blocks, without a text encoder that rests."""
+    return (TRANSFORMER,) if problem.prompts_known else (TEXT_ENCODER, TRANSFORMER)
 
 
 def streaming_seconds(problem: PlanProblem, way: Way) -> float:
@@ -116,7 +153,9 @@ def streaming_seconds(problem: PlanProblem, way: Way) -> float:
     needs = PhaseNeeds(problem, width_px=way.width_px, height_px=way.height_px, images=way.images)
     nothing: frozenset[str] = frozenset()
     saved_s = 0.0
-    if way.kept[TEXT_ENCODER].placement is Placement.STREAMED:
+    if TEXT_ENCODER in running(problem) and (
+        way.kept[TEXT_ENCODER].placement is Placement.STREAMED
+    ):
         whole = in_turns(problem, TEXT_ENCODER)
         whole_s = needs.encode(nothing, whole).seconds
         saved_s += needs.encode(nothing, way.kept[TEXT_ENCODER]).seconds - whole_s

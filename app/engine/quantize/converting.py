@@ -18,10 +18,10 @@ from app.core.errors import EngineError, ModelError
 from app.core.units import format_bytes
 from app.engine.out_of_memory import is_out_of_memory
 from app.engine.quantize.file_layout import FileLayout, Group, lay_out_file
-from app.engine.quantize.kept_files import SUFFIX, told
+from app.engine.quantize.kept_files import SUFFIX, sources_text, told
 from app.engine.quantize.linear import QuantizedLinear
 from app.engine.quantize.piece_flow import WriteBehind, read_ahead
-from app.engine.quantize.recipe import Recipe
+from app.engine.quantize.recipe import FORMAT_VERSION, Recipe
 from app.engine.quantize.skeleton import named_modules, quantized_skeleton
 from app.engine.quantize.source_key import source_key
 from app.engine.quantize.source_piece import Piece, pieces_of
@@ -145,7 +145,13 @@ class _Writer:
 
     def write(self, path: Path) -> None:
         conversion = self._conversion
-        about = told(self._component, conversion.recipe.precision, conversion.model)
+        about = told(
+            self._component,
+            conversion.recipe.precision,
+            conversion.model,
+            sources=sources_text(tensor.path for tensor in self._stored.values()),
+            format=FORMAT_VERSION,
+        )
         layout = lay_out_file(self._groups, about)
         try:
             # The folder may be made anew, and a killed writer may have left much behind.

@@ -1,0 +1,154 @@
+"""What earlier runs have left on the disk for a request: looked up without torch, as one types."""
+
+import functools
+import importlib.metadata
+import itertools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.core.errors import ModelError
+from app.core.paths import AppPaths
+from app.core.policy import MemoryPolicy, Precision
+from app.core.profile import DeviceProfile
+from app.core.request import GenerationRequest
+from app.engine.encoder_identity import encoder_identity, prompt_key
+from app.engine.machine import CPU
+from app.engine.model_folder import GuidanceKind, ModelInfo, stored_dtypes
+from app.engine.planning.at_hand import AtHand
+from app.engine.planning.components import TEXT_ENCODER, TRANSFORMER
+from app.engine.planning.precisions import LADDER
+from app.engine.prompt_folder import prompt_folder
+from app.engine.quantize.kept_files import KeptFile, kept_files
+from app.engine.quantize.recipe import FORMAT_VERSION, QUANTIZED, Recipe
+
+UNCONDITIONAL_PROMPT = ""
+_HALVES = ("bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptFolders:
+    """Where runs leave what they make.
+
+    Attributes:
+        converted: Quantized weights.
+        embeddings: Of prompts; None where the user's settings say that none are used.
+    """
+
+    converted: Path
+    embeddings: Path | None
+
+    @classmethod
+    def of(cls, paths: AppPaths, *, keeps_embeddings: bool) -> "KeptFolders":
+        """Where they are for this user."""
+        embeddings = paths.embeddings_folder if keeps_embeddings else None
+        return cls(converted=paths.converted_folder, embeddings=embeddings)
+
+
+def look_up(
+    info: ModelInfo | None,
+    request: GenerationRequest,
+    device: DeviceProfile,
+    policy: MemoryPolicy,
+    folders: KeptFolders,
+) -> AtHand:
+    """What is kept for a request.
+
+    Files are looked for by name and size, and none is hashed whose state is as before. What cannot
+    be told counts as not kept: the plan then says more than is needed, never less.
+
+    Args:
+        info: Of the request's model; None where it is not installed.
+        request: With its prompt.
+        device: It would run on.
+        policy: How memory may be used.
+        folders: Where to look.
+    """
+    if info is None:
+        return AtHand()
+    return AtHand(
+        converted=frozenset(
+            (kept.component, kept.precision)
+            for kept in kept_files(folders.converted)
+            if _is_of(kept, info)
+        ),
+        known_prompts=_known_prompts(info, request, device, policy, folders.embeddings),
+    )
+
+
+def _is_of(kept: KeptFile, info: ModelInfo) -> bool:
+    if kept.format != FORMAT_VERSION:
+        return False
+    if not kept.sources:
+        return kept.model == info.label
+    return kept.made_of(info.folder / kept.component)
+
+
+def _known_prompts(
+    info: ModelInfo,
+    request: GenerationRequest,
+    device: DeviceProfile,
+    policy: MemoryPolicy,
+    embeddings: Path | None,
+) -> frozenset[tuple[Precision, Precision]]:
+    if embeddings is None:
+        return frozenset()
+    folder = prompt_folder(embeddings)
+    guided = info.guidance is GuidanceKind.CFG and request.guidance > 1
+    prompts = (request.prompt, UNCONDITIONAL_PROMPT) if guided else (request.prompt,)
+    found: set[tuple[Precision, Precision]] = set()
+    try:
+        stored = _stored_dtypes(info)
+        wanted = policy.precisions
+        for pair in itertools.product(
+            _possible(wanted.text_encoder, stored[TEXT_ENCODER], device),
+            _possible(wanted.transformer, stored[TRANSFORMER], device),
+        ):
+            kept_as = (_kept_as(pair[0], stored[TEXT_ENCODER], device),)
+            kept_as += (_kept_as(pair[1], stored[TRANSFORMER], device),)
+            runs_as = (*_place(device), *kept_as, *_libraries())
+            identity = encoder_identity(info, runs_as=runs_as, quick=True)
+            if all(folder.holds(prompt_key(identity, prompt)) for prompt in prompts):
+                found.add(pair)
+    except (OSError, ModelError, importlib.metadata.PackageNotFoundError):
+        return frozenset()
+    return frozenset(found)
+
+
+@functools.lru_cache(maxsize=16)
+def _stored_dtypes(info: ModelInfo) -> dict[str, str]:
+    return stored_dtypes(info.folder)
+
+
+def _possible(wanted: Precision, stored: str, device: DeviceProfile) -> tuple[Precision, ...]:
+    """What the planner may resolve a precision to."""
+    if wanted is not Precision.AUTO:
+        return (wanted,)
+    if device.kind == CPU:
+        return (Precision.FP32 if stored == "float32" else Precision.BF16,)
+    return LADDER
+
+
+# What follows is what `app.engine.run.known_prompts` says of a run; a test compares.
+
+
+def _place(device: DeviceProfile) -> tuple[str, ...]:
+    return (device.kind, device.name, str(device.simulated))
+
+
+def _kept_as(precision: Precision, stored: str, device: DeviceProfile) -> str:
+    if precision is Precision.FP32:
+        dtype = "float32"
+    elif device.kind == CPU and (precision in QUANTIZED or stored in _HALVES):
+        dtype = stored
+    else:
+        dtype = "bfloat16"
+    recipe = str(Recipe(precision=precision)) if precision in QUANTIZED else Precision.AUTO.value
+    return f"torch.{dtype} {recipe}"
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    names = ("torch", "transformers", "diffusers")
+    torch_version, *others = (importlib.metadata.version(name) for name in names)
+    return (torch_version, sys.version, *others)
