@@ -5,7 +5,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +20,7 @@ from app.engine.out_of_memory import is_out_of_memory
 from app.engine.quantize.file_layout import FileLayout, Group, lay_out_file
 from app.engine.quantize.kept_files import SUFFIX, sources_text, told
 from app.engine.quantize.linear import QuantizedLinear
-from app.engine.quantize.piece_flow import WriteBehind, read_ahead
+from app.engine.quantize.piece_flow import WriteBehind, work_ahead
 from app.engine.quantize.recipe import FORMAT_VERSION, Recipe
 from app.engine.quantize.skeleton import named_modules, quantized_skeleton
 from app.engine.quantize.source_key import source_key
@@ -37,6 +37,10 @@ Progress = Callable[[int, int], None]
 _CPU = torch.device("cpu")
 _SPARE_BYTES = 64 << 20
 """Left free on the disk."""
+
+
+MAX_WORKERS = 8
+"""Threads that compute codes on the CPU: more than a disk has work for, and pieces for each."""
 
 
 def _ignore(_done_bytes: int, _total_bytes: int) -> None:
@@ -173,26 +177,31 @@ class _Writer:
         conversion = self._conversion
         file.write(layout.header)
         done_bytes = len(layout.header)
-        with (
-            WriteBehind(file) as writer,
-            contextlib.closing(read_ahead(self._pieces(), Piece.read)) as pieces,
-        ):
-            for piece, numbers in pieces:
-                conversion.check()
-                for name, tensor in self._made(piece, numbers).items():
-                    row_bytes = tensor.nbytes // max(len(tensor), 1) if piece.first_row else 0
-                    writer.put(layout.places[name] + piece.first_row * row_bytes, tensor)
-                    done_bytes += tensor.nbytes
-                conversion.progress(done_bytes, layout.size_bytes)
+        on_cpu = conversion.device.type == "cpu"
+        workers = max(1, min(MAX_WORKERS, torch.get_num_threads())) if on_cpu else 1
+        read = work_ahead(self._pieces(), _read, "quantize-reader")
+        with WriteBehind(file) as writer, contextlib.closing(read):
+            made = work_ahead(read, self._made, "quantize-worker", threads=workers, ahead=workers)
+            with contextlib.closing(made):
+                for piece, tensors in made:
+                    conversion.check()
+                    for name, tensor in tensors.items():
+                        row_bytes = tensor.nbytes // max(len(tensor), 1) if piece.first_row else 0
+                        writer.put(layout.places[name] + piece.first_row * row_bytes, tensor)
+                        done_bytes += tensor.nbytes
+                    conversion.progress(done_bytes, layout.size_bytes)
         conversion.progress(layout.size_bytes, layout.size_bytes)
 
-    def _made(self, piece: Piece, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _made(
+        self, content: tuple[Piece, torch.Tensor]
+    ) -> tuple[Piece, Mapping[str, torch.Tensor]]:
+        piece, numbers = content
         layer = self._layers.get(piece.name)
         if layer is None:
-            return {piece.name: numbers}
+            return piece, {piece.name: numbers}
         conversion = self._conversion
         codes, scales = layer.encode_all(numbers, conversion.device, conversion.check)
-        return {f"{piece.name}.codes": codes, f"{piece.name}.scales": scales}
+        return piece, {f"{piece.name}.codes": codes, f"{piece.name}.scales": scales}
 
     def _pieces(self) -> Iterator[Piece]:
         for group in self._groups:
@@ -222,6 +231,10 @@ class _Writer:
             "space there, remove converted weights of other models, or choose another precision.",
             code="engine.no_disk_space",
         )
+
+
+def _read(piece: Piece) -> tuple[Piece, torch.Tensor]:
+    return piece, piece.read()
 
 
 def _groups(

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self, TypeVar
 import torch
 
 Item = TypeVar("Item")
-Content = TypeVar("Content")
+Made = TypeVar("Made")
 
 AHEAD = 4
 """Pieces that are read before they are asked for, and so many that wait to be written."""
@@ -26,30 +26,41 @@ bytes are sent to the disk at a time, while the next ones come."""
 _flush_file: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
-def read_ahead(
-    items: Iterable[Item], read: Callable[[Item], Content], *, ahead: int = AHEAD
-) -> Generator[tuple[Item, Content]]:
-    """What stands behind each item, in order; the next ones are read meanwhile.
+def work_ahead(
+    items: Iterable[Item],
+    work: Callable[[Item], Made],
+    name: str,
+    *,
+    threads: int = READERS,
+    ahead: int = AHEAD,
+) -> Generator[Made]:
+    """What is made of each item, in order; the next ones are worked on meanwhile.
+
+    Each thread computes alone: torch's own threads would wait for each other in every operation,
+    which on a busy computer takes many times as long as the operation itself.
 
     Args:
-        items: What is to be read.
-        read: Reads one, in another thread; what it raises is raised here, in its turn.
-        ahead: How many are read, or are being read, besides the one that is given.
+        items: What is to be worked on.
+        work: Done on one, in another thread; what it raises is raised here, in its turn.
+        name: Of the threads.
+        threads: That work.
+        ahead: How many items are worked on, or wait, besides the one that is given.
     """
-    waiting: deque[tuple[Item, Future[Content]]] = deque()
-    with ThreadPoolExecutor(READERS, "quantize-reader") as pool:
+    waiting: deque[Future[Made]] = deque()
+    usual_threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, name, torch.set_num_threads, (1,)) as pool:
         try:
             for item in items:
-                waiting.append((item, pool.submit(read, item)))
+                waiting.append(pool.submit(work, item))
                 if len(waiting) > ahead:
-                    first, content = waiting.popleft()
-                    yield first, content.result()
+                    yield waiting.popleft().result()
             while waiting:
-                first, content = waiting.popleft()
-                yield first, content.result()
+                yield waiting.popleft().result()
         finally:
-            for _item, content in waiting:
-                content.cancel()
+            for made in waiting:
+                made.cancel()
+            # Threads to come would otherwise begin as those did; ours has had this all along.
+            torch.set_num_threads(usual_threads)
 
 
 class WriteBehind:

@@ -247,6 +247,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
 def test_memory_on_the_way_is_some_pieces_whatever_the_model(tmp_path, monkeypatch):
     pieces = functools.partial(pieces_of, at_once=4096)
     monkeypatch.setattr(converting, "pieces_of", pieces)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     alive = Alive()
     read, encode = Piece.read, QuantizedLinear.encode_all
     monkeypatch.setattr(Piece, "read", lambda piece: alive.note(read(piece)))
@@ -259,8 +260,8 @@ def test_memory_on_the_way_is_some_pieces_whatever_the_model(tmp_path, monkeypat
     open_converted("transformer", skeleton(), source(), conversion(tmp_path))
     assert alive.count > 500
     assert alive.largest_bytes <= 4096 * 4
-    # Read ahead and waiting to be written, each with the one at hand.
-    assert alive.most_bytes <= 2 * (AHEAD + 2) * 4096 * 4
+    # Read ahead, at work and waiting to be written, each with those at hand.
+    assert alive.most_bytes <= (2 * AHEAD + 2 * 2 + 6) * 4096 * 4
 
 
 def test_a_source_that_ends_early_is_told_as_the_models_fault(tmp_path, monkeypatch):
