@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.core.errors import RequestError
-from app.core.reference_image import reference_problems, reference_size_of
+from app.core.reference_image import (
+    MAX_RATIO,
+    MIN_EDGE_PX,
+    reference_problems,
+    reference_size_of,
+)
 from app.core.request import MAX_REFERENCES, MAX_SIZE_PX
 from app.engine.solver import REFERENCE_PX
 
@@ -56,6 +61,13 @@ def _size(typed: str) -> tuple[int, int]:
     if not all(0 < edge <= 8 * MAX_SIZE_PX for edge in (width_px, height_px)):
         raise RequestError(
             f"{typed} is no size of a reference image: give its width and height in pixels.",
+            code="request.references",
+        )
+    shorter_px, longer_px = sorted((width_px, height_px))
+    if shorter_px < MIN_EDGE_PX or longer_px > MAX_RATIO * shorter_px:
+        raise RequestError(
+            f"No reference image can be {typed}: each side has at least {MIN_EDGE_PX} px, and the "
+            f"longer one at most {MAX_RATIO} times the length of the other.",
             code="request.references",
         )
     return width_px, height_px

@@ -417,6 +417,8 @@ def test_people_are_told_that_nothing_fits(capsys: pytest.CaptureFixture[str]) -
         (["--guidance", "nan"], "Guidance is nan"),
         (["--references", "11"], "Reference images are 11"),
         (["--references", "-1"], "Reference images are -1"),
+        (["--reference", "63x100"], "No reference image can be 63x100: each side has at least 64"),
+        (["--reference", "100x900"], "the longer one at most 8 times the length of the other"),
         (["--tile", "-5"], "The decode tile is -5 px"),
         (["--tile", "16"], "The decode tile is 16 px"),
         (

@@ -13,6 +13,7 @@ from app.core.jobs import Phase
 from app.core.plan import GenerationPlan, Placement, Rung, Verdict
 from app.core.policy import Attention, MemoryMode, MemoryPolicy, Precision, Precisions
 from app.core.preset import PresetLimits
+from app.core.profile import HostProfile
 from app.core.request import GenerationRequest
 from app.core.units import GIB, MIB
 from app.engine.lines import Lines
@@ -497,6 +498,19 @@ def test_limits_of_a_preset_split_and_shrink() -> None:
 
 
 # Refusals.
+
+
+@pytest.mark.parametrize("free_bytes", [0, 1_000_000_000, 2_345_678_901, 3_210_987_654])
+@pytest.mark.parametrize("host", [PLENTY, computer(1.2)])
+def test_what_is_missing_is_the_difference_of_what_is_told(
+    free_bytes: int, host: HostProfile
+) -> None:
+    device = card(4, free_bytes=free_bytes)
+    found = plan(asking(2048, 2048), device, host=host, policy=MemoryPolicy(strict=True))
+    assert found.verdict is Verdict.DOES_NOT_FIT
+    needed_gb, budget_gb, missing_gb = map(float, re.findall(r"\d+\.\d", found.reasons[0]))
+    assert needed_gb - budget_gb == pytest.approx(missing_gb)
+    assert found.missing_bytes <= missing_gb * GIB < found.missing_bytes + 0.2 * GIB
 
 
 def test_a_strict_refusal_says_what_is_missing_and_what_would_fit() -> None:

@@ -1,8 +1,10 @@
 """A plan's verdict and its reasons, in sentences for people."""
 
+import math
+
 from app.core.plan import GenerationPlan, Verdict
 from app.core.policy import MemoryMode
-from app.core.units import format_bytes, format_need, format_seconds
+from app.core.units import GIB, format_bytes, format_need, format_seconds
 from app.engine.planning.figures import gigabytes, size_text
 from app.engine.planning.memory import needed_of
 from app.engine.planning.precisions import file_bytes
@@ -143,11 +145,17 @@ def _certainty(plan: GenerationPlan) -> str:
     return f"The forecast ({basis}) may be off by {gigabytes(off, up=True)} GB, which is counted."
 
 
-def _gap(size_bytes: int) -> str:
-    """Never less than it is; small amounts are not rounded up to a tenth of a GB."""
-    if size_bytes < SMALL_BYTES:
-        return format_bytes(size_bytes)
-    return f"{gigabytes(size_bytes, up=True)} GB"
+def _lacking(needed_bytes: int, budget_bytes: int) -> tuple[str, str, str]:
+    """What is needed, what may be used, and what is missing, so that the sum comes out.
+
+    What is needed is rounded up and what there is down, so that nobody frees too little; small
+    amounts are told as they are.
+    """
+    missing_bytes = max(0, needed_bytes - budget_bytes)
+    if missing_bytes < SMALL_BYTES:
+        return (*format_need(needed_bytes, budget_bytes), format_bytes(missing_bytes))
+    needed, budget = math.ceil(needed_bytes * 10 / GIB), math.floor(budget_bytes * 10 / GIB)
+    return f"{needed / 10:.1f}", f"{budget / 10:.1f}", f"{(needed - budget) / 10:.1f} GB"
 
 
 def _missing(problem: PlanProblem, least: Way) -> str:
@@ -158,19 +166,17 @@ def _missing(problem: PlanProblem, least: Way) -> str:
         size = size_text(request.width_px, request.height_px)
         return f"Does not fit: the preset allows no size as large as {size}."
     what = "" if problem.policy.strict else " even as one small picture"
-    ram = least.ram_bytes - problem.ram_budget_bytes
+    ram_budget = problem.ram_budget_bytes
     needed = max(needed_of(phase) for phase in least.phases(problem))
-    if ram > needed - problem.budget_bytes:
-        ram_needed, ram_budget = format_need(least.ram_bytes, problem.ram_budget_bytes)
+    if least.ram_bytes - ram_budget > needed - problem.budget_bytes:
+        needed_text, budget, missing = _lacking(least.ram_bytes, ram_budget)
         return (
-            f"Does not fit: {ram_needed} GB of RAM are needed{what}, "
-            f"{ram_budget} GB may be used with the page file or swap; "
-            f"{_gap(ram)} are missing."
+            f"Does not fit: {needed_text} GB of RAM are needed{what}, "
+            f"{budget} GB may be used with the page file or swap; {missing} are missing."
         )
     memory = "RAM" if problem.on_cpu else "GPU memory"
-    needed_text, budget = format_need(needed, problem.budget_bytes)
+    needed_text, budget, missing = _lacking(needed, problem.budget_bytes)
     return (
         f"Does not fit: {needed_text} GB of {memory} are needed{what}, "
-        f"{budget} GB may be used; "
-        f"{_gap(max(0, needed - problem.budget_bytes))} are missing."
+        f"{budget} GB may be used; {missing} are missing."
     )
