@@ -46,7 +46,7 @@ class PhaseCalls:
     def encode(self) -> torch.Tensor:
         """One prompt's embeddings; the engine makes several one after the other."""
         networks = self._networks
-        pipeline = self._pipeline(text_encoder=networks.text_encoder, tokenizer=_AnyPrompt())
+        pipeline = self._pipeline(text_encoder=networks.text_encoder, tokenizer=AnyPrompt())
         embeddings, _ids = pipeline.encode_prompt(
             prompt="any", text_encoder_out_layers=self._spec.text_out_layers
         )
@@ -139,7 +139,7 @@ class PhaseCalls:
 
     def _pipeline(self, **parts: Untyped) -> Untyped:
         components: dict[str, Any] = {
-            "scheduler": _scheduler(),
+            "scheduler": any_scheduler(),
             "vae": None,
             "text_encoder": None,
             "tokenizer": None,
@@ -161,7 +161,7 @@ class BlankInRam(CpuDevice):
         return torch.zeros(tensor.shape, dtype=tensor.dtype)
 
 
-class _AnyPrompt:
+class AnyPrompt:
     """A tokenizer's place: any prompt, padded as the pipelines have it padded."""
 
     def apply_chat_template(
@@ -175,7 +175,7 @@ class _AnyPrompt:
         return {"input_ids": torch.zeros_like(mask), "attention_mask": mask}
 
 
-def _scheduler() -> Untyped:
+def any_scheduler() -> Untyped:
     """FLUX.2's own settings; they decide numbers, not sizes."""
     return diffusers_class("FlowMatchEulerDiscreteScheduler")(
         base_image_seq_len=256,
