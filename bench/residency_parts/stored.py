@@ -7,9 +7,11 @@ import torch
 
 from app.engine.residency.block_source import BlockSource
 from app.engine.residency.blocks import streamable_blocks
+from app.engine.residency.host_block import HostTier
 from app.engine.residency.host_network import HostNetwork
 from app.engine.residency.leaves import ModuleTensors
 from app.engine.residency.readers import FileReader
+from app.engine.residency.ring import BOUNCE_BUFFERS
 from app.engine.residency.stored_block import StoredBlock
 from app.engine.stored_weights import StoredTensor
 from bench.residency_parts.networks import (
@@ -50,8 +52,23 @@ def stored_network(
         rest=packed_block(ModuleTensors(network, without=modules), allocate),
         blocks=tuple(blocks),
         modules=modules,
-        reader=FileReader(lambda size_bytes: allocate(size_bytes)[0]),
+        reader=_reader(allocate, max(block.layout.size_bytes for block in blocks)),
     )
+
+
+def _reader(allocate: Allocate, block_bytes: int) -> FileReader:
+    """With its buffers, which are locked where that is possible, as the engine has them."""
+    locked: set[int] = set()
+
+    def buffer(size_bytes: int) -> torch.Tensor:
+        made, tier = allocate(size_bytes)
+        if tier is HostTier.PINNED:
+            locked.add(made.data_ptr())
+        return made
+
+    reader = FileReader(buffer, locked=lambda made: made.data_ptr() in locked)
+    reader.reserve(block_bytes, BOUNCE_BUFFERS)
+    return reader
 
 
 def _written(block: torch.nn.Module, file: BinaryIO, path: Path) -> StoredBlock:

@@ -41,13 +41,19 @@ class BounceBuffers:
         largest_bytes = max((block.layout.size_bytes for block in blocks), default=0)
         return max(0, BOUNCE_BUFFERS * self._taken_bytes(largest_bytes) - self.reader.all_bytes)
 
-    def arrange(self, blocks: Sequence[StoredBlock], movable: Sequence[StoredBlock]) -> None:
+    def arrange(
+        self,
+        blocks: Sequence[StoredBlock],
+        movable: Sequence[StoredBlock],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Have buffers for all blocks that are not locked, or none where all are.
 
         Args:
             blocks: Of all networks.
             movable: Of those that are locked, which may be unlocked to lock buffers, in order;
                 nothing is copied from them now.
+            check: Called between buffers and blocks; may raise to stop.
         """
         waiting = [block for block in blocks if self._bounces(block)]
         if not waiting:
@@ -58,8 +64,9 @@ class BounceBuffers:
             return
         buffers, unlocked = chosen
         for block in unlocked:
+            check()
             block.unpin()
-        self.reader.reserve(_largest_bytes([*waiting, *unlocked]), buffers)
+        self.reader.reserve(_largest_bytes([*waiting, *unlocked]), buffers, check)
 
     def tidy(self, blocks: Sequence[StoredBlock]) -> None:
         """Have no buffers where none are needed, or where all blocks can be locked without them."""

@@ -187,7 +187,9 @@ class HostStore:
         leaving = any(blocks[index].packed() is not None for index in on_disk)
         return not self.in_place and (leaving or bool(self._coming(blocks, on_disk)))
 
-    def follow(self, host: HostNetwork, file_blocks: Iterable[int]) -> bool:
+    def follow(
+        self, host: HostNetwork, file_blocks: Iterable[int], check: Check = lambda: None
+    ) -> bool:
         """Have other blocks in the files only; nothing copies from the network's RAM now.
 
         Blocks for which there is no RAM stay in the files as well, and come back at a later call
@@ -197,17 +199,18 @@ class HostStore:
         Args:
             host: From `open`.
             file_blocks: Indices of blocks.
+            check: Called between pieces of blocks; may raise to stop, and the rest stays as it is.
 
         Returns:
             Whether any block is somewhere else than before.
         """
         blocks = _stored_blocks(host)
         before = [block.tier for block in blocks]
-        self._arrange(blocks, frozenset(file_blocks))
+        self._arrange(blocks, frozenset(file_blocks), check)
         # First, so that the blocks can have what was locked for the buffers.
         self.tidy()
-        _pin_blocks(blocks, again=True)
-        self._arrange_bounces([host])
+        _pin_blocks(blocks, check, again=True)
+        self._arrange_bounces([host], check)
         return before != [block.tier for block in blocks]
 
     def pin(self, hosts: Sequence[HostNetwork], check: Check = lambda: None) -> None:
@@ -222,7 +225,7 @@ class HostStore:
         """
         for host in hosts:
             _pin_blocks(_stored_blocks(host), check)
-        self._arrange_bounces(hosts)
+        self._arrange_bounces(hosts, check)
 
     def tidy(self) -> None:
         """Give back the RAM of buffers when no network needs any."""
@@ -268,11 +271,11 @@ class HostStore:
                 room_bytes -= block.layout.size_bytes
         return coming
 
-    def _arrange_bounces(self, hosts: Sequence[HostNetwork]) -> None:
-        self._bounces.arrange(self._blocks(), _locked_last_first(hosts))
+    def _arrange_bounces(self, hosts: Sequence[HostNetwork], check: Check = lambda: None) -> None:
+        self._bounces.arrange(self._blocks(), _locked_last_first(hosts), check)
         for host in hosts:
             # What was unlocked may be more than the buffers took.
-            _pin_blocks(_stored_blocks(host), again=True)
+            _pin_blocks(_stored_blocks(host), check, again=True)
 
     def _blocks(self) -> list[StoredBlock]:
         return [block for host in self._hosts for block in _stored_blocks(host)]

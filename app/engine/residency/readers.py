@@ -148,12 +148,15 @@ class FileReader:
         with self._changed:
             return sum(one.nbytes >= size_bytes and self._locked(one) for one in self._buffers)
 
-    def reserve(self, size_bytes: int, buffers: int) -> None:
+    def reserve(
+        self, size_bytes: int, buffers: int, check: Callable[[], None] = lambda: None
+    ) -> None:
         """Have as many locked buffers for blocks of this size as can be had, and no others.
 
         Args:
             size_bytes: Of the largest block.
             buffers: At most.
+            check: Called before each is made; may raise to stop.
 
         Raises:
             RuntimeError: There is no RAM for a buffer (as torch says it).
@@ -163,6 +166,7 @@ class FileReader:
                 if buffer.nbytes < size_bytes or not self._locked(buffer):
                     self._drop(buffer)
             while len(self._buffers) < buffers:
+                check()
                 buffer = self._allocate(size_bytes)
                 self._buffers.append(buffer)
                 self._free.append(buffer)

@@ -169,8 +169,6 @@ class Streamer:
         if self._computing or not self._goes_on or order.ended % len(self._blocks) != block:
             self.start(block)
         self._computing = True
-        if len(self._computed) == AHEAD:
-            self._transfers.wait_on_host(self._computed[0])
         order.begin()
         self._advance(due_now=True)
         turn = order.turn
@@ -183,11 +181,17 @@ class Streamer:
             self._applied[block] = binding
 
     def after(self) -> None:
-        """The block that `before` was called for has been told to compute."""
+        """The block that `before` was called for has been told to compute.
+
+        The wait is here, so that whoever looks before the next block whether the job was taken
+        back looks when one block is left to compute, not two.
+        """
         self._computing = False
         self._computed.append(self._transfers.record())
         self._order.end()
         self._advance()
+        if len(self._computed) == AHEAD:
+            self._transfers.wait_on_host(self._computed[0])
 
     def drain(self) -> None:
         """Wait until nothing is copied any more; what was to be copied next is begun anew."""

@@ -81,10 +81,10 @@ class Stage:
         return [block.tier for block in self.host.blocks]
 
     def place(self, streamed: Sequence[int], slots_bytes: int, file_blocks: Sequence[int]) -> None:
-        self.placer.replace(
-            [plan_of(streamed, slots_bytes=slots_bytes)],
-            rearrange=lambda: self.store.follow(self.host, file_blocks) and None,
-        )
+        def rearrange() -> None:
+            self.store.follow(self.host, file_blocks)
+
+        self.placer.replace([plan_of(streamed, slots_bytes=slots_bytes)], rearrange=rearrange)
 
     def step(self, expected: torch.Tensor) -> None:
         with torch.no_grad():

@@ -14,6 +14,7 @@ from app.engine.residency.pinning import (
     CopyingRegistrar,
     CudaRegistrar,
     Pinning,
+    power_of_two,
     spread_order,
 )
 from app.engine.residency.stored_block import PAGE_BYTES, paged_buffer
@@ -49,6 +50,67 @@ def test_first_refusal_ends_it() -> None:
     pinned.unpin(large)
     assert pinned.pinned_bytes == 0
     assert not registrar.locked
+
+
+def test_what_is_given_back_may_be_locked_again_and_no_more() -> None:
+    registrar = FakeRegistrar(limit_bytes=3000)
+    pinned = Pinning(registrar, available_bytes=plenty)
+    assert pinned.limit_bytes is None
+    large = paged_buffer(2048)
+    assert pinned.pin(large) is large
+    assert pinned.pin(paged_buffer(512), again=True) is None, "this much was never locked"
+    assert registrar.asked == 1
+    assert pinned.pin(paged_buffer(1024)) is None
+    assert pinned.limit_bytes == 2048
+    pinned.unpin(large)
+    small, other = paged_buffer(1024), paged_buffer(1024)
+    assert pinned.pin(small) is small
+    assert pinned.pin(other, again=True) is other
+    assert pinned.pin(paged_buffer(512)) is None
+    assert registrar.refused == 1
+
+
+def test_a_second_refusal_lowers_what_is_asked_for() -> None:
+    registrar = FakeRegistrar(limit_bytes=3000)
+    pinned = Pinning(registrar, available_bytes=plenty)
+    buffers = [paged_buffer(1024) for _ in range(3)]
+    assert [pinned.pin(buffer) is not None for buffer in buffers] == [True, True, False]
+    pinned.unpin(buffers[1])
+    # Others have locked RAM meanwhile.
+    registrar.limit_bytes = 1500
+    assert pinned.pin(buffers[1]) is None
+    assert pinned.limit_bytes == 1024
+    assert pinned.pin(buffers[2]) is None
+    assert registrar.refused == 2
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "taken_bytes"), [(4096, 4096), (3700, 4096), (2560, None), (2049, None)]
+)
+def test_locked_copies_are_accounted_as_they_are_rounded(
+    size_bytes: int, taken_bytes: int | None
+) -> None:
+    registrar = FakeRegistrar(copies=True)
+    available = [MIN_RAM_LEFT_BYTES + 8192]
+    pinned = Pinning(registrar, available_bytes=lambda: available[0])
+    assert pinned.taken_bytes(size_bytes) == 4096
+    locked = pinned.pin(paged_buffer(size_bytes))
+    assert (locked is None) == (taken_bytes is None), "too much would be lost"
+    assert pinned.pinned_bytes == (taken_bytes or 0)
+    bounce = pinned.pin(paged_buffer(size_bytes), any_loss=True)
+    assert bounce is not None
+    assert pinned.pinned_bytes == (taken_bytes or 0) + 4096
+    pinned.unpin(bounce)
+    assert pinned.pinned_bytes == (taken_bytes or 0)
+    # It is a copy, so it needs RAM of its own.
+    available[0] = MIN_RAM_LEFT_BYTES + 4095
+    assert pinned.pin(paged_buffer(size_bytes), any_loss=True) is None
+    assert pinned.limit_bytes is None, "that was no refusal"
+
+
+@pytest.mark.parametrize(("size", "power"), [(0, 1), (1, 1), (2, 2), (3, 4), (4, 4), (5, 8)])
+def test_powers_of_two(size: int, power: int) -> None:
+    assert power_of_two(size) == power
 
 
 def test_nothing_is_locked_when_ram_is_short() -> None:

@@ -7,9 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from app.engine.residency import block_source
+from app.core.errors import ModelError
+from app.engine.residency import block_source, stored_block
 from app.engine.residency.block_source import BlockSource
 from app.engine.residency.host_block import HostTier
+from app.engine.residency.host_network import RamBlock
 from app.engine.residency.layout import BlockLayout, lay_out
 from app.engine.residency.readers import FileReader
 from app.engine.residency.stored_block import StoredBlock, paged_buffer
@@ -227,6 +229,88 @@ def test_stored_blocks_are_read_in_parts_by_several_threads(
         for span in layout.spans:
             assert torch.equal(span.view_of(out), tensors[span.name])
         reading.release()
+
+
+def test_blocks_in_ram_are_copied_into_the_buffers_by_several_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stored_block, "PIECE_BYTES", 1000)
+    content = torch.randint(0, 255, (5 * 1024,), dtype=torch.uint8)
+    layout = BlockLayout(spans=(), size_bytes=content.numel())
+    block = RamBlock(layout, content, HostTier.PAGEABLE)
+    files = reader(Counted(), threads=3)
+    for _ in range(3):
+        reading = files.start(block)
+        assert reading is not None
+        assert torch.equal(reading.wait(), content)
+        assert reading.wait().data_ptr() != content.data_ptr()
+        reading.release()
+
+
+def test_stored_blocks_are_read_from_where_they_are(tmp_path: Path) -> None:
+    tensors = {"one": torch.randn(33, 20)}
+    file = tmp_path / "a.safetensors"
+    save_file(tensors, file)
+    layout = lay_out(tensors.items())
+    block = StoredBlock(BlockSource(layout, stored_tensors([file])), pinning=None)
+    block.keep()
+    file.unlink()
+    files = reader(Counted())
+    reading = files.start(block)
+    assert reading is not None
+    assert torch.equal(layout.spans[0].view_of(reading.wait()), tensors["one"])
+    reading.release()
+    block.let_go()
+    again = files.start(block)
+    assert again is not None
+    with pytest.raises(ModelError):
+        again.wait()
+    again.release()
+
+
+def test_locked_buffers_are_reserved_as_far_as_they_can_be_had() -> None:
+    class Locking(Counted):
+        """Locks some."""
+
+        def __init__(self, most: int) -> None:
+            super().__init__()
+            self.most = most
+            self.locked: list[int] = []
+
+        def allocate(self, size_bytes: int) -> torch.Tensor:
+            buffer = super().allocate(size_bytes)
+            if len(self.locked) < self.most:
+                self.locked.append(buffer.data_ptr())
+            return buffer
+
+        def free(self, buffer: torch.Tensor) -> None:
+            super().free(buffer)
+            if buffer.data_ptr() in self.locked:
+                self.locked.remove(buffer.data_ptr())
+
+        def is_locked(self, buffer: torch.Tensor) -> bool:
+            return buffer.data_ptr() in self.locked
+
+    for most, expected in ((3, 3), (2, 2), (1, 1), (0, 0)):
+        locking = Locking(most)
+        files = FileReader(
+            locking.allocate, free=locking.free, locked=locking.is_locked, linger_s=0.01
+        )
+        files.reserve(1024, 3)
+        assert files.locked_count(1024) == expected
+        assert files.is_locked(1024) == (expected >= 2)
+        assert not files.is_locked(1025)
+        assert files.all_bytes == expected * 1024
+        made = len(locking.sizes)
+        files.reserve(512, 3)
+        assert files.all_bytes == expected * 1024
+        # Those that are there are kept; only what could not be locked is tried again.
+        assert len(locking.sizes) - made == (expected < 3)
+        files.reserve(2048, 3)
+        assert files.all_bytes == expected * 2048
+        files.let_go()
+        assert files.all_bytes == 0
+        assert locking.locked == []
 
 
 def test_block_without_weights_is_there_at_once() -> None:
