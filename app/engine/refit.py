@@ -13,16 +13,9 @@ from app.core.jobs import Phase
 from app.core.plan import GenerationPlan, Placement, Rung
 from app.core.policy import Budget, MemoryMode
 from app.engine.planning.changes import changes_of
-from app.engine.planning.kept import (
-    Kept,
-    in_turns,
-    least,
-    resident,
-    ways_to_come,
-    within_mode,
-)
+from app.engine.planning.fastest import fastest_streamed
+from app.engine.planning.kept import Kept, all_ways, in_turns, least, resident
 from app.engine.planning.memory import needed_of
-from app.engine.planning.order import first_in_order
 from app.engine.planning.phase_needs import Names, PhaseNeed, PhaseNeeds
 from app.engine.planning.problem import (
     AUTOENCODER,
@@ -205,17 +198,31 @@ class _Search:
         return choice if self._fits_rest(choice) else None
 
     def _fitting_kept(self, name: str, staying: Names) -> Kept | None:
-        """The fastest way to keep a component that fits."""
+        """The fastest way to keep a component that fits, as the planner chooses it."""
+        ways = all_ways(self._problem, name)
+        whole = resident(self._problem.weights[name]) if name in staying else ways.whole
+        if whole is not None and self._fits(name, staying, whole):
+            return whole
         if name in staying:
-            whole = resident(self._problem.weights[name])
-            return whole if self._fits(name, staying, whole) else None
-        ways = ways_to_come(self._problem, name)
-        return first_in_order(ways, lambda kept: self._fits(name, staying, kept))
+            return None
+        needs, batch = self._needs, self._plan.batch
+        to_encode = name == TEXT_ENCODER
+        return fastest_streamed(
+            self._problem,
+            name,
+            ways,
+            needs.streaming_encode() if to_encode else needs.streaming_denoise(batch),
+            has_room=(
+                (lambda kept: needs.has_room_to_encode(staying, kept))
+                if to_encode
+                else (lambda kept: needs.has_room_to_denoise(staying, kept, batch))
+            ),
+            is_allowed=lambda kept: needs.is_allowed(staying, name, kept),
+        )
 
     def _fits(self, name: str, staying: Names, kept: Kept) -> bool:
-        need = self._need(name, staying, kept)
-        return within_mode(self._problem, kept, need.weights_bytes) and self._needs.fits(
-            PHASES[name], need
+        return self._needs.is_allowed(staying, name, kept) and self._needs.fits(
+            PHASES[name], self._need(name, staying, kept)
         )
 
     def _need(self, name: str, staying: Names, kept: Kept) -> PhaseNeed:

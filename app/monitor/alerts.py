@@ -49,7 +49,7 @@ def shortage_sentence(shortage: Shortage) -> str:
 def foreseen_sentence(prediction: Prediction) -> str:
     """What was foreseen, and what is done about it."""
     seen = prediction.sentence.rstrip(".")
-    return f"{seen}. The run takes less from its next step on, if it can."
+    return f"{seen}. The run takes less from now on, if it can."
 
 
 def downshift_sentence(event: Downshifted) -> str:

@@ -1,7 +1,7 @@
 """Foresees that memory will run out: the plan's remaining phases against what the samples show.
 
-Pure: it is told events and samples and has no clock of its own. It only ever asks for less; memory
-that comes back is used by the next run, which plans afresh.
+Pure: it is told events and samples and has no clock of its own. It only ever asks for less; that
+memory has come back is seen elsewhere.
 """
 
 from dataclasses import replace

@@ -1,7 +1,10 @@
 """Memory that changes in mid-run: weights leave and come before the next block, bits stay."""
 
+import gc
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +175,21 @@ def test_weights_leave_before_the_next_block_and_come_back_as_they_pass(
     assert same(pixels(events), quiet)
 
 
+def test_what_leaves_is_free_for_others_and_nothing_of_a_run_is_kept(
+    live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(
+        live.simulated, "release_cached", lambda: given_back.append(len(live.asked.seen))
+    )
+    live.play(job(tmp_path / "a"), {3: change(LITTLE)})
+    assert given_back[0] == 3, "before the block computes"
+    requests = weakref.ref(live.asked)
+    live.asked = live.relief = Scripted(live.simulated, {})
+    gc.collect()
+    assert requests() is None
+
+
 def test_dragging_is_told_once(live: Live, quiet: dict[int, np.ndarray], tmp_path: Path) -> None:
     def drag(requests: ReliefRequests) -> None:
         for headroom in range(0, 70, 2):
@@ -270,13 +288,22 @@ def test_a_forecast_that_was_wrong_is_not_trusted_with_more(
     plan = of_kind(live.play(job(tmp_path / "a"), {}), PlanMade)[0].plan
     needed = plan.phase(Phase.DENOISE)
     tight = Live(
-        capacity_bytes=needed.peak_vram_bytes + needed.uncertainty_bytes, working_factor=2.0
+        capacity_bytes=needed.peak_vram_bytes + needed.uncertainty_bytes + MIB, working_factor=2.0
     )
     tight.listener = lambda event: (
-        tight.relief.change_budget(budget(1)) if isinstance(event, StepDone) else None
+        tight.relief.change_budget(PLENTY) if isinstance(event, StepDone) else None
     )
-    events = tight.play(job(tmp_path / "b"), {})
+    wanted = job(tmp_path / "b")
+    cautious = replace(wanted, policy=replace(POLICY, headroom_bytes=MIB))
+    events = tight.play(cautious, {})
     assert of_kind(events, Downshifted)
+    [_, *later] = [one.plan.component("transformer") for one in of_kind(events, PlanMade)]
+    assert all(
+        len(one.streamed_blocks) <= len(other.streamed_blocks) for one, other in pairwise(later)
+    )
+    assert told(events)[0].endswith(
+        "more memory than was foreseen, so no weights come back before the next one."
+    )
     assert same(pixels(events), quiet, levels=1)
 
 

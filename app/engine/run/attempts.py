@@ -113,7 +113,7 @@ class Attempts:
         if force is None or force.placed:
             return
         self._shelf.place(force.plan)
-        if force.rungs:
+        if force.gives_back:
             # What left the device is to be free for others, not kept by the allocator.
             self._shelf.device.release_cached()
         force.placed = True

@@ -21,7 +21,7 @@ from app.engine.refit import described, lightest, needed_bytes, refitted, with_b
 from app.engine.relief import Relief, ReliefRequests
 from app.engine.run.attempts import Attempts
 from app.engine.run.budget_words import refit_message, weights_words, wish_words
-from app.engine.run.model_shelf import ModelShelf
+from app.engine.run.model_shelf import ModelShelf, nothing
 from app.engine.run.plan_in_force import PlanInForce
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class LiveMemory:
             self._relieve_weights()
 
     def end(self) -> None:
-        """Nothing of the run computes any more; what stays for the next keeps to the budget."""
+        """All is computed; what stays on the device for the next run keeps to the budget."""
         self._left = ()
         budget, force = self._requests.take_budget(), self._attempts.force
         if budget is None or force is None or force.problem.on_cpu:
@@ -137,9 +137,13 @@ class LiveMemory:
         problem = with_budget(force.problem, budget, self._attempts.room(force))
         plan = refitted(problem, force.plan, ())
         if plan.components != force.plan.components:
-            log.info("weights that stay for the next run: %s", problem.budget_bytes)
+            log.info("weights for the next run leave the device: its budget is less now")
             self._shelf.place(plan)
             self._shelf.device.release_cached()
+
+    def close(self) -> None:
+        """Hear of no block any more: the shelf outlives the run."""
+        self._shelf.between_blocks = nothing
 
     # More or less for weights.
 

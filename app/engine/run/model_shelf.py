@@ -53,7 +53,7 @@ class ModelShelf:
         self.device = device
         self.model: LoadedModel | None = None
         self.references = ReferenceCache()
-        self.between_blocks: Callable[[], None] = _nothing
+        self.between_blocks: Callable[[], None] = nothing
         self._cancel = cancel
         self._placer: Placer | None = None
         self._key: ModelKey | None = None
@@ -252,5 +252,5 @@ class ModelShelf:
         return replace(conversion, opened=partial(self._converted.__setitem__, name))
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Nobody wants to know."""

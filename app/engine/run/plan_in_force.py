@@ -33,6 +33,7 @@ class PlanInForce:
         touched: Phases in which a rung was taken, so that they did not run as planned.
         ran_by: What was planned for each phase when it ran last.
         placed: Whether the weights are where the plan wants them.
+        gives_back: Whether weights may leave the device for the sake of others.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class PlanInForce:
         self.touched: set[Phase] = set()
         self.ran_by: dict[Phase, PhasePlan] = {}
         self.placed = False
+        self.gives_back = False
         self._job = job
         self._send = send
         send(PlanMade(job_id=job.id, plan=plan))
@@ -90,6 +92,7 @@ class PlanInForce:
         """
         if plan.components != self.plan.components:
             self.placed = False
+            self.gives_back = True
             self.touched.add(phase)
         self.problem, self.plan = problem, plan
 
@@ -100,6 +103,7 @@ class PlanInForce:
     def take(self, change: PlanChange, *, phase: Phase, step: int, foreseen: bool) -> None:
         """Note a rung and tell of it."""
         log.info("%s: %s instead of %s", change.reason, change.after, change.before)
+        self.gives_back = True
         taken = TakenRung(
             phase=phase,
             step=step,

@@ -76,6 +76,25 @@ class Run:
             CancelRequestedError: The job is to stop.
             AppError: It cannot be finished.
         """
+        try:
+            return self._carry_out()
+        finally:
+            self._live.close()
+
+    def stop(self, *, goes_on: bool) -> None:
+        """The run was ended from outside.
+
+        Args:
+            goes_on: Whether the job will be run again, from what is kept of it.
+        """
+        force = self._attempts.force
+        model = self._context.shelf.model
+        if not goes_on:
+            self._kept.remove()
+        elif force is not None and model is not None and force.images.kept():
+            self._kept.write(force.images, self._digest(model))
+
+    def _carry_out(self) -> RunReport:
         for problem in self._job.request.problems():
             raise RequestError(problem.message, code=problem.code)
         self._references = RunReferences.read(self._job)
@@ -97,19 +116,6 @@ class Run:
             idle_bytes=self._context.meter.idle_bytes,
             resumed_at=self._resumed_at,
         )
-
-    def stop(self, *, goes_on: bool) -> None:
-        """The run was ended from outside.
-
-        Args:
-            goes_on: Whether the job will be run again, from what is kept of it.
-        """
-        force = self._attempts.force
-        model = self._context.shelf.model
-        if not goes_on:
-            self._kept.remove()
-        elif force is not None and model is not None and force.images.kept():
-            self._kept.write(force.images, self._digest(model))
 
     @property
     def _force(self) -> PlanInForce:
