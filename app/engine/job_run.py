@@ -8,16 +8,15 @@ from typing import Any
 
 from app.core.atomic import sweep_partials
 from app.core.calibration_store import CalibrationStore
-from app.core.errors import AppError, ErrorInfo, describe
 from app.core.events import ImageDone, JobCancelled, JobFailed, JobFinished
 from app.core.jobs import Job
 from app.core.paths import AppPaths
-from app.core.run_report import RunReport
-from app.engine.cancel import CancelFlag, CancelPoints, CancelRequestedError
+from app.engine.cancel import CancelFlag, CancelPoints
 from app.engine.compute_device import ComputeDevice
 from app.engine.engine_memory import MemoryMeter
 from app.engine.host_memory import give_back_host_memory, should_release
 from app.engine.kept_runs import sweep_kept_runs
+from app.engine.memory_net import Finished, MemoryNet, spare, sure
 from app.engine.receipts import Receipts
 from app.engine.relief import ReliefRequests
 from app.engine.run.context import RunContext
@@ -80,16 +79,56 @@ class JobRunner:
         began_s = self._device.clock_s()
         self._cancel.flag = flag
         self._guard.receipts = None
+        net = MemoryNet(
+            job,
+            send=self._send,
+            begin=lambda left, send: self._begin(left, flag, relief, keep_folder, send),
+            evict=self._shelf.evict,
+            on_cpu=self._device.kind == "cpu",
+        )
+        ended = net.carry_out()
+        goes_on = isinstance(ended, JobCancelled) and flag.goes_on
+        if not goes_on:
+            spare(self._guard.forget_receipts)
+        # Here, not in a handler: a live exception keeps its frames, and they hold our tensors.
+        if isinstance(ended, JobFailed):
+            sure(self._shelf.evict)
+        elif isinstance(ended, JobCancelled):
+            sure(self._shelf.release)
+        if not isinstance(ended, Finished) or ended.report is None:
+            net.stop(goes_on=goes_on)
+        if not isinstance(ended, Finished):
+            self._send(ended)
+            return
+        spare(self._tidy)
+        seconds = self._device.clock_s() - began_s
+        spare(lambda: _log_run(job, seconds, net.run.phases.seconds if net.run else {}))
+        memory = sure(self._meter.measure)
+        sure(
+            lambda: self._send(
+                JobFinished(job_id=job.id, seconds=seconds, memory=memory, report=ended.report)
+            )
+        )
+
+    def _begin(
+        self,
+        job: Job,
+        flag: CancelFlag,
+        relief: ReliefRequests,
+        keep_folder: Path | None,
+        send: Callable[[Any], None],
+    ) -> Run:
+        """A run of a job, which knows what runs before it have saved."""
         if keep_folder is not None:
             sweep_kept_runs(keep_folder)
             receipts = self._guard.receipts = Receipts(keep_folder, job.id)
-            job = self._with_saved(job, receipts.saved())
-        run = Run(
+            job = _with_saved(job, receipts.saved(), send)
+        return Run(
             RunContext(
                 job=job,
                 shelf=self._shelf,
                 meter=self._meter,
-                send=self._send,
+                send=send,
                 guard=self._guard,
                 cancel=flag,
                 relief=relief,
@@ -100,50 +139,6 @@ class JobRunner:
                 tools=self._tools,
             )
         )
-        ended = self._attempt(job, run)
-        if not (isinstance(ended, JobCancelled) and flag.goes_on):
-            self._guard.forget_receipts()
-        if isinstance(ended, RunReport):
-            self._tidy()
-            seconds = self._device.clock_s() - began_s
-            _log_run(job, seconds, run.phases.seconds)
-            self._send(
-                JobFinished(
-                    job_id=job.id, seconds=seconds, memory=run.phases.memory(), report=ended
-                )
-            )
-            return
-        # Here, not in a handler: a live exception keeps its frames, and they hold our tensors.
-        if isinstance(ended, JobFailed):
-            self._shelf.evict()
-        else:
-            self._shelf.release()
-        run.stop(goes_on=isinstance(ended, JobCancelled) and flag.goes_on)
-        self._send(ended)
-
-    def _with_saved(self, job: Job, saved: dict[int, str]) -> Job:
-        """The job, with what an engine before this one had saved and could not tell."""
-        new = [index for index in saved if index not in job.saved and index < job.request.images]
-        for index in new:
-            log.info("job %s: image %d was saved before", job.id, index)
-            seed = job.request.seed_of(index)
-            self._send(ImageDone(job_id=job.id, index=index, seed=seed, path=saved[index]))
-        return replace(job, saved=(*job.saved, *new)) if new else job
-
-    def _attempt(self, job: Job, run: Run) -> RunReport | JobCancelled | JobFailed:
-        """Run a job; its report, or what to send when it did not come to its end."""
-        failure: ErrorInfo
-        try:
-            return run.execute()
-        except CancelRequestedError:
-            return JobCancelled(job_id=job.id)
-        except AppError as error:
-            log.info("job %s failed: %s", job.id, error)
-            failure = error.info()
-        except Exception as error:
-            log.exception("job %s failed in phase %s", job.id, run.phases.phase.value)
-            failure = describe(error)
-        return JobFailed(job_id=job.id, error=failure)
 
     def _tidy(self) -> None:
         """Give back what the next job would not take again anyway."""
@@ -156,6 +151,16 @@ class JobRunner:
             total_bytes=device.total_bytes,
         ):
             device.release_cached()
+
+
+def _with_saved(job: Job, saved: dict[int, str], send: Callable[[Any], None]) -> Job:
+    """The job, with what a run before this one had saved and could not tell."""
+    new = [index for index in saved if index not in job.saved and index < job.request.images]
+    for index in new:
+        log.info("job %s: image %d was saved before", job.id, index)
+        seed = job.request.seed_of(index)
+        send(ImageDone(job_id=job.id, index=index, seed=seed, path=saved[index]))
+    return replace(job, saved=(*job.saved, *new)) if new else job
 
 
 def _log_run(job: Job, seconds: float, phases: dict[str, float]) -> None:

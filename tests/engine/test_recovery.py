@@ -377,7 +377,7 @@ def test_numbers_that_are_not_finite_are_named_with_their_phase(
     failed = runs.run(job(folders["klein"], tmp_path, seed=11))[-1]
     assert isinstance(failed, JobFailed)
     assert failed.error.code == "engine.bad_image"
-    assert "seed 11, decoding gave" in failed.error.message
+    assert "seed 11, decoding gave numbers that are not finite" in failed.error.message
     with torch.no_grad():
         bias.copy_(kept)
     # The transformer's own weights are the mapped file, which cannot be written to.

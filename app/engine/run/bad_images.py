@@ -1,25 +1,34 @@
 """Images that came out as no picture: never told as a success."""
 
-from app.core.errors import EngineError
-from app.core.jobs import Phase
-from app.core.request import GenerationRequest
+from enum import Enum
 
-_WHERE = {
-    Phase.DENOISE: "denoising gave numbers that are not finite",
-    Phase.DECODE: "decoding gave only a blank or invalid one",
-}
+from app.core.errors import EngineError
+from app.core.request import GenerationRequest
+from app.engine.run.decode import DecodedImage, Flaw
+
+
+class Cause(Enum):
+    """What went wrong, as the end of a sentence."""
+
+    LATENTS = "denoising gave numbers that are not finite"
+    PIXELS = "decoding gave numbers that are not finite"
+    BLANK = "decoding gave the same colour everywhere"
 
 
 class BadImages:
-    """Which images of a request are none, and in which phase that came about."""
+    """Which images of a request are none, and why."""
 
     def __init__(self, request: GenerationRequest) -> None:
         self._request = request
-        self._found: dict[int, Phase] = {}
+        self._found: dict[int, Cause] = {}
 
-    def add(self, index: int, phase: Phase) -> None:
-        """Image `index` came to be no picture in a phase."""
-        self._found[index] = phase
+    def add_latents(self, index: int) -> None:
+        """Image `index` was no picture before it was decoded."""
+        self._found[index] = Cause.LATENTS
+
+    def add_decoded(self, index: int, image: DecodedImage) -> None:
+        """Image `index` came out of decoding as no picture."""
+        self._found[index] = Cause.BLANK if image.flaw is Flaw.BLANK else Cause.PIXELS
 
     def check(self) -> None:
         """Look whether all images are pictures.
@@ -28,14 +37,14 @@ class BadImages:
             EngineError: Some are not.
         """
         causes: list[str] = []
-        for phase, words in _WHERE.items():
+        for cause in Cause:
             seeds = [
                 str(self._request.seed_of(index))
-                for index, where in sorted(self._found.items())
-                if where is phase
+                for index, why in sorted(self._found.items())
+                if why is cause
             ]
             if seeds:
-                causes.append(f"for seed {', '.join(seeds)}, {words}")
+                causes.append(f"for seed {', '.join(seeds)}, {cause.value}")
         if causes:
             raise EngineError(
                 f"The model made no picture {'; '.join(causes)}: try another seed or size; "

@@ -16,6 +16,7 @@ from safetensors.torch import save
 from app.core.atomic import sweep_partials, write_atomic
 from app.core.request import GenerationRequest
 from app.engine.kept_runs import kept_file
+from app.engine.out_of_memory import is_out_of_memory
 from app.engine.run.images import RunImages
 from app.engine.save_guard import SaveGuard
 
@@ -101,20 +102,19 @@ class KeptLatents:
             self.remove()
 
     def write(self, images: RunImages, digest: str) -> None:
-        """Write the latents of all images under way; a disk that refuses costs only this."""
+        """Write the latents of all images under way; where that fails, it costs only this."""
         if self._path is None:
             return
-        kept = images.kept()
-        tensors = {f"{_PREFIX}{index}": latents for index, (_step, latents) in kept.items()}
-        steps = {str(index): step for index, (step, _latents) in kept.items()}
-        metadata = {"digest": digest, "steps": msgspec.json.encode(steps).decode()}
-        data = save({name: one.contiguous() for name, one in tensors.items()}, metadata)
         began_s = time.perf_counter()
         try:
+            data = _packed(images, digest)
             with self._guard.writing(self._path.parent):
                 write_atomic(self._path, data)
             self._written = True
-        except OSError as error:
+        except Exception as error:
+            # Packing them takes as much RAM again, which is what may be short.
+            if not (isinstance(error, OSError | SafetensorError) or is_out_of_memory(error)):
+                raise
             log.info("the latents cannot be kept on disk: %s", error)
         now_s = time.perf_counter()
         self._next_s = now_s + max(AT_RISK_S, SLOW_DISK_FACTOR * (now_s - began_s))
@@ -125,6 +125,14 @@ class KeptLatents:
         if self._path is not None:
             with contextlib.suppress(OSError):
                 self._path.unlink()
+
+
+def _packed(images: RunImages, digest: str) -> bytes:
+    """What is written of images under way."""
+    kept = images.kept()
+    tensors = {f"{_PREFIX}{index}": one.contiguous() for index, (_step, one) in kept.items()}
+    steps = {str(index): step for index, (step, _latents) in kept.items()}
+    return save(tensors, {"digest": digest, "steps": msgspec.json.encode(steps).decode()})
 
 
 def _read(path: Path, digest: str) -> dict[int, tuple[int, torch.Tensor]] | None:

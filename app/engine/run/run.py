@@ -269,7 +269,7 @@ class Run:
     def _is_sound(self, image: ImageState) -> bool:
         if image.latents is not None and bool(torch.isfinite(image.latents).all()):
             return True
-        self._bad.add(image.index, Phase.DENOISE)
+        self._bad.add_latents(image.index)
         return False
 
     def _decode_next(
@@ -323,7 +323,7 @@ class Run:
             self._context.cancel.check()
             rgb = decoded[image.index].rgb
             if rgb is None:
-                self._bad.add(image.index, Phase.DECODE)
+                self._bad.add_decoded(image.index, decoded[image.index])
             elif image.index not in self._job.saved:
                 index = image.index
                 self._send(
