@@ -4,15 +4,21 @@ Not tried on a real GPU: none was at hand when this was written.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from app.core.plan import Placement
 from app.engine.compute_device import AcceleratorDevice
 from app.engine.placement import Placer
+from app.engine.residency.host_block import HostTier
 from app.engine.residency.host_network import HostNetwork, packed_network
+from app.engine.residency.host_store import HostStore
+from app.engine.residency.pinning import CudaRegistrar, Pinning
 from app.engine.residency.ring import least_slots_bytes
+from app.engine.stored_weights import stored_tensors
 from tests.fakes.block_stack import BlockStack, plan_of
 
 pytestmark = [
@@ -135,3 +141,57 @@ def test_resident_weights_are_given_back(placer: Placer, host: HostNetwork):
     assert torch.cuda.memory_allocated() - before == host.size_bytes
     placer.replace([plan_of(BLOCKS)])
     assert torch.cuda.memory_allocated() == before
+
+
+class LimitedRegistrar(CudaRegistrar):
+    """Refuses like a driver that has locked enough."""
+
+    def __init__(self, device: torch.device, limit_bytes: int) -> None:
+        super().__init__(device)
+        self._left_bytes = limit_bytes
+
+    def lock(self, buffer: torch.Tensor) -> torch.Tensor | None:
+        if buffer.nbytes > self._left_bytes:
+            return None
+        self._left_bytes -= buffer.nbytes
+        return super().lock(buffer)
+
+    def unlock(self, buffer: torch.Tensor) -> None:
+        super().unlock(buffer)
+        self._left_bytes += buffer.nbytes
+
+
+@pytest.mark.parametrize("file_blocks", [(), (1, 5)])
+def test_blocks_of_ordinary_ram_and_of_the_disk_keep_nobody(
+    host: HostNetwork,
+    device: AcceleratorDevice,
+    inputs: torch.Tensor,
+    expected: torch.Tensor,
+    tmp_path: Path,
+    file_blocks: tuple[int, ...],
+):
+    """They go through locked buffers: no call in the loop may wait for the device."""
+    file = tmp_path / "model.safetensors"
+    save_file(
+        {name: one.cpu().contiguous() for name, one in host.network.state_dict().items()}, file
+    )
+    with torch.device("meta"):
+        network = BlockStack(LAYERS, WIDTH).to(torch.bfloat16)
+    sizes = [block.layout.size_bytes for block in host.blocks]
+    registrar = LimitedRegistrar(torch.device("cuda:0"), sum(sizes) // 2)
+    store = HostStore(Pinning(registrar))
+    opened = store.open("transformer", network, stored_tensors([file]), file_blocks=file_blocks)
+    store.pin([opened])
+    tiers = {block.tier for block in opened.blocks}
+    assert tiers >= {HostTier.PINNED, HostTier.PAGEABLE}
+    placer = Placer({"transformer": opened}, device)
+    placer.replace([plan_of(BLOCKS, slots_bytes=2 * least_slots_bytes(sizes))])
+    with torch.no_grad(), placer.phase("transformer"):
+        assert torch.equal(network(inputs), expected)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            results = [network(inputs) for _step in range(3)]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert all(torch.equal(one, expected) for one in results)
+    placer.forget("transformer")
