@@ -326,3 +326,13 @@ def test_error_report_comes_once_and_can_be_copied(qtbot: QtBot):
     ErrorDialog.report(error, "diagnostics", parent)
     [again] = parent.findChildren(ErrorDialog)
     again.close()
+
+
+@pytest.mark.parametrize("text", ["{prompt}" * 40, "{bogus}/" + "x" * 300, "{date}"])
+def test_what_is_said_of_a_file_name_is_never_cut_off(
+    settings_dialog: SettingsDialog, qtbot: QtBot, text: str
+):
+    child(settings_dialog, QLineEdit, "name_template_line").setText(text)
+    message = child(settings_dialog, QLabel, "name_template_message")
+    assert message.text()
+    qtbot.waitUntil(lambda: message.height() >= message.heightForWidth(message.width()))

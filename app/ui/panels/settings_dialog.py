@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from PySide6.QtCore import QSize
+from PySide6.QtCore import QEvent, QSize
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -28,6 +28,8 @@ from app.ui.models.settings_model import SettingsModel
 from app.ui.panels.kept_prompts import KeptPrompts
 from app.ui.widgets.field import Field
 
+SHOWN_CHARACTERS = 56
+"""Of an example of a file's name: one line of the dialog."""
 DEVICES = ("auto", "cpu", "cuda:0", "cuda:1", "xpu:0")
 
 
@@ -104,6 +106,14 @@ class SettingsDialog(QDialog):
         """Let the user choose a folder for pictures."""
         chosen = QFileDialog.getExistingDirectory(parent, parent.tr("Choose a folder"), start)
         return Path(chosen) if chosen else None
+
+    def event(self, event: QEvent) -> bool:
+        handled = super().event(event)
+        if event.type() == QEvent.Type.LayoutRequest and self.isVisible():
+            # Lines that wrap are in no smallest size: nothing that is said may be cut off.
+            wanted_px = self._column.totalHeightForWidth(self.width())
+            self.resize(self.width(), max(self.height(), wanted_px))
+        return handled
 
     def accept(self) -> None:
         if self._example().problem:
@@ -188,7 +198,7 @@ class SettingsDialog(QDialog):
         both.addWidget(Field(self.tr("&Theme"), self._theme, name="theme", parent=self), 1)
         both.addWidget(self._device_field, 1)
         work = self._card(self.tr("Window and engine"), pair, self._preview, self._notify)
-        layout = QVBoxLayout(self)
+        layout = self._column = QVBoxLayout(self)
         layout.setContentsMargins(16, 16, 16, 16)
         layout.setSpacing(12)
         layout.addWidget(pictures)
@@ -266,8 +276,12 @@ class SettingsDialog(QDialog):
         if example.problem:
             self._template_field.set_message(example.problem)
         else:
+            name = example.name
+            if len(name) > SHOWN_CHARACTERS:
+                half = SHOWN_CHARACTERS // 2
+                name = f"{name[:half]}…{name[-half:]}"
             self._template_field.set_message(
-                self.tr("For example: {name}").format(name=example.name), role="muted"
+                self.tr("For example: {name}").format(name=name), role="muted"
             )
         ok = self._buttons.button(QDialogButtonBox.StandardButton.Ok)
         ok.setEnabled(not example.problem)
