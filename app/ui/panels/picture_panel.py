@@ -38,8 +38,7 @@ class PicturePanel(QFrame):
         commands: Actions on the picture, also for the window's menus.
 
     Signals:
-        use_settings: GenerationRequest that makes exactly the picture chosen or dropped, and the
-            PictureMemory it was made with or None.
+        use_settings: GenerationRequest that makes exactly the picture, and PictureMemory or None.
         details_asked: ErrorInfo of the failure the user wants to know more about.
     """
 
