@@ -37,25 +37,43 @@ def ram_watch(*, total_bytes: int, on_cpu: bool) -> RamWatch:
     )
 
 
+class _Others:
+    """RAM of others, from all that is used and what counts as ours.
+
+    Mapped files count as ours but are free for the taking. When they come, others seem to have
+    less, which is no gain to lose later; when they go, others seem to have more, though nothing
+    is taken: others never count as more than at the beginning and what was taken since.
+    """
+
+    def __init__(self, *, used_bytes: int, ours_bytes: int) -> None:
+        self.base_bytes = max(0, used_bytes - ours_bytes)
+        self._least_used_bytes = used_bytes
+
+    def look(self, *, used_bytes: int, ours_bytes: int) -> int:
+        """Bytes of others now."""
+        self._least_used_bytes = min(self._least_used_bytes, used_bytes)
+        taken_bytes = used_bytes - self._least_used_bytes
+        seeming_bytes = used_bytes - ours_bytes
+        return max(self.base_bytes, min(seeming_bytes, self.base_bytes + taken_bytes))
+
+
 class CpuRunWatch:
     """RAM against the needs of each phase."""
 
     def __init__(self, *, floor_bytes: int, significant_bytes: int) -> None:
         self._floor_bytes = floor_bytes
         self._needs = NeedWatch(significant_bytes=significant_bytes)
-        self._base_others_bytes: int | None = None
+        self._others: _Others | None = None
 
     def look(self, time_s: float, host: HostSnapshot, progress: RunProgress) -> Shortage | None:
         """How things stand; None when nobody has taken RAM since the plan was made."""
         ours_bytes = host.engine_rss_bytes or 0
-        others_bytes = max(0, _used(host) - ours_bytes)
-        # Mapped files count as ours but are free for the taking: that is no gain to lose later.
-        if self._base_others_bytes is None:
-            self._base_others_bytes = others_bytes
+        if self._others is None:
+            self._others = _Others(used_bytes=_used(host), ours_bytes=ours_bytes)
         use = Use(
             total_bytes=host.total_bytes - self._floor_bytes,
             ours_bytes=ours_bytes,
-            others_bytes=max(others_bytes, self._base_others_bytes),
+            others_bytes=self._others.look(used_bytes=_used(host), ours_bytes=ours_bytes),
         )
         found = self._needs.look(time_s, use, progress)
         return None if found is None else replace(found, cause=Cause.RAM)
@@ -69,21 +87,22 @@ class GpuRunWatch:
         self._significant_bytes = significant_bytes
         self._trend = Trend(min_rise_bytes=significant_bytes)
         self._base: HostSnapshot | None = None
+        self._others: _Others | None = None
         self._base_plan = 0
 
     def look(self, time_s: float, host: HostSnapshot, progress: RunProgress) -> Shortage | None:
         """How things stand; None when nobody has taken RAM since the plan was made."""
-        if self._base is None or progress.plan_number != self._base_plan:
+        plan_is_new = progress.plan_number != self._base_plan
+        if self._base is None or self._others is None or plan_is_new:
             self._base, self._base_plan = host, progress.plan_number
+            self._others = _Others(used_bytes=_used(host), ours_bytes=host.engine_rss_bytes or 0)
             self._trend.reset()
         base = self._base
         ours_bytes = _ours_bytes(host, base, progress.plan.ram_peak_bytes)
-        base_others_bytes = _used(base) - (base.engine_rss_bytes or 0)
-        # Mapped files count as ours but are free for the taking: that is no gain to lose later.
-        others_bytes = max(base_others_bytes, _used(host) - ours_bytes)
+        others_bytes = self._others.look(used_bytes=_used(host), ours_bytes=ours_bytes)
         self._trend.add(time_s, others_bytes)
         swapped_bytes = host.swap_used_bytes - base.swap_used_bytes
-        took_bytes = others_bytes - base_others_bytes
+        took_bytes = others_bytes - self._others.base_bytes
         swaps = (
             swapped_bytes >= self._significant_bytes
             and host.available_bytes < host.total_bytes * SWAPPING_SHARE
