@@ -152,13 +152,7 @@ class Application(QObject):
             settings=self._settings,
             tokens=self._tokens,
             studio=Studio(
-                self._form,
-                self._catalog,
-                self._settings,
-                self._engine,
-                self._planning.policy,
-                self,
-                plan_with=self._planning.plans.plan_with,
+                self._form, self._catalog, self._settings, self._engine, self._planning, self
             ),
             planning=self._planning,
             measuring=self._measuring,

@@ -169,14 +169,7 @@ class WindowParts:
             store=self.calibration,
             scratch=home / "cache",
         )
-        self.studio = Studio(
-            self.form,
-            self.catalog,
-            self.settings,
-            self.engine,
-            self.planning.policy,
-            plan_with=self.planning.plans.plan_with,
-        )
+        self.studio = Studio(self.form, self.catalog, self.settings, self.engine, self.planning)
 
     def window(self) -> MainWindow:
         """The window; the caller keeps it."""

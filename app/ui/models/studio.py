@@ -1,6 +1,5 @@
 """Generate: the form, the models and the settings brought together into a job."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -9,15 +8,14 @@ from PySide6.QtCore import QObject, Signal, Slot
 
 from app.core.folder_check import obstacle_to_writing
 from app.core.jobs import OutputTarget
-from app.core.plan import GenerationPlan
 from app.core.policy import MemoryPolicy, Precisions
 from app.core.preset import PresetLimits
 from app.core.request import GenerationRequest, RequestProblem
 from app.ui.models.catalog_model import CatalogModel
 from app.ui.models.form import Form
 from app.ui.models.picture_memory import PictureMemory
+from app.ui.models.planning import Planning
 from app.ui.models.policy_file import PolicyState
-from app.ui.models.policy_model import PolicyModel
 from app.ui.models.request_model import RequestModel
 from app.ui.models.reused_memory import ReusedMemory, reused_memory
 from app.ui.models.settings_model import SettingsModel
@@ -37,10 +35,6 @@ class JobMaker(Protocol):
         limits: PresetLimits | None = None,
         front: bool = False,
     ) -> str: ...
-
-
-PlanWith = Callable[[GenerationRequest, MemoryPolicy], GenerationPlan | None]
-"""The plan for a request under other choices about memory; None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,18 +77,16 @@ class Studio(QObject):
         catalog: CatalogModel,
         settings: SettingsModel,
         engine: JobMaker,
-        policy: PolicyModel,
+        planning: Planning,
         parent: QObject | None = None,
-        *,
-        plan_with: PlanWith = lambda _request, _policy: None,
     ) -> None:
         super().__init__(parent)
         self._form = form
         self._catalog = catalog
         self._settings = settings
         self._engine = engine
-        self._policy = policy
-        self._plan_with = plan_with
+        self._policy = planning.policy
+        self._plans = planning.plans
         self._early: tuple[GenerationRequest, PictureMemory | None] | None = None
         self._before: _Before | None = None
         form.refused.connect(self.refused)
@@ -158,7 +150,7 @@ class Studio(QObject):
         if memory is None:
             return None
         now = self._policy.policy
-        automatic = self._plan_with(request, replace(now, precisions=Precisions()))
+        automatic = self._plans.plan_with(request, replace(now, precisions=Precisions()))
         taken = reused_memory(memory, now, automatic)
         self._policy.set_state(replace(self._policy.state, policy=taken.policy))
         return taken
