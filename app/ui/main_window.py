@@ -164,8 +164,6 @@ class MainWindow(QMainWindow):
         bar.setObjectName("status_bar")
         bar.setSizeGripEnabled(False)
         bar.setContentsMargins(gap, 0, gap, 0)
-        # Beside the engine, and not at the window's very edge.
-        self._queue_label.setContentsMargins(gap, 0, gap, 0)
         for label, name, meaning in (
             (self._engine_label, "engine_label", self.tr("Engine")),
             (self._queue_label, "queue_label", self.tr("Queue")),
