@@ -1,6 +1,8 @@
 """What quantizing costs and how close it stays; writes bench/results/quantize.json.
 
-    python bench/quantize.py [--parts layers open demo] [--device cpu] [--count 120] [--no-write]
+    python bench/quantize.py [--parts layers open demo] [--device cpu] [--count 100] [--no-write]
+    python bench/quantize.py --parts demo --ways "fp8, product in fp8"     some of the demo's rows
+    python bench/quantize.py --page               the tables of docs/quantization.md from the file
 
 Layers: real-size linear layers of FLUX.2 with made-up weights, by our own layers and by those of
 other libraries that are installed; error against fp32, time, size. Open: how long it takes to
@@ -33,6 +35,7 @@ from app.engine.quantize.skeleton import quantize_network  # noqa: E402
 from app.engine.quantize.ways import Way, forced_way  # noqa: E402
 from bench.quantize_candidates import candidates  # noqa: E402
 from bench.quantize_open import measure_open  # noqa: E402
+from bench.quantize_page import PAGE, page  # noqa: E402
 from bench.report import RESULTS, table, write_result  # noqa: E402
 from scripts.demo_model.evaluation import score  # noqa: E402
 
@@ -202,12 +205,16 @@ def latents(pipeline: Flux2KleinPipeline, steps: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def measure_demo(count: int, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Every precision of the demo; calls `keep` after each."""
+def measure_demo(
+    count: int, names: Sequence[str], keep: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Precisions of the demo, by their names in `DEMO_WAYS`; calls `keep` after each."""
     full = demo_pipeline()
     wanted, wanted_one = latents(full, STEPS), latents(full, 1)
     found: dict[str, Any] = {}
     for name, precision, way in DEMO_WAYS:
+        if name not in names:
+            continue
         pipeline = demo_pipeline()
         figures: dict[str, Any] = {"pictures": count, "steps": STEPS}
         with ExitStack() as stack:
@@ -262,10 +269,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--device", default="cpu", help="for the layers")
-    parser.add_argument("--count", type=int, default=120, help="pictures of the demo")
+    parser.add_argument("--count", type=int, default=100, help="pictures of the demo")
+    ways = [name for name, _precision, _way in DEMO_WAYS]
+    parser.add_argument("--ways", nargs="+", choices=ways, default=ways, help="of the demo")
+    parser.add_argument("--page", action="store_true", help="write tables of docs/quantization.md")
     parser.add_argument("--tries", type=int, default=3, help="runs of each layer")
     parser.add_argument("--no-write", action="store_true", help="only print")
     arguments = parser.parse_args(argv)
+    if arguments.page:
+        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), _known()), encoding="utf-8")
+        return
 
     def keep(part: str, found: object) -> None:
         # Read each time: the parts may run side by side.
@@ -291,7 +304,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(opened)
         keep("open", opened)
     if "demo" in arguments.parts:
-        measure_demo(arguments.count, lambda found: keep("demo", dict(found)))
+        measure_demo(
+            arguments.count,
+            arguments.ways,
+            lambda found: keep("demo", {**_known().get("demo", {}), **found}),
+        )
 
 
 def _known() -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
     python bench/residency.py                      on a machine with an NVIDIA GPU: measures
     python bench/residency.py --device cpu         a small network on the CPU: bytes and bits
+    python bench/residency.py --parts encode       a prompt through the streamed text encoder
+    python bench/residency.py --parts convert      a checkpoint quantized from the disk, and loaded
     python bench/residency.py --modelled           what should come out on GPUs that are not here
     python bench/residency.py --page               docs/residency-bench.md from the result files
 
@@ -48,8 +50,14 @@ NOTES = {
     "residency_cpu": (
         "On the CPU, with a small network: bytes and bits count, the seconds say nothing of GPUs."
     ),
+    "residency_encode": "Where the device is the CPU, processor time of one thread.",
+    "residency_convert": "The disk's own times were taken right after, in the same process.",
     "residency_modelled": "Modelled, not measured: no GPU was at hand.",
 }
+PARTS = ("steps", "encode", "convert")
+"""All of them unless some are asked for."""
+CPU_MODEL, CPU_LAYERS = "klein-4b", 6
+"""What a machine without a GPU encodes and converts in minutes."""
 SIZE_PX = 1024
 SMALL_SIZE_PX = 64
 STEPS = 4
@@ -64,12 +72,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif arguments.modelled:
         _model(arguments)
     else:
-        _measure(arguments)
+        if "steps" in arguments.parts:
+            _measure(arguments)
+        if "encode" in arguments.parts:
+            _encode(arguments)
+        if "convert" in arguments.parts:
+            _convert(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--device", choices=["cuda", "cpu"], help="as a GPU is here or not")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--models", nargs="+", choices=[*MODELS, SMALL])
     parser.add_argument("--caps", nargs="+", type=_cap, metavar="GB", help="8, 8GB, 2MB")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
@@ -82,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="no process for each case, and so no time limit: for the CPU",
     )
+    parser.add_argument("--disk", type=Path, metavar="FOLDER", help="on the disk to convert on")
     parser.add_argument("--modelled", action="store_true", help="compute the modelled table")
     parser.add_argument("--page", action="store_true", help="write docs/residency-bench.md")
     parser.add_argument("--no-write", action="store_true", help="only print")
@@ -139,6 +154,48 @@ def _measure(arguments: argparse.Namespace) -> None:
         print("met" if check["met"] else "NOT met", check)
 
 
+def _encode(arguments: argparse.Namespace) -> None:
+    # Loads torch, which this process is otherwise without.
+    from bench.residency_parts.encode import measure_encode
+
+    device, models = _device_and_models(arguments)
+    layers = CPU_LAYERS if device == "cpu" else None
+    _write_parts("encode", arguments, (measure_encode(m, device, layers=layers) for m in models))
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from bench.residency_parts.convert import PRECISIONS as CONVERTED
+    from bench.residency_parts.convert import measure_convert
+
+    device, models = _device_and_models(arguments)
+    kept = [precision for precision in arguments.precisions if precision in CONVERTED]
+    found = (one for m in models for one in measure_convert(m, kept, device, arguments.disk))
+    _write_parts("convert", arguments, found)
+
+
+def _device_and_models(arguments: argparse.Namespace) -> tuple[str, Sequence[str]]:
+    device = arguments.device or ("cuda" if gpu_here() else "cpu")
+    return device, arguments.models or ([CPU_MODEL] if device == "cpu" else MODELS)
+
+
+def _write_parts(
+    part: str, arguments: argparse.Namespace, measured: Iterable[dict[str, Any]]
+) -> None:
+    """Figures as they come, in the place of those of the same case."""
+    name = f"residency_{part}"
+    for figures in measured:
+        print(figures, flush=True)
+        if arguments.no_write:
+            continue
+        case = [figures.get(key) for key in ("model", "device", "precision")]
+        others = [
+            row
+            for row in _known(name)
+            if [row.get(key) for key in ("model", "device", "precision")] != case
+        ]
+        write_result(name, {"rows": [*others, figures]}, note=NOTES[name])
+
+
 def _runner(arguments: argparse.Namespace) -> RunCase:
     if not arguments.same_process:
         return lambda case: run_in_process(case, arguments.limit_s)
@@ -152,7 +209,8 @@ def _known(name: str) -> list[Row]:
     path = RESULTS / f"{name}.json"
     if not path.exists():
         return []
-    return [full(row) for row in json.loads(path.read_text(encoding="utf-8"))["figures"]["rows"]]
+    rows = json.loads(path.read_text(encoding="utf-8"))["figures"]["rows"]
+    return [full(row) if "mode" in row else row for row in rows]
 
 
 def _write(name: str, rows: Iterable[Row], more: dict[str, Any]) -> None:

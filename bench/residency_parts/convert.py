@@ -97,11 +97,13 @@ def _convert(model: str, precision: str, device: str, source: Path) -> Figures:
     stored = stored_tensors([source])
     cold = forget(source)
     meter = RamMeter(torch_device)
+    system_cpu_s = _system_cpu_s()
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
     network = meta_network(model)
     converted = open_converted(NAME, network, stored, conversion)
     convert_s = time.perf_counter() - began_s
     convert_cpu_s = time.process_time() - began_cpu_s
+    others_cpu_s = _system_cpu_s() - system_cpu_s - convert_cpu_s
     convert_ram_bytes = meter.stop()
     (target,) = folder.glob("*.safetensors")
     figures: Figures = {
@@ -111,6 +113,7 @@ def _convert(model: str, precision: str, device: str, source: Path) -> Figures:
         "largest_block_bytes": max(weights_of(model, "bf16")[1]),
         "convert_s": convert_s,
         "convert_cpu_s": convert_cpu_s,
+        "others_cpu_s": max(0.0, others_cpu_s),
         "convert_ram_bytes": convert_ram_bytes,
         **_load(network, converted, torch_device),
     }
@@ -130,6 +133,12 @@ def _warm_up(conversion: Conversion) -> None:
     linear = torch.nn.Linear(256, 256, device="meta", dtype=torch.bfloat16)
     layer = empty_linear(linear, conversion.recipe)
     layer.encode_all(torch.randn(256, 256).bfloat16(), conversion.device)
+
+
+def _system_cpu_s() -> float:
+    """Of all processes, on all cores."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system)
 
 
 def _load(network: torch.nn.Module, converted: Any, device: torch.device) -> Figures:  # noqa: ANN401

@@ -103,12 +103,13 @@ def _floors(case: Case) -> Row:
         OK,
         step_s=timed["step_s"],
         compute_s=timed["step_s"],
-        bytes_per_s=_copy_bytes_per_s(place),
+        bytes_per_s=copy_bytes_per_s(place),
         context_bytes=place.context_bytes,
     )
 
 
-def _copy_bytes_per_s(place: Place) -> float:
+def copy_bytes_per_s(place: Place) -> float:
+    """Of copies from RAM as weights are kept there."""
     transfers = place.transfers
     size_bytes = COPY_BYTES[place.device.type]
     source, _tier = place.host_buffer(size_bytes)

@@ -162,7 +162,18 @@ def test_an_interrupted_run_keeps_what_it_has(
         return [full(row) for row in found["figures"]["rows"]]
 
     monkeypatch.setattr(residency, "run_in_process", run)
-    asked = ["--device", "cpu", "--caps", "6MB", "--modes", HEADROOM, RESIDENT, "--precisions"]
+    asked = [
+        "--parts",
+        "steps",
+        "--device",
+        "cpu",
+        "--caps",
+        "6MB",
+        "--modes",
+        HEADROOM,
+        RESIDENT,
+        "--precisions",
+    ]
     with pytest.raises(KeyboardInterrupt):
         residency.main([*asked, "bf16", "fp8"])
     assert [row["mode"] for row in rows()] == [FLOORS, HEADROOM, RESIDENT]
