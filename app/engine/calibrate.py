@@ -47,7 +47,18 @@ def calibrate(device: torch.device, command: Calibrate) -> CalibrationDone:
         log.exception("the calibration failed")
         return CalibrationDone(error=describe(error))
     finally:
-        release_cached_memory(device)
+        _release(device)
+
+
+def _release(device: torch.device) -> None:
+    """Give back what the measurements took, pinned memory too: an engine lives for long.
+
+    Older versions of torch keep pinned memory for the next who wants it, and have no way to say no.
+    """
+    release_cached_memory(device)
+    accelerator: Any = getattr(torch, "accelerator", None)
+    if device.type != "cpu" and hasattr(accelerator, "empty_host_cache"):
+        accelerator.empty_host_cache()
 
 
 def measure_machine(device: torch.device, command: Calibrate) -> MachineSpeeds:

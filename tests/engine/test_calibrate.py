@@ -81,6 +81,54 @@ def test_a_failure_is_told_and_the_engine_lives(
     assert decode(encode(done)[4:]) == done
 
 
+class Accelerator:
+    """Stands for `torch.accelerator` of a version that has it."""
+
+    def __init__(self) -> None:
+        self.emptied = 0
+
+    def empty_host_cache(self) -> None:
+        self.emptied += 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_pinned_memory_is_given_back_where_torch_can(
+    fails: bool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    accelerator = Accelerator()
+    released: list[torch.device] = []
+
+    def measure(*_arguments: Any) -> None:
+        assert accelerator.emptied == 0
+        if fails:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    if fails:
+        request.getfixturevalue("expect_log")("the calibration failed", level="ERROR")
+    monkeypatch.setattr(calibration, "measure_machine", measure)
+    monkeypatch.setattr(calibration, "release_cached_memory", released.append)
+    monkeypatch.setattr(torch, "accelerator", accelerator)
+    gpu, command = torch.device("cuda:0"), Calibrate(model_folders=(), scratch_folder="x")
+    calibrate(gpu, command)
+    assert (accelerator.emptied, released) == (1, [gpu])
+
+
+def test_where_there_is_no_pinned_memory_to_give_back_nothing_happens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calibration, "measure_machine", lambda *_arguments: None)
+    monkeypatch.setattr(calibration, "release_cached_memory", lambda _device: None)
+    accelerator = Accelerator()
+    monkeypatch.setattr(torch, "accelerator", accelerator)
+    command = Calibrate(model_folders=(), scratch_folder="x")
+    calibrate(CPU, command)
+    assert not accelerator.emptied
+    # As in older versions of torch.
+    for older in (object(), None):
+        monkeypatch.setattr(torch, "accelerator", older)
+        assert calibrate(torch.device("cuda:0"), command).error is None
+
+
 @pytest.mark.slow
 def test_it_is_measured_between_two_jobs(engine: EngineProcess, tmp_path: Path) -> None:
     model = make_tiny_model("klein", tmp_path / "model")

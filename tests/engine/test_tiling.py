@@ -184,3 +184,30 @@ def test_half_precision_is_kept():
     pixels = decode_latents(Repeater(), latents, tile_px=64)
     assert pixels.dtype is torch.bfloat16
     assert torch.equal(pixels, Repeater().decode(latents, return_dict=False)[0])
+
+
+class Flags:
+    """Stands for an autoencoder whose tiles are black and white in turn."""
+
+    config = SimpleNamespace(block_out_channels=(1, 1, 1, 1))
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def decode(self, latents: torch.Tensor, *, return_dict: bool) -> tuple[torch.Tensor]:
+        assert not return_dict
+        colour, self._next = self._next, 1 - self._next
+        height, width = latents.shape[-2:]
+        return (torch.full((1, 3, height * SCALE, width * SCALE), colour),)
+
+
+def test_one_tile_goes_over_into_the_next_in_half_a_wave():
+    """A line has corners at its ends, which are seen."""
+    latents = torch.zeros(1, 4, 8, 14)
+    pixels = decode_latents(Flags(), latents, tile_px=TILE_PX)
+    overlap = TILE_PX // 4
+    begin = 6 * SCALE
+    wave = [(1 - math.cos(math.pi * (x + 0.5) / overlap)) / 2 for x in range(overlap)]
+    row = [0.0] * begin + wave + [1.0] * begin
+    assert pixels.shape == (1, 3, TILE_PX, len(row))
+    assert torch.allclose(pixels, torch.tensor(row).expand_as(pixels), atol=1e-6)
