@@ -98,6 +98,7 @@ def _phase(phase: PhasePlan) -> dict[str, Any]:
         "seconds": phase.seconds,
         "seconds_low": phase.seconds_low,
         "seconds_high": phase.seconds_high,
+        "waiting_seconds": phase.waiting_seconds,
     }
 
 

@@ -96,6 +96,8 @@ class PhasePlan:
         seconds: Expected.
         seconds_low: Lower end of the range that the history supports.
         seconds_high: Upper end.
+        waiting_seconds: Of `seconds`, computing waits so long for weights that come in while it
+            runs, by the timeline; what `Streaming.waited_s` of the run's steps adds up to.
     """
 
     phase: Phase
@@ -106,6 +108,7 @@ class PhasePlan:
     seconds: float = 0.0
     seconds_low: float = 0.0
     seconds_high: float = 0.0
+    waiting_seconds: float = 0.0
 
     @property
     def peak_vram_bytes(self) -> int:

@@ -71,7 +71,13 @@ def weights_room(problem: PlanProblem, phase: Phase, forecast_bytes: int) -> int
 
 
 def phase_plan(
-    problem: PlanProblem, phase: Phase, *, weights: int, forecast_bytes: int, seconds: float
+    problem: PlanProblem,
+    phase: Phase,
+    *,
+    weights: int,
+    forecast_bytes: int,
+    seconds: float,
+    waiting_seconds: float = 0.0,
 ) -> PhasePlan:
     """The same with its parts told apart, and with time."""
     working = working_bytes(problem, phase, forecast_bytes)
@@ -86,6 +92,7 @@ def phase_plan(
         seconds=seconds,
         seconds_low=seconds / spread,
         seconds_high=seconds * spread,
+        waiting_seconds=waiting_seconds,
     )
 
 

@@ -19,11 +19,15 @@ Names = frozenset[str]
 
 @dataclass(frozen=True, slots=True)
 class PhaseNeed:
-    """What a phase needs: weights on the device, working memory as forecast, and time."""
+    """What a phase needs: weights on the device, working memory as forecast, and time.
+
+    Of the time, computing waits so long for weights that come in while it runs.
+    """
 
     weights_bytes: int
     forecast_bytes: int
     seconds: float
+    waiting_seconds: float = 0.0
 
     def less_weights(self, size_bytes: int) -> "PhaseNeed":
         """The same with so much less of weights."""
@@ -70,11 +74,13 @@ class PhaseNeeds:
         """
         problem = self._problem
         seconds = self._encode_compute_s() + weights_seconds(problem, kept)
+        waiting_s = 0.0
         if kept.placement is Placement.STREAMED:
             seconds += self.streaming_encode().seconds(kept)
+            waiting_s = self.streaming_encode().waiting_seconds(kept)
         if problem.references:
             seconds += self._references_of(staying).seconds
-        return PhaseNeed(*self._encode_bytes(staying, kept), seconds)
+        return PhaseNeed(*self._encode_bytes(staying, kept), seconds, waiting_s)
 
     def encode_references(self, staying: Names) -> PhaseNeed:
         """The same where the prompts' embeddings are kept: only the reference images are encoded.
@@ -99,9 +105,11 @@ class PhaseNeeds:
             batch: Images in a part.
         """
         seconds = self.denoise_seconds(batch) + weights_seconds(self._problem, kept)
+        waiting_s = 0.0
         if kept.placement is Placement.STREAMED:
             seconds += self.streaming_denoise(batch).seconds(kept)
-        return PhaseNeed(*self._denoise_bytes(staying, kept, batch), seconds)
+            waiting_s = self.streaming_denoise(batch).waiting_seconds(kept)
+        return PhaseNeed(*self._denoise_bytes(staying, kept, batch), seconds, waiting_s)
 
     def denoise_seconds(self, batch: int) -> float:
         """Of `denoise`, what computing takes, in parts of the batch."""

@@ -65,13 +65,23 @@ class Streaming:
         """
         reading_s = kept.file_bytes / self._read_bytes_per_s
         coming_s = max(kept.streamed_bytes / self._copy_bytes_per_s, reading_s)
-        seconds = STREAM_S
-        for count, again, computing_s in self._runs:
-            seconds += count * STREAM_SHARE * coming_s
-            if again:
-                pass_s = max(self._pass_seconds(kept, computing_s), coming_s, computing_s)
-                seconds += again * (pass_s - computing_s)
-        return seconds
+        sharing_s = sum(count * STREAM_SHARE * coming_s for count, _, _ in self._runs)
+        return STREAM_S + sharing_s + self.waiting_seconds(kept)
+
+    def waiting_seconds(self, kept: Kept) -> float:
+        """Of these, how long computing waits, without the first run.
+
+        Args:
+            kept: With the blocks that are read from the disk.
+        """
+        reading_s = kept.file_bytes / self._read_bytes_per_s
+        coming_s = max(kept.streamed_bytes / self._copy_bytes_per_s, reading_s)
+        return sum(
+            again
+            * (max(self._pass_seconds(kept, computing_s), coming_s, computing_s) - computing_s)
+            for _, again, computing_s in self._runs
+            if again
+        )
 
     def _pass_seconds(self, kept: Kept, computing_s: float) -> float:
         return pass_seconds(

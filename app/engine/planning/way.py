@@ -78,6 +78,7 @@ class Way:
                 weights=need.weights_bytes,
                 forecast_bytes=need.forecast_bytes,
                 seconds=need.seconds,
+                waiting_seconds=need.waiting_seconds,
             )
             for phase, need in needs.items()
         )
