@@ -84,7 +84,7 @@ def test_without_being_asked_to_it_stays_as_it_was_made(rgb: bytes, tmp_path: Pa
 @pytest.mark.parametrize("name", [None, "klein-4b"])
 def test_a_picture_does_not_tell_where_anything_lies(name: str | None, rgb: bytes, tmp_path: Path):
     done = saver(tmp_path, upscale_back=False, name=name).save(rgb, 0)
-    texts: dict[str, Any] = dict(opened(done).info)
+    texts = opened(done).info
     assert texts
     assert not [key for key, text in texts.items() if "somebody" in str(text)]
     assert done.path is not None
