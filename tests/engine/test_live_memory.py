@@ -27,7 +27,8 @@ from app.core.paths import resource
 from app.core.plan import Placement, Rung
 from app.core.policy import Budget, MemoryMode
 from app.core.preset import PresetLimits
-from app.core.units import MIB
+from app.core.profile import HostProfile
+from app.core.units import GIB, MIB
 from app.engine.protocol import ChangeBudget, RunJob
 from app.engine.relief import ReliefRequests
 from app.engine.simulated_device import SimulatedDevice
@@ -133,8 +134,11 @@ def told(events: list[Any]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def live() -> Live:
-    return Live()
+def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
+    with pytest.MonkeyPatch.context() as patch:
+        # It outlives the home of a single test.
+        patch.setenv("HEADROOM_HOME", str(tmp_path_factory.mktemp("home")))
+        return Live()
 
 
 @pytest.fixture(scope="module")
@@ -249,10 +253,11 @@ def test_no_change_of_the_budget_changes_a_bit(
 
 
 def test_the_text_encoder_gives_way_between_its_layers(live: Live, tmp_path: Path) -> None:
+    prompt = f"a blue square in {tmp_path}"  # That no test has encoded before.
     events = live.play(
-        job(tmp_path / "a", prompt="a blue square"), {2: change(budget(77))}, since=Phase.ENCODE
+        job(tmp_path / "a", prompt=prompt), {2: change(budget(77))}, since=Phase.ENCODE
     )
-    undisturbed = live.play(job(tmp_path / "b", prompt="a blue square"), {})
+    undisturbed = live.play(job(tmp_path / "b", prompt=prompt), {})
     assert of_kind(events, PlanMade)[-1].plan.component("text_encoder").streamed_blocks
     assert same(pixels(events), pixels(undisturbed))
 
@@ -425,6 +430,16 @@ def test_before_each_part_memory_is_looked_at_afresh(tmp_path: Path) -> None:
     [message] = told(events)
     assert "more of the GPU are free than before: " in message
     assert len(pixels(events)) == 2
+
+
+def test_weights_on_the_disk_come_and_go_too(quiet: dict[int, np.ndarray], tmp_path: Path) -> None:
+    ram = HostProfile(total_bytes=64 * GIB, available_bytes=GIB + 6 * MIB, swap_free_bytes=GIB)
+    live = Live(host=ram)
+    script = {2: change(LITTLE), 9: change(budget(66)), 14: change(PLENTY)}
+    events = live.play(job(tmp_path), script)
+    on_disk = [one.plan.component("transformer").file_blocks for one in of_kind(events, PlanMade)]
+    assert [bool(blocks) for blocks in on_disk] == [False, True, True, False]
+    assert same(pixels(events), quiet)
 
 
 def test_a_part_that_begins_with_less_memory_is_placed_anew(tmp_path: Path) -> None:

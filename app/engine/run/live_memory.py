@@ -158,7 +158,7 @@ class LiveMemory:
             problem = with_budget(force.problem, budget, self._attempts.room(force))
             reason = wish_words(force.problem.policy, problem.policy)
             if reason:
-                self._refit(force, problem, reason, place=place)
+                self._refit(force, problem, reason, place=place, by_user=True)
         elif offer is not None and not (self._raised or self._attempts.forecast_failed):
             problem = self._afresh(force)
             if self._more_free_bytes(force, problem) >= _least_change_bytes(problem):
@@ -194,15 +194,29 @@ class LiveMemory:
         reason: str,
         *,
         place: bool,
+        by_user: bool = False,
         only_more: bool = False,
     ) -> bool:
-        """Place weights for a budget and say so once; whether more of them are there now."""
+        """Place weights for a budget and say so once.
+
+        Args:
+            force: The plan.
+            problem: With the budget.
+            reason: Why, in a sentence.
+            place: Whether to have the weights there at once.
+            by_user: Whether it is to be done and told although no weights move.
+            only_more: Whether it is to be done only where more weights are there then.
+
+        Returns:
+            Whether more weights are there now.
+        """
         before, left = force.plan, self._left
         plan = refitted(problem, before, left)
         more = needed_bytes(plan, left) > needed_bytes(before, left)
-        if only_more and not more:
-            return False
         may_grow = not (more and self._attempts.forecast_failed)
+        moves = plan.components != before.components and may_grow
+        if (only_more and not more) or not (by_user or moves):
+            return False
         if not may_grow:
             plan = described(problem, before)
         force.refit(problem, plan, phase=left[0])
