@@ -227,9 +227,10 @@ carried out as well: {offered} times, counted above among the plans that are sai
     if fits:
         most = max(one["needed_bytes"] - one["budget_bytes"] for one in fits)
         text += f"""
-A refusal that would have fitted by this account is the price of doubt: the plan asks for 8 % of
-reserve and 10 % more of all but the weights. Those that would have fitted all the same were missing
-at most {most / MIB:.0f} MB by their own figures:
+A refusal that would have fitted by this account is the price of doubt: the plan counts what the
+allocator keeps as a share of all that is there, weights included, though gaps are left by what comes
+and goes; and 10 % more of all but the weights. Those that would have fitted in every
+way that was tried were missing at most {most / MIB:.0f} MB by their own figures:
 
 {_list(fits[:_SHOWN])}
 """
