@@ -228,9 +228,9 @@ carried out as well: {offered} times, counted above among the plans that are sai
         most = max(one["needed_bytes"] - one["budget_bytes"] for one in fits)
         text += f"""
 A refusal that would have fitted by this account is the price of doubt: the plan counts what the
-allocator keeps as a share of all that is there, weights included, though gaps are left by what comes
-and goes; and 10 % more of all but the weights. Those that would have fitted in every
-way that was tried were missing at most {most / MIB:.0f} MB by their own figures:
+allocator keeps as a share of all that is there, weights included, though gaps are left by what
+comes and goes; and 10 % more of all but the weights. Those that would have fitted in every way that
+was tried were missing at most {most / MIB:.0f} MB by their own figures:
 
 {_list(fits[:_SHOWN])}
 """
