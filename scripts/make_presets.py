@@ -91,7 +91,7 @@ def largest_square_px(
         height_px=USUAL_PX,
         steps=coefficients.default_steps,
     )
-    device, host = described_device(card.vram_gib), described_host(card.ram_gib)
+    device, host = described_device(card.vram_gib, growing=False), described_host(card.ram_gib)
     found = Solver(request, device, host, policy, coefficients).largest_size()
     return 0 if found is None else found.request.width_px
 

@@ -34,7 +34,9 @@ Made by `python -m scripts.plan_table` from the planner; a test keeps it up to d
 **These are plans, not measurements.** Each is for a card of which nothing is known but its memory,
 all of it free, less the usual 0.5 GB of headroom; with forecasts of memory that were computed from
 the networks themselves, with overheads that are assumptions until a run on the card has measured
-them, and with 10 % of doubt about everything but the weights counted in. RAM is taken to be plenty:
+them, and with 10 % of doubt about everything but the weights counted in. The overheads are those of
+NVIDIA cards under Linux; where torch's allocator cannot grow its segments (Windows, AMD, Intel) it
+keeps more back, and `headroom plan` counts that there. RAM is taken to be plenty:
 all weights are kept there once, so what a model weighs in the table below has to fit; what does not
 is read from the disk, and `headroom plan --ram-gib` says how long that takes. GB are 2^30 bytes.
 One image; times depend on the card and are told by `headroom plan`.
@@ -84,7 +86,11 @@ def table() -> str:
 def largest_px(card_gb: int, name: str) -> int:
     """The side of the largest square picture on a card."""
     solver = Solver(
-        _request(1024), described_device(card_gb), PLENTY, MemoryPolicy(), _coefficients(name)
+        _request(1024),
+        described_device(card_gb, growing=True),
+        PLENTY,
+        MemoryPolicy(),
+        _coefficients(name),
     )
     found = solver.largest_size()
     return 0 if found is None else found.request.width_px
@@ -121,7 +127,7 @@ def _plan(
     precisions = Precisions(text_encoder=precision, transformer=precision)
     return plan_generation(
         _request(size_px),
-        described_device(card_gb),
+        described_device(card_gb, growing=True),
         PLENTY,
         MemoryPolicy(precisions=precisions),
         coefficients,

@@ -12,7 +12,8 @@ class Calibration:
     Attributes:
         context_bytes: Of the process on the device before any tensor (CUDA context, modules).
         workspace_bytes: Of cuBLAS, cuDNN and attention kernels, beyond what torch's tensors hold.
-        reserve_share: Reserved by the allocator above what is allocated, as a share of the peak.
+        reserve_bytes: Held by the allocator above what is allocated, whatever the run.
+        reserve_share: Held by it besides, as a share of the working memory.
         compute_flops: Matrix products per second that a transformer step reaches.
         copy_bytes_per_s: From the host's pinned memory to the device.
         read_bytes_per_s: From the disk.
@@ -25,6 +26,7 @@ class Calibration:
 
     context_bytes: int
     workspace_bytes: int
+    reserve_bytes: int
     reserve_share: float
     compute_flops: float
     copy_bytes_per_s: float

@@ -6,8 +6,9 @@ splinters: the device is full of pieces none of which is large enough.
 
 import ctypes
 import functools
+import os
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 
 ALLOCATOR_VARIABLE = "PYTORCH_ALLOC_CONF"
 _OLDER_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
@@ -33,6 +34,24 @@ def choose_allocator_settings(
     chosen = any(name in environment for name in (ALLOCATOR_VARIABLE, *_OLDER_VARIABLES))
     if platform == "linux" and not chosen:
         environment[ALLOCATOR_VARIABLE] = "expandable_segments:True"
+
+
+def segments_grow(
+    kind: str, environment: Mapping[str, str] = os.environ, *, platform: str = sys.platform
+) -> bool:
+    """Whether torch's allocator will grow its segments on a device, as far as can be told here.
+
+    Args:
+        kind: "cuda", "rocm", "xpu" or "cpu".
+        environment: In which the engine will start.
+        platform: As `sys.platform`.
+    """
+    if kind != "cuda" or platform != "linux":
+        return False
+    for name in (ALLOCATOR_VARIABLE, *_OLDER_VARIABLES):
+        if name in environment:
+            return "expandable_segments:true" in environment[name].lower()
+    return True
 
 
 def should_release(*, reserved_bytes: int, allocated_bytes: int, total_bytes: int) -> bool:

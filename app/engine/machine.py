@@ -86,8 +86,16 @@ def calibration_key(device_name: str, *, driver: str, torch_version: str) -> Cal
     )
 
 
-def described_device(vram_gib: float, *, name: str | None = None) -> DeviceProfile:
-    """A GPU that is not here, with nothing on it yet; planned with assumptions only."""
+def described_device(
+    vram_gib: float, *, name: str | None = None, growing: bool | None = None
+) -> DeviceProfile:
+    """A GPU that is not here, with nothing on it yet; planned with assumptions only.
+
+    Args:
+        vram_gib: Its memory.
+        name: Of it; speeds are known for some.
+        growing: Whether the allocator's segments can grow, as under Linux; None is as here.
+    """
     total_bytes = round(vram_gib * GIB)
     name = name or f"{vram_gib:g} GB GPU"
     return DeviceProfile(
@@ -95,7 +103,7 @@ def described_device(vram_gib: float, *, name: str | None = None) -> DeviceProfi
         name=name,
         total_bytes=total_bytes,
         free_bytes=total_bytes,
-        calibration=default_calibration("cuda", name),
+        calibration=default_calibration("cuda", name, growing=growing),
         simulated=True,
     )
 

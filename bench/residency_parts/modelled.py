@@ -79,7 +79,7 @@ def calibration_of(case: Case, gpu: GpuClass) -> Calibration:
     work = work_of(case, gpu)
     compute_s = sum(work.compute_s) + work.rest_s
     return replace(
-        default_calibration("cuda", gpu.name),
+        default_calibration("cuda", gpu.name, growing=True),
         compute_flops=block_work(case.model, case.size_px).total / compute_s,
         copy_bytes_per_s=gpu.bytes_per_s,
     )

@@ -37,7 +37,7 @@ class Planned:
 
 def calibration_of(case: Case) -> Calibration:
     """What the floors have shown; the planner's assumptions for what they do not show."""
-    known = default_calibration("cuda", "")
+    known = default_calibration("cuda", "", growing=True)
     if case.compute_s > 0:
         flops = block_work(case.model, case.size_px).total
         known = replace(known, compute_flops=flops / case.compute_s)

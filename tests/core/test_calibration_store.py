@@ -18,6 +18,7 @@ KEY = CalibrationKey(gpu_name="RTX 3060", driver="NVIDIA 580.1", torch_version="
 DEFAULT = Calibration(
     context_bytes=300 * MIB,
     workspace_bytes=9 * MIB,
+    reserve_bytes=64 * MIB,
     reserve_share=0.05,
     compute_flops=1e13,
     copy_bytes_per_s=1e10,

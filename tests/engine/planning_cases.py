@@ -17,6 +17,7 @@ PLENTY = HostProfile(total_bytes=1024 * GIB, available_bytes=1000 * GIB)
 CALIBRATION = Calibration(
     context_bytes=500 * MIB,
     workspace_bytes=200 * MIB,
+    reserve_bytes=192 * MIB,
     reserve_share=0.08,
     compute_flops=40e12,
     copy_bytes_per_s=12e9,

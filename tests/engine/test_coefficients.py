@@ -256,6 +256,8 @@ def test_defaults_of_a_gpu_have_a_source_for_each_term() -> None:
     assert hopper.workspace_bytes > calibration.workspace_bytes
     assert hopper.compute_flops > calibration.compute_flops
     assert default_calibration("cpu", "CPU").context_bytes == 0
+    splintered = default_calibration("cuda", "NVIDIA GeForce RTX 4090", growing=False)
+    assert splintered.reserve_share > default_calibration("cuda", "", growing=True).reserve_share
     assert default_calibration("xpu", "Intel(R) Arc(TM) B580 Graphics").context_bytes > 0
 
 

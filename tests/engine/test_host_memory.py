@@ -12,6 +12,7 @@ from app.engine.host_memory import (
     KERNELS_VARIABLES,
     choose_allocator_settings,
     give_back_host_memory,
+    segments_grow,
     should_release,
 )
 
@@ -22,6 +23,17 @@ def test_segments_grow_where_the_driver_can(platform: str) -> None:
     choose_allocator_settings(environment, platform=platform)
     assert (ALLOCATOR_VARIABLE in environment) is (platform == "linux")
     assert set(KERNELS_VARIABLES) <= environment.keys()
+
+
+@pytest.mark.parametrize("platform", ["linux", "win32"])
+def test_what_is_forecast_is_what_the_engine_chooses(platform: str) -> None:
+    environment: dict[str, str] = {}
+    assert segments_grow("cuda", environment, platform=platform) is (platform == "linux")
+    choose_allocator_settings(environment, platform=platform)
+    assert segments_grow("cuda", environment, platform=platform) is (platform == "linux")
+    assert not segments_grow("xpu", environment, platform=platform)
+    chosen = {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128"}
+    assert not segments_grow("cuda", chosen, platform=platform)
 
 
 @pytest.mark.parametrize("name", [ALLOCATOR_VARIABLE, "PYTORCH_CUDA_ALLOC_CONF"])

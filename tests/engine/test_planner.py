@@ -234,9 +234,7 @@ def test_the_phases_in_no_trouble_keep_their_way(request, name, gib, calibration
         kept = found.component(component)
         if kept.placement is Placement.STREAMED:
             there = found.phase(phase)
-            # With the allocator's reserve on them, and the doubt about that.
-            reserve = calibration.reserve_share * (1 + calibration.spread)
-            missing = (kept.weights_bytes - kept.device_bytes) * (1 + reserve) + 2
+            missing = kept.weights_bytes - kept.device_bytes
             assert there.peak_vram_bytes + there.uncertainty_bytes + missing > found.budget_bytes
 
 
@@ -350,7 +348,7 @@ def test_a_batch_is_decoded_one_by_one_before_it_is_split() -> None:
 
 
 def test_parts_are_as_large_as_fit() -> None:
-    found = plan(asking(images=8), card(8, free_bytes=int(1.4 * GIB)), coefficients=model("demo"))
+    found = plan(asking(images=8), card(8, free_bytes=int(1.6 * GIB)), coefficients=model("demo"))
     assert found.images == 8
     assert 1 < found.batch < 8
     change = next(change for change in found.changes if change.rung is Rung.SPLIT)
@@ -562,7 +560,7 @@ def test_what_ram_does_not_hold_is_read_from_the_disk() -> None:
 def test_streamed_blocks_that_ram_does_not_hold_are_read_at_every_step() -> None:
     host = computer(8)
     slow = replace(CALIBRATION, read_bytes_per_s=1e8)
-    found = plan(asking(steps=20), card(6, calibration=slow), host=host, policy=IN_BF16)
+    found = plan(asking(steps=20), card(5, calibration=slow), host=host, policy=IN_BF16)
     transformer = found.component("transformer")
     assert found.verdict is Verdict.STREAMS
     assert set(transformer.file_blocks) <= set(transformer.streamed_blocks)

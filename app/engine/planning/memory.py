@@ -17,10 +17,10 @@ def working_bytes(problem: PlanProblem, phase: Phase, forecast_bytes: int) -> in
     return math.ceil(forecast_bytes * factor)
 
 
-def overhead_bytes(problem: PlanProblem, weights: int, working: int) -> int:
+def overhead_bytes(problem: PlanProblem, working: int) -> int:
     """What is on the device besides: context, workspace, and what the allocator keeps back."""
     calibration = problem.device.calibration
-    reserve = math.ceil(calibration.reserve_share * (weights + working))
+    reserve = calibration.reserve_bytes + math.ceil(calibration.reserve_share * working)
     return calibration.context_bytes + calibration.workspace_bytes + reserve
 
 
@@ -45,7 +45,7 @@ def needed_bytes(problem: PlanProblem, phase: Phase, weights: int, forecast_byte
         forecast_bytes: Working memory as the coefficients say.
     """
     working = working_bytes(problem, phase, forecast_bytes)
-    overhead = overhead_bytes(problem, weights, working)
+    overhead = overhead_bytes(problem, working)
     return weights + working + overhead + uncertainty_bytes(problem, working, overhead)
 
 
@@ -57,17 +57,7 @@ def weights_room(problem: PlanProblem, phase: Phase, forecast_bytes: int) -> int
         phase: Which.
         forecast_bytes: Working memory as the coefficients say.
     """
-    budget = problem.budget_bytes
-    per_byte = 1 + problem.device.calibration.reserve_share * (
-        1 + margin_share(problem.device.calibration)
-    )
-    room = math.floor((budget - needed_bytes(problem, phase, 0, forecast_bytes)) / per_byte)
-    # By the rounding up of several parts it is off by a few bytes.
-    while needed_bytes(problem, phase, room, forecast_bytes) > budget:
-        room -= 1
-    while needed_bytes(problem, phase, room + 1, forecast_bytes) <= budget:
-        room += 1
-    return room
+    return problem.budget_bytes - needed_bytes(problem, phase, 0, forecast_bytes)
 
 
 def phase_plan(
@@ -81,7 +71,7 @@ def phase_plan(
 ) -> PhasePlan:
     """The same with its parts told apart, and with time."""
     working = working_bytes(problem, phase, forecast_bytes)
-    overhead = overhead_bytes(problem, weights, working)
+    overhead = overhead_bytes(problem, working)
     spread = 1 + problem.device.calibration.time_spread
     return PhasePlan(
         phase=phase,

@@ -64,6 +64,7 @@ def _calibration(device: ComputeDevice, store: CalibrationStore | None) -> Calib
             # It has an account of tensors and of its context, and of nothing else.
             context_bytes=story.context_bytes,
             workspace_bytes=0,
+            reserve_bytes=0,
             reserve_share=0.0,
             compute_flops=story.tflops * 1e12 or default.compute_flops,
             copy_bytes_per_s=story.copy_bytes_per_s or default.copy_bytes_per_s,
