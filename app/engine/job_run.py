@@ -91,10 +91,10 @@ class JobRunner:
         if not goes_on:
             spare(self._guard.forget_receipts)
         # Here, not in a handler: a live exception keeps its frames, and they hold our tensors.
-        if isinstance(ended, JobFailed):
-            sure(self._shelf.evict)
-        elif isinstance(ended, JobCancelled):
+        if isinstance(ended, JobCancelled):
             sure(self._shelf.release)
+        elif isinstance(ended, JobFailed) or ended.report is None:
+            sure(self._shelf.evict)
         if not isinstance(ended, Finished) or ended.report is None:
             net.stop(goes_on=goes_on)
         if not isinstance(ended, Finished):
