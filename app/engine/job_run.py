@@ -89,7 +89,7 @@ class JobRunner:
         ended = net.carry_out()
         goes_on = isinstance(ended, JobCancelled) and flag.goes_on
         if not goes_on:
-            spare(self._guard.forget_receipts)
+            spare(lambda: sure(self._guard.forget_receipts))
         # Here, not in a handler: a live exception keeps its frames, and they hold our tensors.
         if isinstance(ended, JobCancelled):
             sure(self._shelf.release)

@@ -26,6 +26,7 @@ from app.core.paths import app_paths
 from app.engine import job_run
 from app.engine.compute_device import CpuDevice
 from app.engine.memory_net import MAX_BEGUN_AGAIN
+from app.engine.receipts import Receipts
 from app.engine.run import kept_latents, run
 from app.engine.run.attempts import Attempts
 from app.engine.run.images import RunImages
@@ -228,6 +229,28 @@ def test_a_job_whose_images_are_saved_is_finished_whatever_happens_then(
     assert reports.calls == 1
     assert [one.index for one in of_kind(events, ImageDone)] == [0]
     assert not of_kind(events, Notice)
+
+
+def test_a_run_without_a_report_leaves_nothing_on_the_device(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    device = simulated()
+    runs = Runs(device)
+    runs.run(job(model, tmp_path / "before"))
+    assert device.weights_bytes()
+    monkeypatch.setattr(run, "run_report", _no_memory)
+    assert isinstance(runs.run(job(model, tmp_path / "out"))[-1], JobFinished)
+    assert not device.weights_bytes()
+
+
+def test_notes_of_what_was_saved_go_at_the_second_try(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    keep = tmp_path / "keep"
+    Fails(monkeypatch, Receipts, "forget", 1)
+    runs = Runs(CpuDevice())
+    assert isinstance(runs.run(job(model, tmp_path / "out"), keep_folder=keep)[-1], JobFinished)
+    assert not list(keep.iterdir())
 
 
 def test_an_image_that_was_saved_but_not_told_is_told_then(model: Path, tmp_path: Path):
