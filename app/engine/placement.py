@@ -81,7 +81,8 @@ class Placer:
 
         Args:
             plans: Of some components or all.
-            rearrange: Called in between, when nothing is copied: it may move weights in RAM.
+            rearrange: Called in between, when nothing is copied: it may move weights in RAM. When
+                it raises, what was not to leave comes back with the next `replace` or phase.
 
         Raises:
             torch.OutOfMemoryError: The device has no room for what is to stay on it now.
@@ -97,9 +98,12 @@ class Placer:
             if rearrange is not None:
                 for component in self._components.values():
                     component.stop()
-                rearrange()
-                for component in self._components.values():
-                    component.renew_homes()
+                try:
+                    rearrange()
+                finally:
+                    # Also when it was stopped half way: some have moved.
+                    for component in self._components.values():
+                        component.renew_homes()
             for component in self._components.values():
                 component.enter()
 
@@ -112,6 +116,17 @@ class Placer:
         found = self._components[component]
         found.active = True
         found.enter()
+
+    def expect(self, component: str, passes: int | None) -> None:
+        """Have nothing brought for a pass of a component that does not come.
+
+        It is forgotten when the component's phase ends, however that is, or it leaves the device.
+
+        Args:
+            component: Whose phase has begun.
+            passes: Through all its blocks, that are still to end; None is without end.
+        """
+        self._components[component].expect(passes)
 
     def end_phase(self, component: str) -> None:
         """Let a component go from the device unless it is to stay; nothing of it runs after."""

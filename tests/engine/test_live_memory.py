@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from app.core.events import (
     Downshifted,
+    JobCancelled,
     JobFinished,
     Notice,
     PhaseStarted,
@@ -29,8 +30,11 @@ from app.core.policy import Budget, MemoryMode
 from app.core.preset import PresetLimits
 from app.core.profile import HostProfile
 from app.core.units import GIB, MIB
+from app.engine.cancel import CancelFlag
 from app.engine.protocol import ChangeBudget, RunJob
 from app.engine.relief import ReliefRequests
+from app.engine.residency.host_network import HostNetwork
+from app.engine.residency.host_store import HostStore
 from app.engine.simulated_device import SimulatedDevice
 from app.engine.simulated_story import Moment, OtherUse
 from tests.engine_process import EngineProcess, make_job
@@ -111,12 +115,19 @@ class Live(Runs):
     def play(
         self, wanted: Job, script: Mapping[int, Action], *, since: Phase = Phase.DENOISE
     ) -> list[Any]:
+        self.start(wanted, script, since=since)
+        assert isinstance(self.events[-1], JobFinished), self.events[-1]
+        return self.events
+
+    def start(
+        self, wanted: Job, script: Mapping[int, Action], *, since: Phase = Phase.DENOISE
+    ) -> list[Any]:
+        """It may also be cancelled."""
         self.events = []
         self._since = since
         self.asked = Scripted(self.simulated, script)
         self.relief = self.asked
         self.runner.run(wanted, self.flag, self.asked)
-        assert isinstance(self.events[-1], JobFinished), self.events[-1]
         return self.events
 
     def _listen(self, event: object) -> None:
@@ -240,7 +251,7 @@ BUDGETS = st.builds(
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(script=st.dictionaries(st.integers(1, STEPS * BLOCKS), BUDGETS, max_size=8))
 def test_no_change_of_the_budget_changes_a_bit(
@@ -440,6 +451,33 @@ def test_weights_on_the_disk_come_and_go_too(quiet: dict[int, np.ndarray], tmp_p
     on_disk = [one.plan.component("transformer").file_blocks for one in of_kind(events, PlanMade)]
     assert [bool(blocks) for blocks in on_disk] == [False, True, True, False]
     assert same(pixels(events), quiet)
+
+
+def test_a_job_is_taken_back_while_weights_move_in_ram(
+    quiet: dict[int, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ram = HostProfile(total_bytes=64 * GIB, available_bytes=GIB + 6 * MIB, swap_free_bytes=GIB)
+    live = Live(host=ram)
+    broken_off: list[bool] = []
+    follow = HostStore.follow
+
+    def noted(store: HostStore, host: HostNetwork, blocks: Any, check: Any) -> bool:
+        broken_off.append(True)
+        moved = follow(store, host, blocks, check)
+        broken_off[-1] = False
+        return moved
+
+    monkeypatch.setattr(HostStore, "follow", noted)
+
+    def back_and_cancelled(requests: ReliefRequests) -> None:
+        requests.change_budget(PLENTY)
+        live.flag.set()
+
+    events = live.start(job(tmp_path), {2: change(budget(66)), 9: back_and_cancelled})
+    assert isinstance(events[-1], JobCancelled)
+    assert broken_off == [False, True]
+    live.flag = CancelFlag()
+    assert same(pixels(live.play(job(tmp_path), {})), quiet)
 
 
 def test_a_part_that_begins_with_less_memory_is_placed_anew(tmp_path: Path) -> None:

@@ -40,6 +40,11 @@ class DenoiseTask:
     step: int = 0
     references: Sequence[torch.Tensor] = ()
 
+    @property
+    def passes(self) -> int:
+        """Through the transformer, in all steps that are left: one a step for each embedding."""
+        return max(0, self.request.steps - self.step) * len(self.embeddings)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Step:

@@ -138,7 +138,7 @@ class LiveMemory:
         plan = refitted(problem, force.plan, ())
         if plan.components != force.plan.components:
             log.info("weights for the next run leave the device: its budget is less now")
-            self._shelf.place(plan)
+            self._shelf.place(plan, cancellable=False)
             self._shelf.device.release_cached()
 
     def close(self) -> None:

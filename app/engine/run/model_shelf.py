@@ -58,7 +58,6 @@ class ModelShelf:
         self._placer: Placer | None = None
         self._key: ModelKey | None = None
         self._store = host_store(device)
-        self._on_disk: dict[str, frozenset[int]] = {}
         self._converted: dict[str, Path] = {}
 
     @property
@@ -141,7 +140,6 @@ class ModelShelf:
             {**parts, **model.hosts}, self.device, between_blocks=lambda: self.between_blocks()
         )
         self.model = model
-        self._on_disk = dict(file_blocks or {})
         return model
 
     def load_text_encoder(
@@ -175,7 +173,6 @@ class ModelShelf:
         )
         self._cancel.watch(model.pipeline.text_encoder)
         placer.add(TEXT_ENCODER, model.hosts[TEXT_ENCODER])
-        self._on_disk[TEXT_ENCODER] = on_disk
 
     def forget_text_encoder(self) -> int:
         """Give its RAM back, once its embeddings are made; it is read again when it is needed.
@@ -194,32 +191,35 @@ class ModelShelf:
         self.release()
         return freed_bytes
 
-    def place(self, plan: GenerationPlan) -> None:
+    def place(self, plan: GenerationPlan, *, cancellable: bool = True) -> None:
         """Have the weights placed as a plan says.
 
+        Args:
+            plan: To carry out.
+            cancellable: Whether to look between pieces of weights that move in RAM if the job is
+                to stop; not when all of it is done.
+
         Raises:
+            CancelRequestedError: The job is to stop.
             torch.OutOfMemoryError: The device has no room for what is to stay on it.
             ModelError: What is to be in RAM again cannot be read from the disk.
         """
+        check = self._cancel.flag.check if cancellable else nothing
         wanted = file_blocks_of(plan)
         hosts: Mapping[str, HostNetwork] = {} if self.model is None else self.model.hosts
         moves = {
-            name: host
+            host: wanted.get(name, _NONE)
             for name, host in hosts.items()
-            if wanted.get(name, _NONE) != self._on_disk.get(name, _NONE)
+            if self._store.would_move(host, wanted.get(name, _NONE))
         }
 
         def rearrange() -> None:
-            for name, host in moves.items():
-                blocks = wanted.get(name, _NONE)
-                self._store.follow(host, blocks)
-                self._on_disk[name] = blocks
+            for host, blocks in moves.items():
+                self._store.follow(host, blocks, check)
             # What streamed before may still hold the RAM, in a circle.
             gc.collect()
 
-        # The CPU computes with the mapped files, which are on the disk and in RAM at once.
-        needed = bool(moves) and not self._store.in_place
-        self.placer.replace(plan.components, rearrange=rearrange if needed else None)
+        self.placer.replace(plan.components, rearrange=rearrange if moves else None)
 
     def fit_previews(self, model: LoadedModel) -> None:
         """Have the model ready for previews."""

@@ -149,6 +149,8 @@ class Run:
             self._attempts.place()
             placer = self._context.shelf.placer
             with placer.phase("text_encoder"), self._device.watch(Phase.ENCODE):
+                new = {prompt for prompt in prompts if prompt not in model.embeddings}
+                placer.expect("text_encoder", len(new))
                 return encode(model, prompts, self._device)
 
         note = "cached" if cached and seen else ""
@@ -214,6 +216,7 @@ class Run:
             self._device.watch(Phase.DENOISE, step=step),
             fast_blocks(self._context, model, self._plan),
         ):
+            placer.expect("transformer", task.passes)
             denoise(
                 model,
                 task,
