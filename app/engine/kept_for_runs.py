@@ -4,6 +4,7 @@ import functools
 import importlib.metadata
 import itertools
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,27 @@ class KeptFolders:
         """Where they are for this user."""
         embeddings = paths.embeddings_folder if keeps_embeddings else None
         return cls(converted=paths.converted_folder, embeddings=embeddings)
+
+
+def runs_as(
+    kind: str, name: str, *, simulated: bool, weights: Iterable[tuple[str, Recipe | None]]
+) -> tuple[str, ...]:
+    """What a prompt's embeddings depend on beside model and prompt; for `encoder_identity`.
+
+    Args:
+        kind: Of the device, as in `DeviceProfile`.
+        name: Of the device.
+        simulated: Whether the device is.
+        weights: Type and recipe of the text encoder's weights, then of the transformer's, in whose
+            type embeddings come; the type as torch writes it.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: A library cannot be asked for its version.
+    """
+    kept_as = (
+        f"{dtype} {Precision.AUTO.value if recipe is None else recipe}" for dtype, recipe in weights
+    )
+    return (kind, name, str(simulated), *kept_as, *_libraries())
 
 
 def look_up(
@@ -104,10 +126,12 @@ def _known_prompts(
             _possible(wanted.text_encoder, stored[TEXT_ENCODER], device),
             _possible(wanted.transformer, stored[TRANSFORMER], device),
         ):
-            kept_as = (_kept_as(pair[0], stored[TEXT_ENCODER], device),)
-            kept_as += (_kept_as(pair[1], stored[TRANSFORMER], device),)
-            runs_as = (*_place(device), *kept_as, *_libraries())
-            identity = encoder_identity(info, runs_as=runs_as, quick=True)
+            weights = (
+                _weights(pair[0], stored[TEXT_ENCODER], device),
+                _weights(pair[1], stored[TRANSFORMER], device),
+            )
+            how = runs_as(device.kind, device.name, simulated=device.simulated, weights=weights)
+            identity = encoder_identity(info, runs_as=how, quick=True)
             if all(folder.holds(prompt_key(identity, prompt)) for prompt in prompts):
                 found.add(pair)
     except (OSError, ModelError, importlib.metadata.PackageNotFoundError):
@@ -129,22 +153,16 @@ def _possible(wanted: Precision, stored: str, device: DeviceProfile) -> tuple[Pr
     return LADDER
 
 
-# What follows is what `app.engine.run.known_prompts` says of a run; a test compares.
-
-
-def _place(device: DeviceProfile) -> tuple[str, ...]:
-    return (device.kind, device.name, str(device.simulated))
-
-
-def _kept_as(precision: Precision, stored: str, device: DeviceProfile) -> str:
+def _weights(precision: Precision, stored: str, device: DeviceProfile) -> tuple[str, Recipe | None]:
+    """Their type and recipe, as `app.engine.run.precisions` has them of a run; a test compares."""
     if precision is Precision.FP32:
         dtype = "float32"
     elif device.kind == CPU and (precision in QUANTIZED or stored in _HALVES):
         dtype = stored
     else:
         dtype = "bfloat16"
-    recipe = str(Recipe(precision=precision)) if precision in QUANTIZED else Precision.AUTO.value
-    return f"torch.{dtype} {recipe}"
+    recipe = Recipe(precision=precision) if precision in QUANTIZED else None
+    return f"torch.{dtype}", recipe
 
 
 @functools.cache

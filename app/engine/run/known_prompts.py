@@ -6,14 +6,13 @@ from collections.abc import Mapping
 
 import torch
 
-from app.core.policy import Precision
 from app.engine.embedding_cache import EmbeddingCache
 from app.engine.embedding_store import EmbeddingStore
 from app.engine.encoder_identity import encoder_identity
+from app.engine.kept_for_runs import runs_as
 from app.engine.model_folder import ModelInfo
 from app.engine.quantize.recipe import Recipe
 from app.engine.run.context import RunContext
-from app.engine.run.profiles import library_versions
 
 log = logging.getLogger(__name__)
 
@@ -34,28 +33,12 @@ def embeddings_for(
     """
     if not context.tools.keeps_embeddings():
         return EmbeddingCache()
+    device = context.device
+    weights = [(str(dtypes[name]), recipes.get(name)) for name in ("text_encoder", "transformer")]
     try:
-        identity = encoder_identity(info, runs_as=_runs_as(context, dtypes, recipes))
-    except OSError as error:
+        how = runs_as(device.kind, device.name, simulated=device.simulated, weights=weights)
+        identity = encoder_identity(info, runs_as=how)
+    except (OSError, importlib.metadata.PackageNotFoundError) as error:
         log.info("embeddings are not kept: %s", error)
         return EmbeddingCache()
     return EmbeddingCache(kept=EmbeddingStore(context.tools.embeddings, identity))
-
-
-def _runs_as(
-    context: RunContext, dtypes: Mapping[str, torch.dtype], recipes: Mapping[str, Recipe]
-) -> tuple[str, ...]:
-    device = context.device
-    return (
-        *(device.kind, device.name, str(device.simulated)),
-        # Of the transformer, since embeddings come in its type.
-        *(_kept_as(name, dtypes, recipes) for name in ("text_encoder", "transformer")),
-        *library_versions(),
-        *(importlib.metadata.version(name) for name in ("transformers", "diffusers")),
-    )
-
-
-def _kept_as(name: str, dtypes: Mapping[str, torch.dtype], recipes: Mapping[str, Recipe]) -> str:
-    recipe = recipes.get(name)
-    quantized = Precision.AUTO.value if recipe is None else str(recipe)
-    return f"{dtypes[name]} {quantized}"
