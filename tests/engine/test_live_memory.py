@@ -251,7 +251,7 @@ BUDGETS = st.builds(
 
 
 @settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(script=st.dictionaries(st.integers(1, STEPS * BLOCKS), BUDGETS, max_size=8))
 def test_no_change_of_the_budget_changes_a_bit(

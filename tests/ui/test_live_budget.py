@@ -95,7 +95,7 @@ def test_limit_and_mode_are_told_and_other_choices_are_not(
     policy.set_precision(Precision.FP8)
     policy.set_strict(strict=True)
     policy.update(ram_headroom_bytes=GIB)
-    qtbot.wait(SETTLE_MS * 2)
+    qtbot.wait(SETTLE_MS * 3 // 2)
     assert changes(parts) == []
     policy.set_limit(8 * GIB)
     policy.set_mode(MemoryMode.MINIMAL)
@@ -111,12 +111,12 @@ def test_limit_and_mode_are_told_and_other_choices_are_not(
 def test_nobody_is_told_without_a_job_or_of_another_gpu(qtbot: QtBot, parts: WindowParts) -> None:
     policy = parts.planning.policy
     policy.set_headroom(2 * GIB)
-    qtbot.wait(SETTLE_MS * 2)
+    qtbot.wait(SETTLE_MS * 3 // 2)
     running(parts)
     policy.set_device("Another GPU")
     policy.set_state(PolicyState())
     policy.set_headroom(2 * GIB)
-    qtbot.wait(SETTLE_MS * 2)
+    qtbot.wait(SETTLE_MS * 3 // 2)
     assert changes(parts) == [], "the job began with that"
 
 
@@ -149,7 +149,7 @@ class Real:
     def generate(self, folder: Path) -> None:
         self.events.clear()
         request = GenerationRequest(
-            prompt="a red circle", model="demo", width_px=128, height_px=128, steps=60, seed=3
+            prompt="a red circle", model="demo", width_px=128, height_px=128, steps=30, seed=3
         )
         self.parts.engine.generate(
             request,
