@@ -36,7 +36,7 @@ from app.ui.models.diagnostics import diagnostics
 from app.ui.models.engine_model import EngineModel
 from app.ui.models.form import SessionFile
 from app.ui.models.jobs_model import JobsModel
-from app.ui.models.kept_model import KeptFolders, KeptModel
+from app.ui.models.kept_model import KeptModel
 from app.ui.models.layout_file import LayoutFile
 from app.ui.models.live_budget import LiveBudget
 from app.ui.models.measuring_model import MeasuringModel
@@ -160,7 +160,14 @@ class Application(QObject):
             status=StatusModel(self._engine, self._results, self),
             jobs=JobsModel(self._engine, self),
             results=self._results,
-            kept=KeptModel(self._engine, self._background, KeptFolders.of(paths), self),
+            kept=KeptModel(
+                self._engine,
+                self._planning.plans,
+                self._background,
+                converted=paths.converted_folder,
+                embeddings=paths.embeddings_folder,
+                parent=self,
+            ),
             layout=LayoutFile(paths.data / "window.json"),
             ring=logs.ring,
             diagnostics=self.diagnostics,

@@ -5,6 +5,7 @@ import math
 import re
 
 from app.core.policy import MemoryMode, Precision, Precisions
+from app.engine.planning.mode_words import MODE_WORDS
 
 PRECISIONS = {
     "auto": Precision.AUTO,
@@ -98,8 +99,9 @@ def add_weights(parser: argparse.ArgumentParser, *, otherwise: str) -> None:
         "--memory",
         type=memory_mode,
         metavar="MODE",
-        help=f"how eagerly weights stay on the device: {', '.join(m.value for m in MemoryMode)} "
-        f"(default: {otherwise})",
+        help="what stays in the GPU's memory: "
+        + ", ".join(f"{mode.value} (“{words}”)" for mode, words in MODE_WORDS.items())
+        + f" (default: {otherwise})",
     )
 
 

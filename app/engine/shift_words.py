@@ -36,7 +36,7 @@ def _turns(before: GenerationPlan, after: GenerationPlan) -> Iterator[Words]:
         and after.component(one.name).placement is Placement.TURNS
     ]
     if leaving:
-        yield Rung.STREAM, f"{and_list(leaving)} always on the device", "only while in use"
+        yield Rung.STREAM, f"{and_list(leaving)} always on the GPU", "only while in use"
 
 
 def _streams(before: GenerationPlan, after: GenerationPlan) -> Iterator[Words]:
@@ -58,7 +58,7 @@ def _streams(before: GenerationPlan, after: GenerationPlan) -> Iterator[Words]:
             Rung.STREAM,
             f"{former} blocks of the {word} come in each time it runs"
             if former
-            else f"the whole {word} on the device while in use",
+            else f"the whole {word} on the GPU while in use",
             f"{now} of its blocks come in each time it runs",
         )
 

@@ -384,7 +384,21 @@ def test_resident_mode_keeps_everything_or_refuses() -> None:
     assert plan(asking(), card(24), policy=policy).verdict is Verdict.FITS
     refused = plan(asking(), card(12), policy=policy)
     assert refused.verdict is Verdict.DOES_NOT_FIT
-    assert "choose “auto”" in " ".join(refused.reasons)
+    assert "choose “Automatic”" in " ".join(refused.reasons)
+
+
+def test_reasons_say_what_gives_way_and_each_reason_once() -> None:
+    found = plan(asking(images=4), card(6), policy=MemoryPolicy(mode=MemoryMode.MINIMAL))
+    for change in found.changes:
+        (told,) = [reason for reason in found.reasons if change.after in reason]
+        assert told.startswith(change.reason.removesuffix("."))
+
+
+def test_a_limit_that_binds_is_what_a_refusal_speaks_of() -> None:
+    limited = plan(asking(), card(12), policy=MemoryPolicy(limit_bytes=GIB))
+    assert limited.reasons[-1] == "Allow more than 1.0 GB, or choose a smaller model."
+    too_small = plan(asking(), card(1.5), policy=MemoryPolicy(limit_bytes=4 * GIB))
+    assert too_small.reasons[-1].startswith("Close other programs")
 
 
 def test_minimal_mode_streams_everything_even_where_it_fits() -> None:
@@ -392,7 +406,7 @@ def test_minimal_mode_streams_everything_even_where_it_fits() -> None:
     assert found.verdict is Verdict.STREAMS
     assert len(found.component("transformer").streamed_blocks) == 25
     assert found.peak_vram_bytes < 5 * GIB
-    assert any("minimal" in change.reason for change in found.changes)
+    assert any("“As little as possible”" in change.reason for change in found.changes)
 
 
 def test_balanced_mode_lets_weights_stay_in_half_of_what_there_is() -> None:
@@ -402,7 +416,7 @@ def test_balanced_mode_lets_weights_stay_in_half_of_what_there_is() -> None:
     assert plan(asking(), card(12)).verdict is Verdict.FITS
     for part in found.components:
         assert part.device_bytes - part.slots_bytes <= found.budget_bytes / 2
-    assert any("balanced" in change.reason for change in found.changes)
+    assert any("“Half of what is free”" in change.reason for change in found.changes)
     transformer = found.component("transformer")
     assert 0 < len(transformer.streamed_blocks) < 25
     assert plan(asking(), card(80), policy=policy).verdict is Verdict.FITS
@@ -572,8 +586,8 @@ def test_streamed_blocks_that_ram_does_not_hold_are_read_at_every_step() -> None
     assert found.ram_peak_bytes <= found.ram_budget_bytes
     step_s = from_disk / slow.read_bytes_per_s
     assert found.phase(Phase.DENOISE).seconds == pytest.approx(20 * step_s, rel=0.1)
-    told = next(reason for reason in found.reasons if "of the transformer are read" in reason)
-    assert "from the disk each time it runs" in told
+    told = next(reason for reason in found.reasons if "of the transformer, and" in reason)
+    assert re.search(r"\d of its blocks are read from the disk each time it runs\.$", told)
     assert re.search(r"streaming (costs \+\d+ % of time|makes it take)", found.reasons[0])
 
 
@@ -812,7 +826,8 @@ def test_without_looking_nothing_is_said_of_what_is_kept() -> None:
             ),
         )
     )
-    assert unknown == all_kept
+    assert "The weights in fp8 are kept on the disk: nothing is converted." in all_kept.reasons
+    assert replace(all_kept, reasons=unknown.reasons) == unknown
     assert not any("converted" in reason for reason in unknown.reasons)
 
 
@@ -893,7 +908,8 @@ def test_only_a_text_encoder_that_runs_makes_a_plan_stream() -> None:
     assert anew.component("transformer").placement is Placement.TURNS
     assert (anew.verdict, known.verdict) == (Verdict.STREAMS, Verdict.FITS)
     other = replace(at_hand, known_prompts=KNOWN.known_prompts)
-    assert plan(request, card(5), policy=policy, at_hand=other) == anew
+    of_other_precisions = plan(request, card(5), policy=policy, at_hand=other)
+    assert replace(of_other_precisions, reasons=anew.reasons) == anew
 
 
 def test_a_refusal_reckons_with_the_text_encoder_as_the_engine_does() -> None:

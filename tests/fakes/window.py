@@ -9,7 +9,6 @@ from app.core.log import LogRing
 from app.core.settings import SettingsStore
 from app.engine.catalog import KNOWN_MODELS, CatalogEntry
 from app.engine.model_folder import inspect_model_folder
-from app.engine.prompt_folder import prompt_folder
 from app.ui.main_window import MainWindow
 from app.ui.models.background import Background
 from app.ui.models.catalog_model import CatalogModel
@@ -17,7 +16,7 @@ from app.ui.models.engine_model import EngineModel
 from app.ui.models.form import SessionFile
 from app.ui.models.job_control import JobControl
 from app.ui.models.jobs_model import JobsModel
-from app.ui.models.kept_model import KeptFolders, KeptModel
+from app.ui.models.kept_model import KeptModel
 from app.ui.models.layout_file import LayoutFile
 from app.ui.models.live_budget import LiveBudget
 from app.ui.models.measuring_model import MeasuringModel
@@ -147,16 +146,17 @@ class WindowParts:
                 presets=home / "config" / "presets",
                 calibration=home / "data" / "calibration.json",
                 forecast_cache=home / "cache" / "forecast",
+                converted=home / "cache" / "converted",
+                embeddings=home / "cache" / "embeddings",
             ),
             coefficients_of=by_name,
         )
         self.kept = KeptModel(
             self.engine,
+            self.planning.plans,
             self.background,
-            KeptFolders(
-                converted=home / "cache" / "converted",
-                prompts=prompt_folder(home / "cache" / "embeddings"),
-            ),
+            converted=home / "cache" / "converted",
+            embeddings=home / "cache" / "embeddings",
         )
         self.live_budget = LiveBudget(self.planning.policy, self.engine)
         self.calibration = CalibrationStore(home / "data" / "calibration.json")

@@ -145,8 +145,8 @@ def test_precision_is_chosen_with_a_word_on_its_fidelity(section: Section):
     assert section.text("precision_message") == "Pictures: very close"
     section.press_down("memory_precision", 2)
     assert section.policy.policy.precisions.transformer is Precision.NF4
-    assert section.choice("memory_precision") == "4-bit"
-    assert "4-bit" in find(section.panel, QToolButton, "memory_settings_head").toolTip()
+    assert section.choice("memory_precision") == "4 bits"
+    assert "4 bits" in find(section.panel, QToolButton, "memory_settings_head").toolTip()
 
 
 def test_what_automatic_comes_to_has_its_fidelity_told_where_it_is_not_whole():
@@ -210,7 +210,7 @@ def test_the_text_encoder_may_have_a_precision_of_its_own(section: Section):
     assert section.choice("memory_encoder_precision") == "As above"
     section.policy.set_precision(Precision.BF16)
     encoder = find(section.panel, QComboBox, "memory_encoder_precision")
-    at = section.choices("memory_encoder_precision").index("4-bit")
+    at = section.choices("memory_encoder_precision").index("4 bits")
     encoder.setCurrentIndex(at)
     encoder.activated.emit(at)
     assert section.policy.policy.precisions.text_encoder is Precision.NF4

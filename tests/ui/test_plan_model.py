@@ -1,5 +1,9 @@
 """The plan that follows the form, the choices about memory and the machine."""
 
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 from pytestqt.qtbot import QtBot
 
@@ -16,11 +20,20 @@ from app.core.events import (
 from app.core.jobs import Phase
 from app.core.measured_run import MeasuredPhase, MeasuredRun
 from app.core.plan import Verdict
+from app.core.policy import Precision
 from app.core.units import GIB
+from app.engine import kept_for_runs
+from app.engine.kept_for_runs import UNCONDITIONAL_PROMPT
 from app.engine.machine import calibration_key, installed_torch
+from app.engine.planner import plan_generation
+from app.engine.planning.at_hand import AtHand
+from app.engine.prompt_folder import prompt_folder
+from app.engine.quantize.kept_files import kept_files
 from app.ui.models.memory_frame import Lane
 from app.ui.models.plan_model import PlanModel
 from app.ui.models.policy_file import PolicyState
+from app.ui.models.remedies import fitting
+from tests.fakes.converted import make_converted
 from tests.fakes.described import machine
 from tests.fakes.plans import plan
 from tests.fakes.reports import report
@@ -28,6 +41,25 @@ from tests.fakes.window import WindowParts
 from tests.ui.run_events import MEMORY
 
 BASE = "klein-base-4b"
+
+
+PROMPT_KEPT = "The prompt was drawn before and its embeddings are kept"
+
+
+@pytest.fixture
+def drawn(ready: WindowParts, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Leaves on the disk what a run leaves of a prompt, whatever it ran on."""
+
+    def key_of(_identity: str, prompt: str) -> str:
+        return hashlib.sha256(prompt.encode()).hexdigest()
+
+    def draw(prompt: str) -> None:
+        folder = prompt_folder(ready.home / "cache" / "embeddings")
+        for one in (prompt, UNCONDITIONAL_PROMPT):
+            assert folder.write(key_of("", one), b"embeddings")
+
+    monkeypatch.setattr(kept_for_runs, "prompt_key", key_of)
+    return draw
 
 
 class Planner:
@@ -98,6 +130,64 @@ def test_prompt_and_seed_change_no_plan(planner: Planner, qtbot: QtBot):
     with qtbot.assertNotEmitted(planner.plans.changed, wait=200):
         planner.form.set_prompt("another one")
         planner.form.draw_seed()
+
+
+def test_a_prompt_that_was_drawn_before_needs_no_text_encoder(
+    planner: Planner, drawn: Callable[[str], None]
+):
+    planner.has(machine(12.0))
+    before = planner.plan.seconds
+    drawn("a known fox")
+    planner.change(lambda: planner.form.set_prompt("a known fox"))
+    assert PROMPT_KEPT in " ".join(planner.plan.reasons)
+    assert planner.plan.seconds < before
+    planner.change(lambda: planner.form.set_prompt("a known fox?"))
+    assert PROMPT_KEPT not in " ".join(planner.plan.reasons)
+    planner.change(lambda: planner.form.set_prompt("a known fox"))
+    planner.change(lambda: planner.parts.settings.update(keep_embeddings=False))
+    assert PROMPT_KEPT not in " ".join(planner.plan.reasons)
+    assert planner.plan.seconds == before
+
+
+def test_what_a_run_left_is_in_the_plan_after_it_and_gone_when_it_is_removed(
+    planner: Planner, drawn: Callable[[str], None]
+):
+    policy = planner.parts.planning.policy
+    planner.has(machine(12.0))
+    planner.change(lambda: policy.set_precision(Precision.FP8))
+    planner.form.set_prompt("a new fox")
+    assert "converted once" in " ".join(planner.plan.reasons)
+    folder = planner.parts.home / "cache" / "converted"
+    choice = planner.parts.catalog.choice(BASE)
+    assert choice is not None
+    assert choice.info is not None
+    for component in ("transformer", "text_encoder"):
+        make_converted(folder, Precision.FP8, model=choice.info.label, component=component)
+    drawn("a new fox")
+    planner.change(
+        lambda: planner.parts.planning.on_event(
+            JobFinished(job_id="a", seconds=1.0, memory=MEMORY, report=report())
+        )
+    )
+    told = " ".join(planner.plan.reasons)
+    assert "The weights in fp8 are kept on the disk: nothing is converted." in told
+    assert PROMPT_KEPT in told
+    planner.change(planner.parts.kept.clear_prompts)
+    assert PROMPT_KEPT not in " ".join(planner.plan.reasons)
+    planner.change(lambda: planner.parts.kept.remove(kept_files(folder)))
+    assert "converted once" in " ".join(planner.plan.reasons)
+
+
+def test_what_would_fit_counts_what_is_kept(planner: Planner, drawn: Callable[[str], None]):
+    planner.has(machine(12.0))
+    drawn("a known fox")
+    planner.change(lambda: planner.form.set_prompt("a known fox"))
+    inputs = planner.plans.state.inputs
+    assert inputs is not None
+    (choice, *_others) = fitting(inputs, plan_generation).choices
+    new = fitting(replace(inputs, at_hand=AtHand()), plan_generation).choices[0]
+    assert choice.label == new.label
+    assert choice.plan.seconds < new.plan.seconds
 
 
 def test_memory_another_program_takes_is_followed_and_a_little_is_not(

@@ -90,7 +90,7 @@ CONVERTING = Converting(
 
 def test_quantizing_says_that_it_is_done_once_and_how_far():
     text = progress_text(replace(DENOISING, phase=Phase.LOAD, converting=CONVERTING))
-    assert text.phase == "Converting the transformer to 4-bit, once"
+    assert text.phase == "Converting the transformer to 4 bits, once"
     assert text.fraction == 0.75
     encoder = replace(CONVERTING, component="text_encoder", precision=Precision.FP8)
     text = progress_text(replace(DENOISING, phase=Phase.LOAD, converting=encoder))

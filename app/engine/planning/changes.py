@@ -10,6 +10,7 @@ from app.engine.planning.decode_ways import DecodeWay
 from app.engine.planning.figures import and_list, gigabytes, size_text
 from app.engine.planning.ladder import Ladder
 from app.engine.planning.memory import needed_bytes
+from app.engine.planning.mode_words import MODE_WORDS
 from app.engine.planning.problem import (
     AUTOENCODER,
     COMPONENTS,
@@ -52,9 +53,9 @@ def _turns(problem: PlanProblem, way: Way, ladder: Ladder) -> Iterator[PlanChang
         return
     yield PlanChange(
         rung=Rung.STREAM,
-        before="all weights on the device all the time",
-        after=f"{and_list(leaving)} only while in use",
-        reason=_why(problem, ladder.all_resident_bytes(), "With all weights on the device"),
+        before="all weights on the GPU all the time",
+        after=f"{and_list(leaving)} while in use",
+        reason=_why(problem, ladder.all_resident_bytes(), "With all weights on the GPU"),
     )
 
 
@@ -76,9 +77,11 @@ def _streams(problem: PlanProblem, way: Way, ladder: Ladder) -> Iterator[PlanCha
         staying = blocks - coming
         yield PlanChange(
             rung=Rung.STREAM,
-            before=f"all {blocks} blocks of the {word} on the device while in use",
+            before=f"all {blocks} {word} blocks on the GPU while in use",
             after=(
-                f"{staying} of them stay, {coming} come in" if staying else "all of them come in"
+                f"{staying} {word} blocks stay, {coming} come in"
+                if staying
+                else f"all {word} blocks come in"
             )
             + " each time it runs",
             reason=_why(
@@ -98,12 +101,11 @@ def _files(problem: PlanProblem, way: Way) -> Iterator[PlanChange]:
         yield PlanChange(
             rung=Rung.STREAM,
             before=f"blocks of the {COMPONENT_WORDS[name]} that come in wait in RAM",
-            after=f"{'all' if from_disk == coming else from_disk} of them are read from the disk "
-            "each time it runs",
+            after=f"{'all' if from_disk == coming else from_disk} of its blocks are read from the "
+            "disk each time it runs",
             reason=(
-                f"RAM does not hold all weights: {gigabytes(kept.file_bytes, up=True)} GB of the "
-                f"{COMPONENT_WORDS[name]} are read from the disk each time it runs, which takes "
-                f"{format_seconds(read_s)}."
+                f"RAM does not hold {gigabytes(kept.file_bytes, up=True)} GB of the "
+                f"{COMPONENT_WORDS[name]}, and reading that takes {format_seconds(read_s)}."
             ),
         )
 
@@ -130,11 +132,11 @@ def _split(problem: PlanProblem, way: Way, ladder: Ladder) -> Iterator[PlanChang
     limit = problem.limits.max_images
     budget = gigabytes(problem.budget_bytes)
     if limit is not None and limit < way.images:
-        reason = f"The preset allows {limit} at once."
+        reason = f"The preset allows at most {limit} images at once."
     elif ladder.best(may_split=False) is not None:
-        reason = f"{way.images} at once would fit into {budget} GB only in a slower way."
+        reason = f"{way.images} images at once would fit into {budget} GB only in a slower way."
     else:
-        reason = f"{way.images} at once do not fit into {budget} GB."
+        reason = f"{way.images} images at once do not fit into {budget} GB."
     parts = -(-way.images // way.batch)
     yield PlanChange(
         rung=Rung.SPLIT,
@@ -181,10 +183,10 @@ def _smaller(problem: PlanProblem, way: Way) -> Iterator[PlanChange]:
 
 def _why(problem: PlanProblem, needed: int, condition: str) -> str:
     if needed <= problem.budget_bytes and problem.policy.mode is MemoryMode.MINIMAL:
-        return "The memory mode “minimal” leaves the device to others."
+        return f"“{MODE_WORDS[MemoryMode.MINIMAL]}” leaves the GPU to other programs."
     if needed <= problem.budget_bytes and problem.policy.mode is MemoryMode.BALANCED:
         return (
-            "The memory mode “balanced” lets weights stay in half of the "
+            f"“{MODE_WORDS[MemoryMode.BALANCED]}” lets weights stay in half of the "
             f"{gigabytes(problem.budget_bytes)} GB that may be used."
         )
     needed_text, budget = format_need(needed, problem.budget_bytes)

@@ -47,6 +47,7 @@ class PlanProblem:
         ram_only_bytes: Of weights that stay in RAM beside a GPU; 0 on the CPU.
         stored_bytes: That are read from the disk, or written to it, to load all that is needed.
         to_convert: Components whose weights are converted first; empty where that is not known.
+        converted: Components whose converted weights are kept; empty where that is not known.
         prompts_known: Whether the prompts' embeddings are kept, so that the text encoder rests.
         blocks: Bytes of each component's blocks.
         prompts: How many prompts are encoded.
@@ -74,6 +75,7 @@ class PlanProblem:
     ram_only_bytes: int
     stored_bytes: int
     to_convert: tuple[str, ...]
+    converted: tuple[str, ...]
     prompts_known: bool
     blocks: dict[str, tuple[int, ...]]
     prompts: int
@@ -141,7 +143,13 @@ def pose(
     pair = (precisions[TEXT_ENCODER], precisions[TRANSFORMER])
     prompts_known = at_hand is not None and pair in at_hand.known_prompts
     read = [name for name in COMPONENTS if not (prompts_known and name == TEXT_ENCODER)]
-    to_convert = () if at_hand is None else _to_convert(read, precisions, at_hand)
+    to_convert: tuple[str, ...] = ()
+    converted: tuple[str, ...] = ()
+    if at_hand is not None:
+        quantized = [name for name in read if precisions[name] in QUANTIZED]
+        found = {name for name, precision in at_hand.converted if precision is precisions[name]}
+        converted = tuple(name for name in quantized if name in found)
+        to_convert = tuple(name for name in quantized if name not in found)
     bounce = BOUNCE_BUFFERS * max((size for sizes in blocks.values() for size in sizes), default=0)
     return PlanProblem(
         request=request,
@@ -164,6 +172,7 @@ def pose(
             for name in to_convert
         ),
         to_convert=to_convert,
+        converted=converted,
         prompts_known=prompts_known,
         blocks=blocks,
         prompts=2 if guided else 1,
@@ -186,16 +195,6 @@ def latents_bytes(width_px: int, height_px: int, images: int) -> int:
     """Of images that wait in RAM for their decoding."""
     tokens = (width_px // SIZE_MULTIPLE_PX) * (height_px // SIZE_MULTIPLE_PX)
     return images * tokens * LATENT_CHANNELS * 4
-
-
-def _to_convert(
-    names: list[str], precisions: dict[str, Precision], at_hand: AtHand
-) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name in names
-        if precisions[name] in QUANTIZED and (name, precisions[name]) not in at_hand.converted
-    )
 
 
 def _ram_rooms(weights: dict[str, int], room_bytes: int, bounce_bytes: int) -> dict[str, int]:

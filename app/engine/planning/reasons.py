@@ -1,13 +1,15 @@
 """A plan's verdict and its reasons, in sentences for people."""
 
 import math
+from collections.abc import Iterable
 
-from app.core.plan import GenerationPlan, Verdict
+from app.core.plan import PICTURE_KEEPING, GenerationPlan, PlanChange, Verdict
 from app.core.policy import MemoryMode
 from app.core.units import GIB, format_bytes, format_need, format_seconds
-from app.engine.planning.figures import gigabytes, size_text
+from app.engine.planning.figures import and_list, gigabytes, size_text
 from app.engine.planning.memory import needed_of
-from app.engine.planning.precisions import file_bytes
+from app.engine.planning.mode_words import MODE_WORDS
+from app.engine.planning.precisions import PRECISION_WORDS, file_bytes
 from app.engine.planning.problem import AUTOENCODER, COMPONENTS, TEXT_ENCODER, PlanProblem
 from app.engine.planning.ram import swapped_bytes, unheld_bytes
 from app.engine.planning.way import Way, running
@@ -34,13 +36,13 @@ def reasons_of(
     if problem.precision_reason:
         sentences.append(problem.precision_reason)
     sentences += _at_hand(problem)
-    sentences += [change.reason for change in plan.changes]
+    sentences += _changes(plan.changes)
     if not problem.on_cpu:
         unheld = unheld_bytes(problem, (*running(problem), AUTOENCODER))
         if unheld and not any(part.file_blocks for part in plan.components):
             sentences.append(
                 f"RAM does not hold all weights: {gigabytes(unheld, up=True)} GB of them are read "
-                "from the disk each time they go to the device."
+                "from the disk each time they go to the GPU."
             )
         swapped = swapped_bytes(problem, plan.ram_peak_bytes)
         if swapped:
@@ -75,15 +77,38 @@ def refusal(
     elif problem.policy.mode is MemoryMode.RESIDENT and not problem.on_cpu:
         weights = sum(problem.weights[name] for name in COMPONENTS)
         sentences.append(
-            f"The memory mode “resident” keeps all weights ({gigabytes(weights, up=True)} GB) on "
-            "the device: choose “auto” to let them come and go."
+            f"“{MODE_WORDS[MemoryMode.RESIDENT]}” keeps all weights "
+            f"({gigabytes(weights, up=True)} GB) on the GPU: choose "
+            f"“{MODE_WORDS[MemoryMode.AUTO]}” to let them come and go."
         )
     else:
-        fewer = " give fewer reference images," if problem.references else ""
-        sentences.append(
-            f"Close other programs, leave less memory to them,{fewer} or choose a smaller model."
-        )
+        sentences.append(_ways_out(problem))
     return tuple(sentences)
+
+
+def _changes(changes: Iterable[PlanChange]) -> list[str]:
+    """Why something gives way, and what: "With the whole transformer, ... are needed: ...".
+
+    Fewer and smaller pictures stand in the verdict.
+    """
+    ways: dict[str, list[str]] = {}
+    for change in changes:
+        after = [change.after] if change.rung in PICTURE_KEEPING else []
+        ways.setdefault(change.reason, []).extend(after)
+    return [
+        f"{reason.removesuffix('.')}: {'; '.join(after)}." if after else reason
+        for reason, after in ways.items()
+    ]
+
+
+def _ways_out(problem: PlanProblem) -> str:
+    limit = problem.policy.limit_bytes
+    if limit is not None and limit == problem.budget_bytes:
+        first = f"Allow more than {gigabytes(limit)} GB"
+    else:
+        first = "Close other programs, leave less memory to them"
+    fewer = " give fewer reference images," if problem.references else ""
+    return f"{first},{fewer} or choose a smaller model."
 
 
 def _at_hand(problem: PlanProblem) -> list[str]:
@@ -107,6 +132,10 @@ def _at_hand(problem: PlanProblem) -> list[str]:
             f"Before the first run the weights are converted once: {format_bytes(read)} are read, "
             f"and {format_bytes(kept)} are kept on the disk."
         )
+    elif problem.converted:
+        precisions = dict.fromkeys(problem.precisions[name] for name in problem.converted)
+        words = and_list([PRECISION_WORDS[precision] for precision in precisions])
+        sentences.append(f"The weights in {words} are kept on the disk: nothing is converted.")
     return sentences
 
 

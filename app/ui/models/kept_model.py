@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from PySide6.QtCore import (
     QAbstractListModel,
@@ -16,38 +16,19 @@ from PySide6.QtCore import (
     Slot,
 )
 
-from app.core.paths import AppPaths
 from app.core.units import format_bytes
-from app.engine.cache_folder import CacheFolder
 from app.engine.planning.precisions import PRECISION_WORDS
 from app.engine.prompt_folder import prompt_folder
 from app.engine.quantize.kept_files import KeptFile, kept_files, remove
 from app.ui.models.background import Background
 from app.ui.models.engine_model import EngineModel
+from app.ui.models.plan_model import PlanModel
 
 log = logging.getLogger(__name__)
 
 KEPT_ROLE = Qt.ItemDataRole.UserRole + 1
 _Index = QModelIndex | QPersistentModelIndex
 _ROOT = QModelIndex()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptFolders:
-    """Where it is kept.
-
-    Attributes:
-        converted: Folder of the converted weights.
-        prompts: Embeddings of prompts.
-    """
-
-    converted: Path
-    prompts: CacheFolder
-
-    @classmethod
-    def of(cls, paths: AppPaths) -> Self:
-        """Those of the app."""
-        return cls(converted=paths.converted_folder, prompts=prompt_folder(paths.embeddings_folder))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,24 +54,31 @@ class KeptModel(QAbstractListModel):
     def __init__(
         self,
         engine: EngineModel,
+        plans: PlanModel,
         background: Background,
-        folders: KeptFolders,
+        *,
+        converted: Path,
+        embeddings: Path,
         parent: QObject | None = None,
     ) -> None:
         """Look at nothing before `refresh`.
 
         Args:
             engine: Tells whether a run is going on.
+            plans: What is kept is counted in them.
             background: Where the disk is looked at.
-            folders: That are looked at.
+            converted: Folder of the converted weights.
+            embeddings: Folder of prompts' embeddings.
             parent: Owner.
         """
         super().__init__(parent)
         self._engine = engine
         self._background = background
-        self._folders = folders
+        self._converted = converted
+        self._prompts = prompt_folder(embeddings)
         self._found = _Found(files=(), prompts_bytes=0)
         self._is_watched = False
+        self.refreshed.connect(plans.look_again)
         for ended in (engine.job_finished, engine.job_failed, engine.job_cancelled):
             ended.connect(self._on_job_ended)
 
@@ -167,8 +155,8 @@ class KeptModel(QAbstractListModel):
 
     def _look(self, problems: Iterable[str] = ()) -> _Found:
         return _Found(
-            files=tuple(kept_files(self._folders.converted)),
-            prompts_bytes=self._folders.prompts.size_bytes(),
+            files=tuple(kept_files(self._converted)),
+            prompts_bytes=self._prompts.size_bytes(),
             problems=tuple(problems),
         )
 
@@ -188,7 +176,7 @@ class KeptModel(QAbstractListModel):
         return self._look(problems)
 
     def _clear_prompts(self) -> _Found:
-        self._folders.prompts.clear()
+        self._prompts.clear()
         found = self._look()
         if not found.prompts_bytes:
             return found

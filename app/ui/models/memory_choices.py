@@ -5,6 +5,7 @@ from PySide6.QtCore import QCoreApplication
 from app.core.plan import ComponentPlan, GenerationPlan, Placement
 from app.core.policy import Attention, MemoryMode, MemoryPolicy, Precision
 from app.core.units import MIB
+from app.engine.planning.mode_words import MODE_WORDS
 from app.engine.planning.problem import RAM_HEADROOM_SHARE
 from app.engine.quantize.fidelity import fidelity_hint
 from app.ui.models.plan_inputs import PlanInputs
@@ -24,7 +25,7 @@ def precision_word(precision: Precision) -> str:
         Precision.BF16: "bf16",
         Precision.FP8: "fp8",
         Precision.INT8: "int8",
-        Precision.NF4: _tr("4-bit"),
+        Precision.NF4: _tr("4 bits"),
     }[precision]
 
 
@@ -56,12 +57,7 @@ def fidelity(chosen: Precision, plan: GenerationPlan | None) -> str:
 
 def mode_word(mode: MemoryMode) -> str:
     """What a memory mode is called."""
-    return {
-        MemoryMode.AUTO: _tr("Automatic"),
-        MemoryMode.RESIDENT: _tr("Everything, or nothing runs"),
-        MemoryMode.BALANCED: _tr("Half of what is free"),
-        MemoryMode.MINIMAL: _tr("As little as possible"),
-    }[mode]
+    return _tr(MODE_WORDS[mode])
 
 
 def attention_word(attention: Attention) -> str:

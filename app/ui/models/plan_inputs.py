@@ -12,6 +12,7 @@ from app.core.preset import PresetLimits
 from app.core.profile import DeviceProfile, HostProfile
 from app.core.request import GenerationRequest
 from app.engine.coefficients import ModelCoefficients
+from app.engine.planning.at_hand import AtHand
 
 ROOMY_BYTES = 1 << 42
 """A device nothing has to give way on: what a request costs as it was asked for."""
@@ -30,6 +31,7 @@ class MakePlan(Protocol):
         limits: PresetLimits | None = None,
         *,
         references: tuple[tuple[int, int], ...] = (),
+        at_hand: AtHand | None = None,
     ) -> GenerationPlan: ...
 
 
@@ -49,6 +51,7 @@ class PlanInputs:
         limits: The most a request may ask for.
         coefficients: What the model needs.
         references: Width and height of each reference image of the request.
+        at_hand: What earlier runs have left for it; None where nobody has looked.
     """
 
     request: GenerationRequest
@@ -58,6 +61,7 @@ class PlanInputs:
     limits: PresetLimits
     coefficients: ModelCoefficients
     references: tuple[tuple[int, int], ...] = ()
+    at_hand: AtHand | None = None
 
     def plan(self, make: MakePlan) -> GenerationPlan:
         """The plan for these."""
@@ -69,6 +73,7 @@ class PlanInputs:
             self.coefficients,
             self.limits,
             references=self.references,
+            at_hand=self.at_hand,
         )
 
     def asking(self, **changes: Any) -> "PlanInputs":  # noqa: ANN401 - fields of the request

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from PySide6.QtCore import QObject, Signal, Slot
 
 from app.core.device import DeviceSnapshot, Sample
-from app.core.events import PlanMade
+from app.core.events import JobCancelled, JobFailed, JobFinished, PlanMade
 from app.core.plan import GenerationPlan
 from app.core.policy import Attention, MemoryPolicy
 from app.core.request import GenerationRequest
 from app.core.units import MIB
 from app.engine.coefficients import ModelCoefficients
 from app.monitor.own_use import OwnUse
+from app.ui.models.at_hand_model import AtHandModel
 from app.ui.models.background import Background
 from app.ui.models.catalog_model import CatalogModel, ModelChoice
 from app.ui.models.form import ModelDefaults
@@ -31,7 +32,8 @@ INTERVAL_MS = 60
 STEP_BYTES = 64 * MIB
 """Free memory wavers all the time; a plan that followed each byte would never stand still."""
 PROMPT = "."
-"""Every prompt needs the same memory: it is padded to the same length."""
+"""Every prompt needs the same memory: it is padded to the same length. What is at hand for the
+prompt itself is asked for apart."""
 
 CoefficientsOf = Callable[[ModelChoice], ModelCoefficients | None]
 """What a model needs; None until the engine has measured it. May read files."""
@@ -85,6 +87,7 @@ class PlanModel(QObject):
         make: MakePlan,
         profiles: ProfilesOf,
         coefficients_of: CoefficientsOf,
+        at_hand: AtHandModel,
         references: ReferencesModel | None = None,
         parent: QObject | None = None,
     ) -> None:
@@ -98,6 +101,7 @@ class PlanModel(QObject):
             make: The planner.
             profiles: The machine, from a sample.
             coefficients_of: What a model needs.
+            at_hand: What earlier runs have left.
             references: The form's reference images; None where there never are any.
             parent: Owner.
         """
@@ -105,6 +109,7 @@ class PlanModel(QObject):
         self._form, self._catalog, self._policy = form, catalog, policy
         self._background = background
         self._make, self._profiles, self._coefficients_of = make, profiles, coefficients_of
+        self._at_hand = at_hand
         self._coefficients: dict[str, ModelCoefficients | None] = {}
         self._asked: set[str] = set()
         self._sample: Sample | None = None
@@ -117,6 +122,7 @@ class PlanModel(QObject):
         self._throttle.passed.connect(self._replan)
         form.changed.connect(self._touch)
         policy.changed.connect(self._touch)
+        at_hand.changed.connect(self._touch)
         catalog.refreshed.connect(self._on_catalog_refreshed)
         self._references = references
         if references is not None:
@@ -190,6 +196,9 @@ class PlanModel(QObject):
             if event.plan.attention is not self._attention:
                 self._attention = event.plan.attention
                 self.changed.emit(self._state)
+        elif isinstance(event, JobFinished | JobFailed | JobCancelled):
+            # What it converted and encoded is kept now.
+            self._touch()
 
     @Slot()
     def _on_catalog_refreshed(self) -> None:
@@ -207,6 +216,11 @@ class PlanModel(QObject):
         """The machine is another although the sample is the same."""
         self._touch()
         self.machine_changed.emit()
+
+    @Slot()
+    def look_again(self) -> None:
+        """What earlier runs have left may be more or less."""
+        self._touch()
 
     @Slot()
     def _touch(self) -> None:
@@ -234,8 +248,14 @@ class PlanModel(QObject):
         inputs = self._inputs(choice, request)
         if inputs is None:
             return PlanState(why=self._unknown(choice))
+        asked = replace(request, prompt=self._form.form.prompt or PROMPT)
+        self._at_hand.look(choice.info, asked, inputs.device, inputs.policy)
+        at_hand = self._at_hand.latest(choice.model)
+        if at_hand is None:
+            return PlanState(why=self.tr("Looking at the model…"))
+        inputs = replace(inputs, at_hand=at_hand)
         if inputs == self._state.inputs:
-            # Most keystrokes are in the prompt, on which no plan depends.
+            # Most keystrokes are in the prompt, and most prompts are new.
             return self._state
         base = _of_base(inputs, choice.defaults)
         size_cost, images_cost = costs(inputs, base, self._make)

@@ -10,7 +10,9 @@ from app.core.device import Sample
 from app.core.paths import AppPaths
 from app.core.preset_store import PresetStore
 from app.engine.coefficients import ModelCoefficients, coefficients_for, shipped_coefficients
+from app.engine.kept_for_runs import KeptFolders
 from app.engine.planner import plan_generation
+from app.ui.models.at_hand_model import AtHandModel
 from app.ui.models.background import Background
 from app.ui.models.catalog_model import CatalogModel, ModelChoice
 from app.ui.models.forecast_model import ForecastModel
@@ -35,12 +37,16 @@ class PlanningFiles:
         presets: Folder of the user's presets.
         calibration: What was measured on each GPU.
         forecast_cache: Folder of coefficients the engine has measured.
+        converted: Folder of quantized weights.
+        embeddings: Folder of prompts' embeddings.
     """
 
     policy: Path
     presets: Path
     calibration: Path
     forecast_cache: Path
+    converted: Path
+    embeddings: Path
 
     @classmethod
     def of(cls, paths: AppPaths) -> "PlanningFiles":
@@ -50,6 +56,8 @@ class PlanningFiles:
             presets=paths.presets_folder,
             calibration=paths.calibration_file,
             forecast_cache=paths.forecast_cache,
+            converted=paths.converted_folder,
+            embeddings=paths.embeddings_folder,
         )
 
 
@@ -100,6 +108,12 @@ class Planning(QObject):
                 return shipped_coefficients(choice.model)
             return coefficients_for(choice.info, files.forecast_cache)
 
+        def kept_folders() -> KeptFolders:
+            keeps = settings.settings.keep_embeddings
+            return KeptFolders(
+                converted=files.converted, embeddings=files.embeddings if keeps else None
+            )
+
         self.plans = PlanModel(
             form,
             catalog,
@@ -108,6 +122,7 @@ class Planning(QObject):
             make=plan_generation,
             profiles=self.machine,
             coefficients_of=coefficients_of or read_coefficients,
+            at_hand=AtHandModel(background, kept_folders, self),
             references=references,
             parent=self,
         )
@@ -117,6 +132,7 @@ class Planning(QObject):
         self.forecast = ForecastModel(parent=self)
         self.news = RunNews(self)
         self.machine.changed.connect(self.plans.refresh)
+        settings.changed.connect(self.plans.look_again)
         self.plans.changed.connect(self._on_plan_changed)
 
     @Slot(object)

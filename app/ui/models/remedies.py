@@ -150,6 +150,7 @@ def fitting(inputs: PlanInputs, make: MakePlan) -> Fitting:
         inputs.coefficients,
         inputs.limits,
         references=inputs.references,
+        at_hand=inputs.at_hand,
     ).what_fits()
     better = (
         *_as_asked(inputs, answer),

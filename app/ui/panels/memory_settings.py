@@ -61,7 +61,7 @@ class MemorySettings(Section):
         self._precision_field = Field(
             self.tr("&Keep weights in"), self._precision, name="precision", parent=content
         )
-        self._strict = QCheckBox(self.tr("&Never change size or number of images"), content)
+        self._strict = QCheckBox(self.tr("Strict: &never fewer or smaller pictures"), content)
         self._upscale = QCheckBox(self.tr("&Bring smaller pictures to the asked size"), content)
         # Made in the order they stand in, which is the order of Tab.
         self._more = MemoryMore(policy, plans, content)
