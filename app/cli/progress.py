@@ -27,6 +27,7 @@ from app.core.events import (
     Streaming,
 )
 from app.core.jobs import Phase
+from app.core.streaming import StreamedPhase
 from app.core.units import (
     format_bandwidth,
     format_bytes,
@@ -109,7 +110,7 @@ class TextReport(Report):
         write_out(image.path + "\n", self._stdout)
 
     def done(self, event: JobFinished, *, images: int) -> None:
-        """Time and memory."""
+        """Time and memory, and what streaming was like."""
         memory = event.memory
         if memory.device_peak_bytes is None:
             peak = f"{format_bytes(memory.host_peak_rss_bytes)} of memory at most"
@@ -117,6 +118,9 @@ class TextReport(Report):
             peak = f"{format_bytes(memory.device_peak_bytes)} of VRAM at most"
         noun = "image" if images == 1 else "images"
         self._line(f"{images} {noun} in {format_seconds(event.seconds)}, {peak}")
+        for phase in () if event.report is None else event.report.phases:
+            if phase.streamed is not None:
+                self._line(f"{_PHASES[phase.phase]}: {_came_in(phase.streamed)}")
 
     def error(self, error: ErrorInfo) -> None:
         """The sentence."""
@@ -194,6 +198,19 @@ def _streamed(streaming: Streaming) -> str:
         return ""
     hidden = math.floor(streaming.hidden_share * 100)
     return f"  {format_bandwidth(rate)} streamed, {hidden} % hidden"
+
+
+def _came_in(streamed: StreamedPhase) -> str:
+    """What came in during a phase, and how long it was waited for."""
+    streaming = streamed.streaming
+    rate = streaming.bytes_per_s
+    told = f"{format_bytes(streaming.streamed_bytes)} of weights streamed"
+    if rate is not None:
+        told += f" at {format_bandwidth(rate)}"
+    if streamed.steps:
+        waited, planned = streamed.waited_s, streamed.planned_waiting_s
+        told += f", waited for {format_seconds(waited)} ({format_seconds(planned)} planned)"
+    return told
 
 
 def _whole(seconds: float) -> str:

@@ -88,6 +88,18 @@ class JsonReport(Report):
                 "images": images,
                 "peak_device_bytes": event.memory.device_peak_bytes,
                 "peak_host_bytes": event.memory.host_peak_rss_bytes,
+                "streaming": {
+                    phase.phase.value: {
+                        **_streaming(phase.streamed.streaming),
+                        "compared": {
+                            "steps": phase.streamed.steps,
+                            "planned_waiting_s": phase.streamed.planned_waiting_s,
+                            "waited_s": phase.streamed.waited_s,
+                        },
+                    }
+                    for phase in (() if event.report is None else event.report.phases)
+                    if phase.streamed is not None
+                },
             }
         )
 

@@ -10,6 +10,7 @@ from app.core.machine_speeds import MachineSpeeds
 from app.core.plan import GenerationPlan, Rung
 from app.core.policy import Precision
 from app.core.run_report import RunReport
+from app.core.streaming import Streaming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,41 +34,6 @@ class EngineMemory:
     host_peak_rss_bytes: int
     resident_bytes: int = 0
     slots_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Streaming:
-    """Weights that came to the device during one step.
-
-    Attributes:
-        streamed_bytes: That were copied.
-        copying_s: The link was busy for so long; `streamed_bytes / copying_s` is what it achieved.
-        waited_s: Of it, computing had to wait for so long: the rest was hidden.
-    """
-
-    streamed_bytes: int
-    copying_s: float
-    waited_s: float
-
-    @property
-    def bytes_per_s(self) -> float | None:
-        """What the link achieved; None where copying took no time that could be measured."""
-        return self.streamed_bytes / self.copying_s if self.copying_s > 0 else None
-
-    @property
-    def hidden_share(self) -> float:
-        """Of the copying, the share that computing did not wait for: 0 to 1."""
-        if self.copying_s <= 0:
-            return 1.0
-        return min(1.0, max(0.0, 1.0 - self.waited_s / self.copying_s))
-
-    def __add__(self, other: "Streaming") -> "Streaming":
-        """Both together, as of two steps."""
-        return Streaming(
-            streamed_bytes=self.streamed_bytes + other.streamed_bytes,
-            copying_s=self.copying_s + other.copying_s,
-            waited_s=self.waited_s + other.waited_s,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,7 +97,8 @@ class PhasePlan:
         seconds_low: Lower end of the range that the history supports.
         seconds_high: Upper end.
         waiting_seconds: Of `seconds`, computing waits so long for weights that come in while it
-            runs, by the timeline; what `Streaming.waited_s` of the run's steps adds up to.
+            runs, by the timeline, from the second pass on: what the first waits for is loading.
+            See `app.core.streaming.StreamedPhase`, which compares it with what was measured.
     """
 
     phase: Phase

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from app.core.jobs import Phase
 from app.core.measured_run import MeasuredPhase, MeasuredRun
 from app.core.plan import GenerationPlan, PhasePlan, PlanChange, Rung
+from app.core.streaming import StreamedPhase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class PhaseReport:
         measured_bytes: Peak on the device; None where it was not measured.
         planned_seconds: Expected, for all its parts together.
         measured_seconds: It took, all its parts together; None where it did not run.
+        streamed: Weights that came in while it ran; None where none were to, and in reports of
+            older versions.
     """
 
     phase: Phase
@@ -38,6 +41,7 @@ class PhaseReport:
     measured_bytes: int | None = None
     planned_seconds: float = 0.0
     measured_seconds: float | None = None
+    streamed: StreamedPhase | None = None
 
     @property
     def bytes_error(self) -> float | None:
@@ -92,7 +96,12 @@ AnyReport = RunReport | PictureReport
 
 
 def phase_report(
-    planned: PhasePlan, measured: MeasuredPhase | None, *, of_process: bool, idle_bytes: int = 0
+    planned: PhasePlan,
+    measured: MeasuredPhase | None,
+    *,
+    of_process: bool,
+    idle_bytes: int = 0,
+    streamed: StreamedPhase | None = None,
 ) -> PhaseReport:
     """A phase's plan beside what was measured of it.
 
@@ -101,6 +110,7 @@ def phase_report(
         measured: Or None where the phase did not run.
         of_process: Whether peaks are of the whole process, as on the CPU.
         idle_bytes: Held by that process before it had any model.
+        streamed: Weights that came in while it ran.
     """
     tensors = planned.weights_bytes + planned.working_bytes
     return PhaseReport(
@@ -109,6 +119,7 @@ def phase_report(
         measured_bytes=None if measured is None else measured.peak_bytes,
         planned_seconds=planned.seconds,
         measured_seconds=None if measured is None else measured.seconds,
+        streamed=streamed,
     )
 
 

@@ -20,6 +20,10 @@ _COLUMNS: tuple[str, ...] = (
     "planned_seconds",
     "measured_seconds",
     "seconds_error",
+    "streamed_bytes",
+    "streamed_bytes_per_s",
+    "planned_waiting_seconds",
+    "waited_seconds",
 )
 
 
@@ -50,6 +54,8 @@ def write_report(report: AnyReport, path: Path) -> None:
 
 
 def _values(phase: PhaseReport) -> dict[str, Any]:
+    streamed = phase.streamed
+    compared = None if streamed is None or not streamed.steps else streamed
     return {
         "phase": phase.phase.value,
         "planned_bytes": phase.planned_bytes,
@@ -58,4 +64,8 @@ def _values(phase: PhaseReport) -> dict[str, Any]:
         "planned_seconds": phase.planned_seconds,
         "measured_seconds": phase.measured_seconds,
         "seconds_error": phase.seconds_error,
+        "streamed_bytes": None if streamed is None else streamed.streaming.streamed_bytes,
+        "streamed_bytes_per_s": None if streamed is None else streamed.streaming.bytes_per_s,
+        "planned_waiting_seconds": None if compared is None else compared.planned_waiting_s,
+        "waited_seconds": None if compared is None else compared.waited_s,
     }

@@ -7,9 +7,12 @@ import pytest
 
 from app.cli.progress import TextReport
 from app.cli.report import JsonReport
-from app.core.events import Converting, EngineMemory, Loading, StepDone, Streaming
+from app.core.events import Converting, EngineMemory, JobFinished, Loading, StepDone
 from app.core.policy import Precision
+from app.core.run_report import RunReport
+from app.core.streaming import Streaming
 from app.core.units import GIB
+from tests.fakes.reports import report, streamed_report
 
 MEMORY = EngineMemory(
     device_allocated_bytes=GIB,
@@ -146,3 +149,30 @@ def test_the_hidden_share_is_between_nothing_and_all(
     streaming = Streaming(streamed_bytes=8, copying_s=copying_s, waited_s=waited_s)
     assert streaming.hidden_share == share
     assert streaming.bytes_per_s == (8 / copying_s if copying_s else None)
+
+
+def done(report: RunReport | None) -> JobFinished:
+    return JobFinished(job_id="a", seconds=37.0, memory=MEMORY, report=report)
+
+
+def test_at_the_end_people_are_told_what_was_waited_for_and_what_was_planned():
+    err = io.StringIO()
+    TextReport(io.StringIO(), err).done(done(streamed_report()), images=1)
+    last = err.getvalue().splitlines()[-1]
+    streamed = "24.0 GB of weights streamed at 12.0 GB/s, waited for 0.30 s (0.25 s planned)"
+    assert last == f"Denoising: {streamed}"
+    for nothing in (None, report()):
+        err = io.StringIO()
+        TextReport(io.StringIO(), err).done(done(nothing), images=1)
+        assert "streamed" not in err.getvalue()
+
+
+def test_at_the_end_programs_are_told_by_phase(capsys):
+    for made in (streamed_report(), report(), None):
+        JsonReport().done(done(made), images=1)
+    first, second, third = map(json.loads, capsys.readouterr().out.splitlines())
+    told = first["streaming"]["denoise"]
+    assert told["streamed_bytes"] == 24 * GIB
+    assert told["bytes_per_s"] == 12 * GIB
+    assert told["compared"] == {"steps": 3, "planned_waiting_s": 0.25, "waited_s": 0.3}
+    assert second["streaming"] == third["streaming"] == {}

@@ -1,11 +1,13 @@
 """Reports made by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 from app.core.jobs import Phase
 from app.core.measured_run import MeasuredPhase
 from app.core.plan import Rung
 from app.core.run_report import RunReport, TakenRung, phase_report
+from app.core.streaming import StreamedPhase, Streaming
 from tests.fakes.plans import gib, plan
 
 MEASURED = {
@@ -14,6 +16,21 @@ MEASURED = {
     Phase.DENOISE: MeasuredPhase(seconds=26.4, peak_bytes=gib(8.549)),
     Phase.DECODE: MeasuredPhase(seconds=4.0, peak_bytes=None),
 }
+
+
+STREAMED = StreamedPhase(
+    streaming=Streaming(streamed_bytes=gib(24), copying_s=2.0, waited_s=0.8),
+    steps=3,
+    planned_waiting_s=0.25,
+    waited_s=0.3,
+)
+
+
+def streamed_report() -> RunReport:
+    """The same, and while it denoised weights came in."""
+    made = report()
+    denoise = replace(made.phases[2], streamed=STREAMED)
+    return replace(made, phases=(*made.phases[:2], denoise, *made.phases[3:]))
 
 
 def report(**changes: Any) -> RunReport:

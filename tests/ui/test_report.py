@@ -17,7 +17,7 @@ from app.core.plan import Verdict
 from app.core.request import GenerationRequest
 from app.engine.output import encode_png
 from app.ui.panels.report_dialog import ReportDialog
-from tests.fakes.reports import report
+from tests.fakes.reports import report, streamed_report
 from tests.ui.find import find
 from tests.ui.picture_studio import PictureStudio
 from tests.ui.run_events import MEMORY
@@ -45,6 +45,20 @@ def test_each_phase_has_planned_measured_and_error(dialog: ReportDialog):
     assert cells(dialog, 2) == ["Denoise", "8.3 GB", "8.5 GB", "+3 %", "24 s", "26 s", "+10 %"]
     assert cells(dialog, 1)[-1] == "−5 %"
     assert cells(dialog, 4)[2:] == ["–", "–", "0.50 s", "–", "–"]
+
+
+def test_of_a_run_that_streamed_the_table_tells_what_was_waited_for(
+    qtbot: QtBot, dialog: ReportDialog
+):
+    assert find(dialog, QTableWidget, "report_table").columnCount() == 7
+    streamed = ReportDialog(streamed_report(), "fox.png")
+    qtbot.addWidget(streamed)
+    assert cells(streamed, 2)[7:] == ["24.0 GB", "12.0 GB/s", "0.25 s", "0.30 s"]
+    assert cells(streamed, 3)[7:] == ["–"] * 4
+    table = find(streamed, QTableWidget, "report_table")
+    heads = [head for column in range(7, 11) if (head := table.horizontalHeaderItem(column))]
+    assert [head.text() for head in heads] == ["Streamed", "Rate", "Wait planned", "Waited"]
+    assert "from the second step on" in heads[3].toolTip()
 
 
 def test_the_summary_tells_peak_and_time(dialog: ReportDialog):

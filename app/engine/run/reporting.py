@@ -5,16 +5,18 @@ from app.core.measured_run import MeasuredPhase, MeasuredRun
 from app.core.run_report import PhaseReport, RunReport, phase_report
 from app.engine.run.phases import PhaseLog
 from app.engine.run.plan_in_force import PlanInForce
+from app.engine.run.stream_log import StreamLog
 
 
 def phase_reports(
-    force: PlanInForce, phases: PhaseLog, *, idle_bytes: int
+    force: PlanInForce, phases: PhaseLog, streams: StreamLog, *, idle_bytes: int
 ) -> tuple[PhaseReport, ...]:
     """Each phase as it was planned when it ran, with what is measured of it so far.
 
     Args:
         force: The plan.
         phases: That were measured.
+        streams: Weights that came in meanwhile.
         idle_bytes: Held by this process before it had any model.
     """
     return tuple(
@@ -23,19 +25,26 @@ def phase_reports(
             phases.measured.get(one.phase),
             of_process=force.problem.on_cpu,
             idle_bytes=idle_bytes,
+            streamed=streams.phases.get(one.phase),
         )
         for one in force.plan.phases
     )
 
 
 def run_report(
-    force: PlanInForce, phases: PhaseLog, *, idle_bytes: int, resumed_at: int
+    force: PlanInForce,
+    phases: PhaseLog,
+    streams: StreamLog,
+    *,
+    idle_bytes: int,
+    resumed_at: int,
 ) -> RunReport:
     """The whole run.
 
     Args:
         force: The plan at its end.
         phases: That were measured.
+        streams: Weights that came in meanwhile.
         idle_bytes: Held by this process before it had any model.
         resumed_at: Denoising steps that an earlier engine had done.
     """
@@ -47,7 +56,7 @@ def run_report(
     on_cpu = force.problem.on_cpu
     return RunReport(
         plan=force.plan,
-        phases=phase_reports(force, phases, idle_bytes=idle_bytes),
+        phases=phase_reports(force, phases, streams, idle_bytes=idle_bytes),
         rungs=tuple(force.rungs),
         measured=MeasuredRun(
             phases=as_planned, of_process=on_cpu, idle_bytes=idle_bytes if on_cpu else 0

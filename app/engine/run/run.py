@@ -31,6 +31,7 @@ from app.engine.run.preparing import prepare
 from app.engine.run.profiles import library_versions
 from app.engine.run.references import RunReferences
 from app.engine.run.reporting import phase_reports, run_report
+from app.engine.run.stream_log import StreamLog
 from app.engine.saving import ImageSaver
 
 TO_COME = (Phase.ENCODE, Phase.DENOISE, Phase.DECODE)
@@ -64,6 +65,7 @@ class Run:
             job, context.shelf, self._attempts, send=context.send, requests=context.relief
         )
         self._kept = KeptLatents(context.keep_folder, job.id, guard=context.guard)
+        self._streams = StreamLog(context.shelf)
         self._bad = BadImages(job.request)
         self._references = RunReferences(files=(), digests=())
         self._reference_latents: tuple[torch.Tensor, ...] = ()
@@ -113,6 +115,7 @@ class Run:
         return run_report(
             self._force,
             self.phases,
+            self._streams,
             idle_bytes=self._context.meter.idle_bytes,
             resumed_at=self._resumed_at,
         )
@@ -151,7 +154,10 @@ class Run:
             with placer.phase("text_encoder"), self._device.watch(Phase.ENCODE):
                 new = {prompt for prompt in prompts if prompt not in model.embeddings}
                 placer.expect("text_encoder", len(new))
-                return encode(model, prompts, self._device)
+                self._streams.begin()
+                embeddings = encode(model, prompts, self._device)
+                self._streams.note(Phase.ENCODE, self._force)
+                return embeddings
 
         note = "cached" if cached and seen else ""
         with self.phases.during(Phase.ENCODE, note=note, idle=partly):
@@ -210,7 +216,7 @@ class Run:
         )
         self._attempts.place()
         placer = self._context.shelf.placer
-        placer.take_streaming()  # What came in before belongs to no step.
+        self._streams.begin()
         with (
             placer.phase("transformer"),
             self._device.watch(Phase.DENOISE, step=step),
@@ -239,7 +245,7 @@ class Run:
                 seconds=step.seconds,
                 memory=self.phases.memory(),
                 preview=step.preview,
-                streaming=self._context.shelf.placer.take_streaming(),
+                streaming=self._streams.note(Phase.DENOISE, self._force),
             )
         )
         self._context.cancel.check()
@@ -317,7 +323,7 @@ class Run:
             plan=self._plan,
             rungs=tuple(self._force.rungs),
             phases=phase_reports(
-                self._force, self.phases, idle_bytes=self._context.meter.idle_bytes
+                self._force, self.phases, self._streams, idle_bytes=self._context.meter.idle_bytes
             ),
             references=self._references.records(),
         )

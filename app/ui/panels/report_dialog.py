@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 
 from app.core.run_report import AnyReport, PhaseReport, RunReport
 from app.core.run_report_file import report_csv, write_report
-from app.core.units import format_bytes, format_seconds
+from app.core.units import format_bandwidth, format_bytes, format_seconds
 from app.ui import theme
 from app.ui.widgets.series_style import mark_name
 
@@ -45,9 +45,10 @@ class ReportDialog(QDialog):
         super().__init__(parent)
         self.setObjectName("report_dialog")
         self.setWindowTitle(self.tr("Report of {name}").format(name=name))
-        self.resize(680, 380)
         self._report = report
         self._name = name
+        self._streamed = any(phase.streamed is not None for phase in report.phases)
+        self.resize(960 if self._streamed else 680, 380)
         self._table = self._made_table()
         self._said = QLabel(self)
         self._said.setObjectName("report_said")
@@ -111,6 +112,16 @@ class ReportDialog(QDialog):
             self.tr("Took"),
             self.tr("Error"),
         ]
+        tips: dict[int, str] = {}
+        if self._streamed:
+            compared = self.tr("Computing stood still for weights, from the second step on")
+            tips = dict.fromkeys((len(heads) + 2, len(heads) + 3), compared)
+            heads += [
+                self.tr("Streamed"),
+                self.tr("Rate"),
+                self.tr("Wait planned"),
+                self.tr("Waited"),
+            ]
         table = QTableWidget(len(self._report.phases), len(heads), self)
         table.setObjectName("report_table")
         table.setAccessibleName(self.tr("Phases, planned and measured"))
@@ -127,8 +138,10 @@ class ReportDialog(QDialog):
             head = table.horizontalHeaderItem(column)
             if head is not None:
                 head.setTextAlignment(right if column else left)
+                head.setToolTip(tips.get(column, ""))
         for row, phase in enumerate(self._report.phases):
-            for column, text in enumerate(_cells(phase)):
+            texts = (*_cells(phase), *(_streaming_cells(phase) if self._streamed else ()))
+            for column, text in enumerate(texts):
                 item = QTableWidgetItem(text)
                 if column:
                     item.setTextAlignment(right)
@@ -212,6 +225,21 @@ def _cells(phase: PhaseReport) -> tuple[str, ...]:
         format_seconds(phase.planned_seconds),
         "–" if took is None else format_seconds(took),
         _error_words(phase.seconds_error),
+    )
+
+
+def _streaming_cells(phase: PhaseReport) -> tuple[str, ...]:
+    """Of weights that came in while the phase ran, and how long computing stood still for them."""
+    streamed = phase.streamed
+    if streamed is None:
+        return ("–",) * 4
+    rate = streamed.streaming.bytes_per_s
+    compared = streamed.steps > 0
+    return (
+        format_bytes(streamed.streaming.streamed_bytes),
+        "–" if rate is None else format_bandwidth(rate),
+        format_seconds(streamed.planned_waiting_s) if compared else "–",
+        format_seconds(streamed.waited_s) if compared else "–",
     )
 
 
