@@ -4,6 +4,7 @@ Each of the three imports only what it needs: the window never sees torch, a com
 an engine sees neither Qt nor the command line.
 """
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -13,15 +14,27 @@ from pathlib import Path
 from typing import NoReturn
 
 VERBS = ("generate", "plan", "doctor", "models", "presets", "bench")
+EXIT_INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+_CANCELLED_JSON = '{"event": "error", "code": "cancelled", "message": "Cancelled."}'
+"""Without json itself, which the window does not need at its start."""
 _WINDOW_PACKAGES = frozenset({"PySide6", "shiboken6", "pyqtgraph"})
 
 
 def main() -> int:
     """Run what the arguments ask for and return the exit code of the process."""
+    arguments = sys.argv[1:]
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        # Ctrl+C while our modules are still loaded; what runs then tells of it by itself.
+        return _interrupted(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     # First, so that a crash in native code below leaves its stack; a windowed start has no stderr.
     if sys.stderr is not None:
         faulthandler.enable()
-    arguments = sys.argv[1:]
     if "--engine-worker" in arguments:
         _run_engine(arguments)
     if is_command(arguments):
@@ -83,6 +96,17 @@ def _open_window(arguments: list[str]) -> int:
         )
         return 1
     return window_main(arguments)
+
+
+def _interrupted(arguments: list[str]) -> int:
+    # A stream may be closed, or read by nobody any more.
+    with contextlib.suppress(OSError, ValueError):
+        if "--json" not in arguments:
+            _complain("headroom: Cancelled.")
+        elif sys.stdout is not None:
+            sys.stdout.write(_CANCELLED_JSON + "\n")
+            sys.stdout.flush()
+    return EXIT_INTERRUPTED
 
 
 def _complain(sentence: str) -> None:

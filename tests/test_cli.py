@@ -559,6 +559,11 @@ def test_an_unknown_verb_is_told_with_the_known_ones(capsys: pytest.CaptureFixtu
     assert "generate" in error
 
 
+def test_an_unknown_verb_is_told_before_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["genrate", "--json"]) == 2
+    assert "genrate" in error_of(capsys)["message"]
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["generate", "--help"]])
 def test_help_and_version_exit_0(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0

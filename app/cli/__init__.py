@@ -14,6 +14,7 @@ from app.cli.models_kept import run_remove_kept
 from app.cli.plan import run_plan
 from app.cli.presets import run_presets
 from app.cli.report import write_json
+from app.cli.stderr import write_err
 from app.cli.stdout import StdoutError, silence_stdout, write_out
 from app.core.errors import AppError, ErrorInfo, RequestError, describe
 from app.core.log import set_up_logging
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
         return EXIT_FAILURE
     except StdoutError as error:
         silence_stdout()
-        sys.stderr.write(f"headroom: {error}\n")
+        write_err(f"headroom: {error}\n")
         return EXIT_FAILURE
     return code
 
@@ -107,4 +108,4 @@ def _tell(error: ErrorInfo, *, as_json: bool) -> None:
     if as_json:
         write_json({"event": "error", "code": error.code, "message": error.message})
     else:
-        sys.stderr.write(f"headroom: {error.message}\n")
+        write_err(f"headroom: {error.message}\n")

@@ -80,6 +80,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         parser.error(f"there is no option {argv[0][:40]} in front of a verb")
     parser.check_options(argv)
     found = parser.parse_args(argv)
+    if found.verb == "doctor" and found.device is not None and not found.calibrate:
+        parser.error("--device says what --calibrate measures: give both or none")
     generate = None
     if found.verb == "generate":
         generate = GenerateArguments(
@@ -133,6 +135,8 @@ class _Parser(argparse.ArgumentParser):
             if typed in verbs:
                 verbs[typed].check_options(argv[index + 1 :])
                 return
+            if verbs and index == 0 and not typed.startswith("-"):
+                return  # No such verb, which is to be said first.
             name = typed.partition("=")[0]
             # What has a space in it is a text that begins with dashes.
             if not typed.startswith("--") or " " in typed or name in self._option_string_actions:
@@ -233,9 +237,8 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         ("steps", whole, "denoising steps, 1 to 1000"),
         ("guidance", decimal, "guidance scale, 0 to 100; distilled models ignore it"),
     ):
-        parser.add_argument(
-            f"--{name}", type=kind, metavar="N", help=f"{what} (default: the model's)"
-        )
+        whose = "the preset's, else the model's" if name in {"steps", "guidance"} else "the model's"
+        parser.add_argument(f"--{name}", type=kind, metavar="N", help=f"{what} (default: {whose})")
     parser.add_argument(
         "--seed",
         type=whole,

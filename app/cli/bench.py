@@ -34,7 +34,8 @@ def run_bench(*, device: str | None, as_json: bool, start: StartEngine | None = 
     result = bench_with_engine(start or engine_starter(device=chosen))
     problem = keep_speeds(chosen, _speeds(result), over_others=True)
     if as_json:
-        told = {**asdict(result), "remarks": list(result.remarks)}
+        remarks = [remark for remark in (*result.remarks, problem) if remark]
+        told = {**asdict(result), "remarks": remarks}
         derived = {"floor_step_s": result.floor_step_s, "over_floor": result.over_floor}
         write_json({"event": "bench", **told, **derived})
     else:

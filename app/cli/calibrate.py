@@ -44,7 +44,7 @@ def run_calibrate(*, device: str | None, as_json: bool, start: StartEngine | Non
     )
     problem = keep_speeds(chosen, speeds)
     if as_json:
-        write_json(_as_json(speeds))
+        write_json(_as_json(speeds, problem))
     else:
         write_out(_as_text(speeds, problem))
     return EXIT_OK
@@ -55,7 +55,7 @@ def _own_bytes(device: str, pid: int) -> int | None:
     return None if gpu is None else gpu.snapshot.engine_bytes
 
 
-def _as_json(speeds: MachineSpeeds) -> dict[str, object]:
+def _as_json(speeds: MachineSpeeds, problem: str) -> dict[str, object]:
     return {
         "event": "calibration",
         "device": speeds.device,
@@ -68,7 +68,7 @@ def _as_json(speeds: MachineSpeeds) -> dict[str, object]:
         "read_bytes_per_s": speeds.read_bytes_per_s,
         "context_bytes": speeds.context_bytes,
         "seconds": speeds.seconds,
-        "remarks": list(speeds.remarks),
+        "remarks": [remark for remark in (*speeds.remarks, problem) if remark],
     }
 
 

@@ -1,6 +1,5 @@
 """`plan`: what a run would need, whether it fits, and what would."""
 
-import sys
 from dataclasses import replace
 
 from app.cli.plan_arguments import PlanArguments
@@ -10,6 +9,7 @@ from app.cli.plan_request import planned_model, planned_request
 from app.cli.plan_text import plan_as_text, solution_as_text
 from app.cli.preset_in_use import model_key, preset_in_use, preset_of, with_typed
 from app.cli.report import write_json
+from app.cli.stderr import write_err
 from app.cli.stdout import write_out
 from app.core.errors import RequestError
 from app.core.paths import app_paths
@@ -104,7 +104,7 @@ def _preset(arguments: PlanArguments, machine: Machine, model: str) -> PresetEnt
         model=model,
     )
     for problem in () if entry is None else entry.problems:
-        sys.stderr.write(f"headroom: {problem}\n")
+        write_err(f"headroom: {problem}\n")
     return entry
 
 

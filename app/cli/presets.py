@@ -1,7 +1,6 @@
 """`presets`: list, show, save, apply, rename, delete, import and export them."""
 
 import os
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from app.cli.presets_arguments import PresetsArguments
 from app.cli.presets_save import preset_to_save
 from app.cli.presets_told import entry_as_json, entry_as_line, written_as_json
 from app.cli.report import write_json
+from app.cli.stderr import write_err
 from app.cli.stdout import write_out
 from app.core.errors import RequestError
 from app.core.paths import app_paths
@@ -179,4 +179,4 @@ class _Verb:
 
 
 def _warn(sentence: str) -> None:
-    sys.stderr.write(f"headroom: {sentence}\n")
+    write_err(f"headroom: {sentence}\n")

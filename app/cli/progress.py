@@ -2,12 +2,12 @@
 
 import math
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from typing import TextIO
 
 from app.cli.report import Report, SavedImage
+from app.cli.stderr import rewrites, write_err
 from app.cli.stdout import write_out
 from app.core.bytes_left import BytesLeft
 from app.core.errors import ErrorInfo
@@ -64,8 +64,8 @@ class TextReport(Report):
     ) -> None:
         """Take the streams, by default the process's own, and a clock."""
         self._stdout = stdout
-        self._stderr = stderr or sys.stderr
-        self._rewrites = self._stderr.isatty()
+        self._stderr = stderr
+        self._rewrites = rewrites(stderr)
         self._step_seconds: list[float] = []
         self._clock = clock
         self._left = BytesLeft()
@@ -174,21 +174,18 @@ class TextReport(Report):
     def _status(self, text: str) -> None:
         """Something that the next status may replace."""
         if self._rewrites:
-            self._stderr.write(_CLEAR_LINE + text[: self._columns()])
+            write_err(_CLEAR_LINE + text[: self._columns()], self._stderr)
         else:
-            self._stderr.write(text + "\n")
-        self._stderr.flush()
+            write_err(text + "\n", self._stderr)
 
     def _line(self, text: str) -> None:
         """Something that stays."""
         self._clear()
-        self._stderr.write(text + "\n")
-        self._stderr.flush()
+        write_err(text + "\n", self._stderr)
 
     def _clear(self) -> None:
         if self._rewrites:
-            self._stderr.write(_CLEAR_LINE)
-            self._stderr.flush()
+            write_err(_CLEAR_LINE, self._stderr)
 
 
 def _streamed(streaming: Streaming) -> str:

@@ -15,7 +15,7 @@ from app.core.reference_image import (
 from app.core.request import MAX_REFERENCES, MAX_SIZE_PX
 from app.engine.solver import REFERENCE_PX
 
-_SIZE = re.compile(r"(\d{1,5})[x×](\d{1,5})", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,20})[x×](\d{1,20})", re.IGNORECASE)
 
 
 def reference_paths(typed: Sequence[str]) -> tuple[str, ...]:
@@ -74,5 +74,9 @@ def _size(typed: str) -> tuple[int, int]:
 
 
 def _path(typed: str) -> Path:
+    if not typed.strip():
+        raise RequestError(
+            "--reference is empty: give a PNG, JPEG or WebP file.", code="request.reference_missing"
+        )
     # Not the path's own method, which raises for an unknown user.
     return Path(os.path.expanduser(typed)).absolute()

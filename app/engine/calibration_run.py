@@ -19,6 +19,7 @@ from app.engine.session import (
     HELLO_DEADLINE_S,
     MEASURING_DEADLINE_S,
     READY_DEADLINE_S,
+    SETUP_CODE,
 )
 
 POLL_S = 0.2
@@ -89,6 +90,10 @@ def _answered(
         _next(messages, EngineReady, clock() + HELLO_DEADLINE_S + READY_DEADLINE_S, clock)
         client.send(command)
         yield client, _next(messages, answer, clock() + MEASURING_DEADLINE_S, clock)
+    except KeyboardInterrupt:
+        # It looks at no command while it measures, and has nothing to save.
+        client.kill()
+        raise
     finally:
         client.stop()
 
@@ -135,7 +140,7 @@ def _next(
             if message.level >= logging.CRITICAL:
                 last_words = message.message.partition("\n")[0]
         elif isinstance(message, EngineEnded):
-            raise _death(message, last_words)
+            raise _death(message, last_words if kind is EngineReady else "")
     raise EngineError(
         "The engine does not answer: the disk or the GPU driver may be stuck.",
         code="engine.start_timeout",
@@ -145,5 +150,7 @@ def _next(
 def _death(ended: EngineEnded, last_words: str) -> EngineError:
     if ended.error is not None:
         return EngineError(ended.error.message, code=ended.error.code, details=ended.log_tail)
-    sentence = last_words or f"The engine ended unexpectedly (exit code {ended.exit_code})."
+    if last_words:  # It could not begin, and said why.
+        return EngineError(last_words, code=SETUP_CODE, details=ended.log_tail)
+    sentence = f"The engine ended unexpectedly (exit code {ended.exit_code})."
     return EngineCrashedError(sentence, exit_code=ended.exit_code, log_tail=ended.log_tail)

@@ -145,6 +145,15 @@ def test_json_is_one_object_in_base_units(finds, capsys):
     assert found["remarks"] == []
 
 
+def test_programs_are_told_of_measurements_that_cannot_be_read(finds, capsys):
+    finds(GPU, RTX)
+    app_paths().calibration_file.parent.mkdir(parents=True, exist_ok=True)
+    app_paths().calibration_file.write_text("{", encoding="utf-8")
+    assert main(["bench", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["remarks"]
+    assert "cannot be read" in told
+
+
 class Answers(FakeEngineClient):
     """Answers the bench."""
 

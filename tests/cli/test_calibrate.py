@@ -115,6 +115,17 @@ def test_json_is_one_object(
     assert found["remarks"] == ["Read."]
 
 
+def test_programs_are_told_of_measurements_that_cannot_be_read(
+    measures: Callable[..., list[Calibrate]], capsys: pytest.CaptureFixture[str]
+):
+    measures(CPU)
+    app_paths().calibration_file.parent.mkdir(parents=True, exist_ok=True)
+    app_paths().calibration_file.write_text("{", encoding="utf-8")
+    assert main(["doctor", "--calibrate", "--json"]) == 0
+    *_, last = json.loads(capsys.readouterr().out)["remarks"]
+    assert "cannot be read" in last
+
+
 def test_a_failure_is_exit_1(
     measures: Callable[..., list[Calibrate]],
     monkeypatch: pytest.MonkeyPatch,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from app.cli import doctor, file_checks, machine_checks, package_checks
+from app.cli import doctor, file_checks, machine_checks, main, package_checks
 from app.cli.check import Check, CheckState, note, ok, problem
 from app.core.device import DeviceSnapshot
 from app.core.errors import SetupError
@@ -35,6 +35,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(doctor, "examine", lambda: checks)
 
     return install
+
+
+def test_a_device_without_anything_to_measure_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["doctor", "--device", "cpu"]) == 2
+    assert "--device says what --calibrate measures" in capsys.readouterr().err
 
 
 def test_a_healthy_machine_is_exit_0(

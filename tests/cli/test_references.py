@@ -58,6 +58,7 @@ def test_sizes_are_files_where_there_is_one(tmp_path: Path, monkeypatch: pytest.
         (["--references", "10", "--reference", "64x64"], "Reference images are 11"),
         (["--reference", "64x64"] * 11, "Reference images are 11"),
         (["--width", "0", "--references", "11"], "The width is 0 px"),
+        (["--reference", "99999999x1"], "99999999x1 is no size"),
     ],
 )
 def test_plans_of_what_there_is_not_are_refused(
@@ -93,6 +94,11 @@ def test_files_that_cannot_be_followed_are_all_named(tmp_path: Path):
     assert "text.png" in caught.value.message
     assert "gone.png" in caught.value.message
     assert "good.png" not in caught.value.message
+
+
+def test_a_name_that_is_empty_is_told():
+    with pytest.raises(RequestError, match="--reference is empty"):
+        reference_paths([" "])
 
 
 def test_too_many_files_are_refused_before_a_model_is_loaded(

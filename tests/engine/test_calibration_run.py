@@ -119,8 +119,26 @@ def test_an_engine_that_cannot_begin_says_why(expect_log: Callable[..., None]):
         engine.die(exit_code=1)
         return engine
 
-    with pytest.raises(EngineCrashedError, match=r"^torch cannot be imported$"):
+    with pytest.raises(EngineError, match=r"^torch cannot be imported$") as caught:
         measure_with_engine(start, COMMAND, own_bytes=lambda _pid: None)
+    assert caught.value.code == "engine.setup", "as generate has it: trying again does not help"
+
+
+def test_an_engine_that_measures_is_ended_at_once_when_interrupted():
+    stage = Stage(None)
+    ticks = iter([0.0, 0.0, 0.0])
+
+    def clock() -> float:
+        try:
+            return next(ticks)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    with pytest.raises(KeyboardInterrupt):
+        stage.measure(clock=clock)
+    assert stage.commands[0] == COMMAND
+    assert stage.engine is not None
+    assert stage.engine.ended_by == "kill"
 
 
 def test_an_engine_of_another_version_is_told():
