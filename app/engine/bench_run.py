@@ -4,6 +4,7 @@ The streamed step is done by the same code that runs stream with. The GPU's part
 real GPU; it is tested on the simulated one.
 """
 
+import gc
 import logging
 from collections.abc import Callable
 
@@ -50,6 +51,8 @@ def bench(device: ComputeDevice) -> BenchDone:
         log.exception("the bench failed")
         return BenchDone(error=describe(error))
     finally:
+        # What refers to itself would keep locked RAM.
+        gc.collect()
         device.release_cached()
 
 

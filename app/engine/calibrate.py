@@ -20,6 +20,7 @@ from app.engine.devices import (
     device_name,
     free_bytes,
     release_cached_memory,
+    release_host_cache,
     run_dtype,
     synchronize,
 )
@@ -51,14 +52,9 @@ def calibrate(device: torch.device, command: Calibrate) -> CalibrationDone:
 
 
 def _release(device: torch.device) -> None:
-    """Give back what the measurements took, pinned memory too: an engine lives for long.
-
-    Older versions of torch keep pinned memory for the next who wants it, and have no way to say no.
-    """
+    """Give back what the measurements took, pinned memory too: an engine lives for long."""
     release_cached_memory(device)
-    accelerator: Any = getattr(torch, "accelerator", None)
-    if device.type != "cpu" and hasattr(accelerator, "empty_host_cache"):
-        accelerator.empty_host_cache()
+    release_host_cache(device)
 
 
 def measure_machine(device: torch.device, command: Calibrate) -> MachineSpeeds:

@@ -13,7 +13,7 @@ import torch
 
 from app.core.jobs import Phase
 from app.core.profile import HostProfile
-from app.engine.devices import device_name
+from app.engine.devices import device_name, memory_info, release_host_cache
 from app.engine.residency.cuda_transfers import CudaTransfers
 from app.engine.residency.transfers import DirectTransfers, Transfers
 
@@ -68,7 +68,7 @@ class ComputeDevice(Protocol):
         ...
 
     def release_cached(self) -> None:
-        """Give memory that no tensor uses back to the driver."""
+        """Give memory that no tensor uses back to the driver, and locked RAM to the system."""
         ...
 
     def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -200,13 +200,13 @@ class AcceleratorDevice:
         self._backend.set_device(device)
         self.name = device_name(device)
         self.kind = "rocm" if device.type == "cuda" and torch.version.hip else device.type
-        self.total_bytes = int(self._backend.mem_get_info(device)[1])
+        self.total_bytes = memory_info(device)[1]
         self.transfers = CudaTransfers(device)
 
     def free_bytes(self) -> int:
         """Free for all, with blocks of our allocator that are whole and unused."""
         backend = self._backend
-        free = int(backend.mem_get_info(self.torch_device)[0])
+        free = memory_info(self.torch_device)[0]
         # Parts of blocks that are in use elsewhere cannot be given back.
         split = int(
             backend.memory_stats(self.torch_device).get("inactive_split_bytes.all.current", 0)
@@ -234,8 +234,9 @@ class AcceleratorDevice:
         self._backend.current_stream(self.torch_device).synchronize()
 
     def release_cached(self) -> None:
-        """Empty the allocator's cache."""
+        """Empty the allocator's cache, and that of locked RAM."""
         self._backend.empty_cache()
+        release_host_cache(self.torch_device)
 
     def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
         """A copy in RAM."""

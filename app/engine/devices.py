@@ -60,10 +60,25 @@ def run_dtype(device: torch.device, stored: torch.dtype) -> torch.dtype:
 
 def free_bytes(device: torch.device) -> int:
     """Memory of a GPU that nobody uses, with what our own allocator could give back."""
+    _backend(device.type).empty_cache()
+    free, _total = memory_info(device)
+    return free
+
+
+def memory_info(device: torch.device) -> tuple[int, int]:
+    """Memory of a GPU that is free for all, and all that it has.
+
+    Some of Intel's drivers do not tell what is free; then all counts but what torch holds.
+    """
     backend = _backend(device.type)
-    backend.empty_cache()
-    free, _total = backend.mem_get_info(device)
-    return int(free)
+    try:
+        free, total = backend.mem_get_info(device)
+    except RuntimeError:
+        if device.type != "xpu":
+            raise
+        total = backend.get_device_properties(device).total_memory
+        free = max(0, total - backend.memory_reserved(device))
+    return int(free), int(total)
 
 
 def synchronize(device: torch.device) -> None:
@@ -76,6 +91,16 @@ def release_cached_memory(device: torch.device) -> None:
     """Give memory that no tensor uses back to the driver."""
     if device.type != "cpu":
         _backend(device.type).empty_cache()
+
+
+def release_host_cache(device: torch.device) -> None:
+    """Give locked RAM that no tensor uses back: torch keeps it for the next who wants it.
+
+    Older versions of torch have no way to say so.
+    """
+    accelerator: Any = getattr(torch, "accelerator", None)
+    if device.type != "cpu" and hasattr(accelerator, "empty_host_cache"):
+        accelerator.empty_host_cache()
 
 
 def _backend(kind: str) -> Any:  # noqa: ANN401 - torch.cuda or torch.xpu, which look alike

@@ -26,6 +26,7 @@ from app.engine.network_files import (
 )
 from app.engine.out_of_memory import is_out_of_memory
 from app.engine.quantize.converting import Conversion
+from app.engine.quantize.linear import try_ways
 from app.engine.residency.host_network import HostNetwork
 from app.engine.residency.host_store import HostStore, Missing
 from app.engine.text_encoding import load_tokenizer
@@ -159,6 +160,8 @@ def load_model(
         components["is_distilled"] = info.distilled
     pipeline = diffusers_class(layout.pipeline_class)(**components)
     pipeline.set_progress_bar_config(disable=True)
+    for name, host in hosts.items():
+        try_ways(host.network, device, dtypes[name])
     # While the device is empty, and what runs at each step before what runs once.
     store.pin([hosts[name] for name in ("transformer", "text_encoder") if name in hosts], check)
     return LoadedModel(

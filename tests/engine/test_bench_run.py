@@ -1,5 +1,7 @@
 """The short bench: on the CPU, and with the code that streams on a simulated GPU."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from app.engine import bench_run
 from app.engine.bench_run import bench, measure, shape_for
 from app.engine.bench_stack import StackShape, make_stack
 from app.engine.compute_device import CpuDevice
+from app.engine.residency.host_network import HostBuffer
 from app.engine.simulated_device import SimulatedDevice
 from app.engine.simulated_story import Story
 
@@ -60,6 +63,29 @@ def test_nothing_stays_on_the_device():
     device = gpu(step_s=1.0, copy_s=0.5)
     measure(device, shape=SHAPE)
     assert device.allocated_bytes() == 0
+
+
+def test_ram_that_the_device_copied_from_is_free_when_what_was_kept_is_given_back(monkeypatch):
+    buffers: list[weakref.ref[torch.UntypedStorage]] = []
+    alive: list[int] = []
+    device = gpu(step_s=1.0, copy_s=0.5)
+    allocate, release = device.transfers.host_buffer, device.release_cached
+
+    def noted(size_bytes: int) -> HostBuffer:
+        made = allocate(size_bytes)
+        buffers.append(weakref.ref(made[0].untyped_storage()))
+        return made
+
+    def released() -> None:
+        alive.append(sum(one() is not None for one in buffers))
+        release()
+
+    monkeypatch.setattr(device.transfers, "host_buffer", noted)
+    monkeypatch.setattr(device, "release_cached", released)
+    monkeypatch.setattr(bench_run, "shape_for", lambda _device, _dtype: SHAPE)
+    assert bench(device).error is None
+    assert len(buffers) == 1 + SHAPE.blocks
+    assert alive == [0]
 
 
 def test_the_cpu_is_measured_and_says_that_nothing_streams():

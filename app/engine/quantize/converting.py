@@ -27,6 +27,7 @@ from app.engine.quantize.source_key import source_key
 from app.engine.quantize.source_piece import Piece, pieces_of
 from app.engine.quantize.ways import way_for
 from app.engine.residency.blocks import streamable_blocks
+from app.engine.residency.host_store import find_missing
 from app.engine.residency.leaves import ModuleTensors
 from app.engine.stored_weights import Stored, stored_tensors
 
@@ -93,7 +94,7 @@ def open_converted(
     for dtype in {tensor.dtype for tensor in network.parameters()}:
         way_for(conversion.recipe.precision, conversion.device, dtype)
     layers = quantized_skeleton(network, conversion.recipe)
-    kept = _kept(path)
+    kept = _kept(path, network)
     if kept is None:
         _Writer(component, network, layers, stored, conversion).write(path)
         kept = stored_tensors([path])
@@ -101,14 +102,18 @@ def open_converted(
     return kept
 
 
-def _kept(path: Path) -> Stored | None:
+def _kept(path: Path, network: nn.Module) -> Stored | None:
     """What a converted file holds; None when there is none, or it was damaged, and is removed."""
     if not path.is_file():
         return None
     try:
         found = stored_tensors([path])
+        missing = find_missing(network, found)
+        damage = missing.absent or missing.of_another_shape
     except ModelError as error:
-        log.info("a converted file is damaged and made again: %s", error)
+        found, damage = {}, str(error)
+    if damage:
+        log.info("a converted file is damaged and made again: %s", damage)
         path.unlink()
         return None
     # The last use is what a list of the files is ordered by.
@@ -167,6 +172,10 @@ class _Writer:
             with atomic_file(path) as file:
                 self._write_all(file, layout)
         except OSError as error:
+            if path.is_file():
+                # Windows lets nobody take the name of a file that another engine has mapped.
+                log.info("another engine has made the converted file meanwhile (%s)", error)
+                return
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise self._no_room(path, layout) from error
             if is_out_of_memory(error):

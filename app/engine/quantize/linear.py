@@ -212,3 +212,18 @@ def quantize_linear(linear: nn.Linear, precision: Precision) -> QuantizedLinear:
     with torch.no_grad():
         made.codes, made.scales = made.encode_all(linear.weight, linear.weight.device)
     return made
+
+
+def try_ways(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Find out how a network's quantized layers are multiplied with, before weights fill a device.
+
+    Later it would be done within the first step, where there may be no memory for it.
+
+    Args:
+        network: With weights or without.
+        device: That will run it.
+        dtype: Of what is multiplied with the weights.
+    """
+    kinds = {one.precision for one in network.modules() if isinstance(one, QuantizedLinear)}
+    for precision in kinds:
+        way_for(precision, device, dtype)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from app.core.errors import EngineError, ModelError
 from app.core.paths import resource
@@ -128,6 +129,29 @@ def test_a_damaged_file_is_made_again(tmp_path):
     kept.path.write_bytes(whole[:-1000])
     assert open_converted("transformer", skeleton(), source(), conversion(tmp_path)) == first
     assert kept.path.read_bytes() == whole
+
+
+def test_a_file_that_holds_something_else_is_made_again(tmp_path):
+    first = open_converted("transformer", skeleton(), source(), conversion(tmp_path))
+    (kept,) = kept_files(tmp_path)
+    whole = kept.path.read_bytes()
+    save_file({"proj_out.weight": torch.zeros(2, 2)}, kept.path)
+    assert open_converted("transformer", skeleton(), source(), conversion(tmp_path)) == first
+    assert kept.path.read_bytes() == whole
+
+
+def test_a_file_that_another_engine_made_meanwhile_will_do(tmp_path, monkeypatch):
+    first = open_converted("transformer", skeleton(), source(), conversion(tmp_path / "other"))
+    other = tmp_path / "other"
+
+    def taken(_partial: str, path: Path) -> None:
+        path.write_bytes((other / path.name).read_bytes())
+        raise PermissionError(errno.EACCES, "The file is used by another process")
+
+    monkeypatch.setattr("app.core.atomic.os.replace", taken)
+    found = open_converted("transformer", skeleton(), source(), conversion(tmp_path / "ours"))
+    assert found.keys() == first.keys()
+    assert len(files_in(tmp_path / "ours")) == 1
 
 
 def test_the_way_to_multiply_is_tried_before_anything_is_loaded(tmp_path, monkeypatch):

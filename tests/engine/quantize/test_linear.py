@@ -7,7 +7,7 @@ import torch
 
 from app.core.policy import Precision
 from app.engine.quantize import native, ways
-from app.engine.quantize.linear import QuantizedLinear, empty_linear, quantize_linear
+from app.engine.quantize.linear import QuantizedLinear, empty_linear, quantize_linear, try_ways
 from app.engine.quantize.recipe import QUANTIZED, Recipe
 from app.engine.quantize.ways import PRODUCTS, Way, forced_way, probe, way_for
 
@@ -156,6 +156,33 @@ def test_probe_passes_over_what_fails_or_is_wrong(small_trial, monkeypatch):
     assert trial(Precision.FP8, 2.0, 1.0) is Way.FP8_SCALED_AFTER
     monkeypatch.setitem(PRODUCTS, Way.FP8_SCALED_AFTER, wrong)
     assert trial(Precision.FP8, 2.0) is Way.DEQUANTIZE
+
+
+def test_probe_passes_over_what_takes_only_some_numbers_of_tokens(monkeypatch):
+    monkeypatch.setattr(ways, "_TOKENS", 64)
+    monkeypatch.setattr(ways, "_FEATURES", 64)
+    by_rows = PRODUCTS[Way.FP8_ROWS]
+
+    def only_whole_tiles(x, codes, scales):
+        if len(x) % 16:
+            raise RuntimeError("the number of rows must be a multiple of 16")
+        return by_rows(x, codes, scales)
+
+    monkeypatch.setitem(PRODUCTS, Way.FP8_ROWS, only_whole_tiles)
+    assert trial(Precision.FP8, 2.0, 1.0) is Way.FP8_SCALED_AFTER
+
+
+def test_ways_of_a_network_are_tried_once_each(monkeypatch):
+    asked = []
+    monkeypatch.setattr("app.engine.quantize.linear.way_for", lambda *what: asked.append(what))
+    precisions = (Precision.FP8, Precision.FP8, Precision.INT8)
+    layers = [quantize_linear(linear(), precision) for precision in precisions]
+    device = torch.device("cuda:0")
+    try_ways(torch.nn.Sequential(linear(), *layers), device, torch.bfloat16)
+    assert sorted(asked, key=lambda what: what[0].value) == [
+        (Precision.FP8, device, torch.bfloat16),
+        (Precision.INT8, device, torch.bfloat16),
+    ]
 
 
 def test_probe_does_not_hide_that_memory_ran_out(small_trial, monkeypatch):

@@ -16,10 +16,12 @@ from safetensors.torch import load_file, save_file
 from app.core.errors import ModelError
 from app.core.events import JobFinished
 from app.core.paths import resource
+from app.core.policy import Precision
 from app.engine.compute_device import CpuDevice
 from app.engine.libraries import diffusers_class
 from app.engine.loader import load_model, model_key
 from app.engine.model_folder import inspect_model_folder, stored_dtypes
+from app.engine.quantize import linear
 from app.engine.quantize.gguf_file import read_gguf
 from app.engine.quantize.gguf_linear import GgufLinear, gguf_rows, stored_gguf
 from app.engine.quantize.linear import Fp8Linear
@@ -186,6 +188,14 @@ def test_fp8_of_others_is_run_as_it_is_stored(folder, wanted, scaled, scale_name
         layer.scales, (torch.ones(()) if scale is None else scale).expand(128).view(128, 1)
     )
     assert 0 < relative(result(network, torch.bfloat16), wanted) < most
+
+
+def test_the_way_to_multiply_is_tried_before_weights_fill_the_device(folder, monkeypatch):
+    asked: list[tuple[Precision, torch.device, torch.dtype]] = []
+    monkeypatch.setattr(linear, "way_for", lambda *what: asked.append(what))
+    write_fp8(folder, row_scale, "scale_weight")
+    transformer(folder)
+    assert asked == [(Precision.FP8, torch.device("cpu"), torch.bfloat16)]
 
 
 def test_scales_of_another_kind_are_refused(folder):

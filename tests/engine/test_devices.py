@@ -1,0 +1,96 @@
+"""What GPUs are asked, of stand-ins for torch's interfaces to them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from app.engine import devices
+from app.engine.devices import free_bytes, memory_info, release_host_cache
+
+CPU, GPU, INTEL = torch.device("cpu"), torch.device("cuda:0"), torch.device("xpu:0")
+TOTAL_BYTES = 16 << 30
+
+
+@dataclass
+class Properties:
+    total_memory: int = TOTAL_BYTES
+
+
+@dataclass
+class Backend:
+    """As torch.cuda and torch.xpu have it."""
+
+    free_bytes: int | None
+    reserved_bytes: int = 0
+    emptied: int = 0
+
+    def mem_get_info(self, device: torch.device) -> tuple[int, int]:
+        if self.free_bytes is None:
+            raise RuntimeError(f"{device} doesn't support querying the available free memory")
+        return self.free_bytes, TOTAL_BYTES
+
+    def get_device_properties(self, device: torch.device) -> Properties:
+        assert device == INTEL
+        return Properties()
+
+    def memory_reserved(self, device: torch.device) -> int:
+        assert device == INTEL
+        return self.reserved_bytes
+
+    def empty_cache(self) -> None:
+        self.emptied += 1
+
+
+def use(monkeypatch: pytest.MonkeyPatch, backend: Backend) -> None:
+    def backend_of(kind: str) -> Backend:
+        assert kind in {"cuda", "xpu"}
+        return backend
+
+    monkeypatch.setattr(devices, "_backend", backend_of)
+
+
+@pytest.mark.parametrize("device", [GPU, INTEL])
+def test_memory_is_what_the_driver_says(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = Backend(free_bytes=3 << 30)
+    use(monkeypatch, backend)
+    assert memory_info(device) == (3 << 30, TOTAL_BYTES)
+    assert not backend.emptied
+    assert free_bytes(device) == 3 << 30
+    assert backend.emptied == 1
+
+
+def test_intel_whose_driver_does_not_tell_has_what_torch_does_not_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use(monkeypatch, Backend(free_bytes=None, reserved_bytes=1 << 30))
+    assert memory_info(INTEL) == (15 << 30, TOTAL_BYTES)
+    with pytest.raises(RuntimeError, match="free memory"):
+        memory_info(GPU)
+
+
+class Accelerator:
+    """Stands for `torch.accelerator` of a version that has it."""
+
+    def __init__(self) -> None:
+        self.emptied = 0
+
+    def empty_host_cache(self) -> None:
+        self.emptied += 1
+
+
+def test_locked_ram_is_given_back_where_torch_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = Accelerator()
+    monkeypatch.setattr(torch, "accelerator", accelerator)
+    release_host_cache(CPU)
+    assert not accelerator.emptied
+    release_host_cache(GPU)
+    assert accelerator.emptied == 1
+    # As in older versions of torch.
+    older: Any
+    for older in (object(), None):
+        monkeypatch.setattr(torch, "accelerator", older)
+        release_host_cache(GPU)
