@@ -336,6 +336,7 @@ def test_json_events_come_in_order_with_nothing_else_on_stdout(
         "images": 2,
         "peak_device_bytes": None,
         "peak_host_bytes": MEMORY.host_peak_rss_bytes,
+        "streaming": {},
     }
 
 
