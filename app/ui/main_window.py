@@ -16,7 +16,6 @@ from PySide6.QtWidgets import (
     QFrame,
     QLabel,
     QMainWindow,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -39,6 +38,7 @@ from app.ui.panels.text_dialog import error_text
 from app.ui.panels.window_actions import WindowActions
 from app.ui.panels.window_dialogs import WindowDialogs, ask_picture, open_folder
 from app.ui.panels.window_layout import centre_on_screen, first_size, restore_layout, save_layout
+from app.ui.widgets.centre import Centre
 from app.ui.widgets.dock import Dock
 from app.ui.widgets.dropped_path import dropped_path
 from app.ui.widgets.edit_target import edit_focused, take_over_typed
@@ -151,19 +151,17 @@ class MainWindow(QMainWindow):
         for dock in (self._memory_dock, self._queue_dock):
             self.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
         self._widths = DockWidths(self, self._form_dock, [self._memory_dock, self._queue_dock])
-        centre = QWidget(self)
-        middle = QVBoxLayout(centre)
-        middle.setContentsMargins(0, 0, 0, 0)
-        middle.setSpacing(gap)
-        middle.addWidget(self._message)
-        middle.addWidget(RunBar(self._models.planning.news, centre))
-        middle.addWidget(self._picture, 1)
+        centre = Centre(self)
+        centre.column.addWidget(self._message)
+        centre.column.addWidget(RunBar(self._models.planning.news, centre))
+        centre.column.addWidget(self._picture, 1)
         self.setCentralWidget(centre)
         self._arrange()
         bar = self.statusBar()
         bar.setObjectName("status_bar")
         bar.setSizeGripEnabled(False)
-        bar.setContentsMargins(gap, 0, gap, 0)
+        bar.setContentsMargins(gap, 0, 2 * gap, 0)
+        self._queue_label.setContentsMargins(gap, 0, 0, 0)
         for label, name, meaning in (
             (self._engine_label, "engine_label", self.tr("Engine")),
             (self._queue_label, "queue_label", self.tr("Queue")),

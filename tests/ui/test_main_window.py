@@ -28,6 +28,7 @@ from app.core.events import JobFailed, JobFinished, QueueChanged
 from app.core.jobs import Job, JobState
 from app.core.metadata import ImageRecord, record_to_json
 from app.core.request import GenerationRequest
+from app.ui import theme
 from app.ui.main_window import MainWindow
 from app.ui.panels.about_dialog import AboutDialog
 from app.ui.panels.close_dialog import CloseDialog
@@ -644,3 +645,20 @@ def test_tab_goes_through_the_form_from_top_to_bottom(window: MainWindow, qtbot:
         window.focusNextChild()
     places = [seen.index(name) for name in [*order, "width_line", "steps_spin", "seed_line"]]
     assert places == sorted(places)
+
+
+def test_the_picture_keeps_off_the_windows_edge_whatever_stands_beside_it(
+    window: MainWindow, qtbot: QtBot
+):
+    picture = child(window, QWidget, "picture_panel")
+    docks = [child(window, QDockWidget, name) for name in ("memory_dock", "queue_dock")]
+
+    def right_px() -> int:
+        return picture.mapTo(window, picture.rect().topRight()).x()
+
+    gap_px = docks[0].x() - right_px()
+    for dock in docks:
+        dock.close()
+    qtbot.waitUntil(lambda: right_px() == window.width() - 1 - theme.SPACING_PX)
+    docks[0].show()
+    qtbot.waitUntil(lambda: docks[0].x() - right_px() == gap_px)
