@@ -24,6 +24,7 @@ from app.core.request import GenerationRequest
 from app.core.units import GIB, MIB
 from app.engine.client import engine_starter
 from app.ui.engine_thread import EngineThread
+from app.ui.models import live_budget
 from app.ui.models.live_budget import SETTLE_MS
 from app.ui.models.policy_file import PolicyState
 from app.ui.panels.memory_settings import MemorySettings
@@ -149,7 +150,7 @@ class Real:
     def generate(self, folder: Path) -> None:
         self.events.clear()
         request = GenerationRequest(
-            prompt="a red circle", model="demo", width_px=128, height_px=128, steps=30, seed=3
+            prompt="a red circle", model="demo", width_px=128, height_px=128, steps=16, seed=3
         )
         self.parts.engine.generate(
             request,
@@ -170,7 +171,9 @@ class Real:
 
 
 @pytest.fixture
-def real(qapp: object, tmp_path: Path) -> Iterator[Real]:
+def real(qapp: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Real]:
+    # Or the run would have to be longer only to be still there.
+    monkeypatch.setattr(live_budget, "SETTLE_MS", 40)
     made = Real(tmp_path)
     yield made
     made.close()
