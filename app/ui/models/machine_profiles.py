@@ -8,10 +8,8 @@ from app.core.events import EngineReady, JobFinished, QueueChanged
 from app.core.machine_speeds import MachineSpeeds
 from app.core.measured_run import CalibrationKey
 from app.core.profile import DeviceProfile, HostProfile
-from app.engine.machine import calibration_key, device_profile, host_profile, installed_torch
+from app.engine.machine import CPU, calibration_key, device_profile, host_profile, installed_torch
 from app.ui.models.settings_model import SettingsModel
-
-CPU = "cpu"
 
 
 class MachineProfiles(QObject):

@@ -4,17 +4,15 @@ from PySide6.QtCore import QCoreApplication
 
 from app.core.plan import ComponentPlan, GenerationPlan, Placement
 from app.core.policy import Attention, MemoryMode, MemoryPolicy, Precision
-from app.core.units import MIB
+from app.core.units import GIB
+from app.engine.planning.components import TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.mode_words import MODE_WORDS
 from app.engine.planning.problem import RAM_HEADROOM_SHARE
 from app.engine.quantize.fidelity import fidelity_hint
 from app.ui.models.plan_inputs import PlanInputs
-from app.ui.models.plan_words import gb
+from app.ui.models.plan_words import SMALL_BYTES, gb
 
-_TRANSFORMER, _TEXT_ENCODER = "transformer", "text_encoder"
 _WHOLE = frozenset({Precision.BF16, Precision.FP32})
-_SMALL_BYTES = 52 * MIB
-"""Less would be "0.0 GB"."""
 
 
 def precision_word(precision: Precision) -> str:
@@ -48,7 +46,7 @@ def fidelity(chosen: Precision, plan: GenerationPlan | None) -> str:
         chosen: For the transformer.
         plan: What automatic comes to; None where that is not known.
     """
-    runs_in = _precision_of(plan, _TRANSFORMER) if chosen is Precision.AUTO else chosen
+    runs_in = _precision_of(plan, TRANSFORMER) if chosen is Precision.AUTO else chosen
     if runs_in is None or (chosen is Precision.AUTO and runs_in in _WHOLE):
         return ""
     hint = fidelity_hint(runs_in)
@@ -98,8 +96,8 @@ def given_precision(plan: GenerationPlan | None) -> str:
     """In what the weights run by the plan: "bf16", or "bf16, text encoder fp8"."""
     if plan is None:
         return ""
-    transformer = _precision_of(plan, _TRANSFORMER)
-    encoder = _precision_of(plan, _TEXT_ENCODER)
+    transformer = _precision_of(plan, TRANSFORMER)
+    encoder = _precision_of(plan, TEXT_ENCODER)
     if transformer is None:
         return ""
     word = precision_word(transformer)
@@ -119,12 +117,18 @@ def given_placement(plan: GenerationPlan | None, *, on_cpu: bool) -> str:
     streamed = [one for one in plan.components if one.placement is Placement.STREAMED]
     if streamed:
         stays = max(map(_stays_bytes, streamed))
-        if stays < _SMALL_BYTES:
+        if stays < SMALL_BYTES:
             return _tr("streamed")
         return _tr("streamed, {size} stays").format(size=gb(stays))
     if all(one.placement is Placement.RESIDENT for one in plan.components):
         return _tr("everything stays")
     return _tr("networks take turns")
+
+
+def as_set(size_bytes: int) -> str:
+    """A size as somebody chose it: "0.75 GB", "2 GB"."""
+    size = f"{size_bytes / GIB:.2f}".rstrip("0").rstrip(".")
+    return _tr("{size} GB").format(size=size)
 
 
 def headroom_bytes(policy: MemoryPolicy, *, on_cpu: bool) -> int:

@@ -107,11 +107,6 @@ class MonitorModel(QObject):
         device = None if self._sample is None else self._sample.device
         return "" if device is None else device.name
 
-    @property
-    def has_run(self) -> bool:
-        """Whether a run was recorded, or is being."""
-        return self._recorder.run_began_s is not None
-
     @Slot(object)
     def on_sample(self, sample: Sample) -> None:
         """Take one Sample of the monitor thread."""

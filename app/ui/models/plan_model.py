@@ -151,7 +151,7 @@ class PlanModel(QObject):
 
     def plan_of_model(self, choice: ModelChoice) -> GenerationPlan | None:
         """The plan for one picture of a model as it was made for; None when it is not known."""
-        inputs = self._inputs(choice, self._own_request(choice, choice.defaults))
+        inputs = self._inputs(choice, _own_request(choice))
         return None if inputs is None else inputs.plan(self._make)
 
     def plan_with(self, request: GenerationRequest, policy: MemoryPolicy) -> GenerationPlan | None:
@@ -319,15 +319,18 @@ class PlanModel(QObject):
             self._asked -= unknown
             self._touch()
 
-    def _own_request(self, choice: ModelChoice, values: ModelDefaults) -> GenerationRequest:
-        return GenerationRequest(
-            prompt=PROMPT,
-            model=choice.model,
-            width_px=values.width_px,
-            height_px=values.height_px,
-            steps=values.steps,
-            guidance=values.guidance,
-        )
+
+def _own_request(choice: ModelChoice) -> GenerationRequest:
+    """One picture as the model was made for."""
+    values = choice.defaults
+    return GenerationRequest(
+        prompt=PROMPT,
+        model=choice.model,
+        width_px=values.width_px,
+        height_px=values.height_px,
+        steps=values.steps,
+        guidance=values.guidance,
+    )
 
 
 def _of_base(

@@ -4,11 +4,12 @@ import math
 
 from PySide6.QtCore import QCoreApplication
 
-from app.core.plan import GenerationPlan, PhasePlan, Rung, Verdict
+from app.core.plan import GenerationPlan, Rung, Verdict
 from app.core.units import GIB, MIB, format_need, format_seconds
+from app.engine.planning.memory import needed_of
 from app.ui.models.plan_inputs import Cost
 
-_SMALL_BYTES = 52 * MIB
+SMALL_BYTES = 52 * MIB
 """Less would be "0.0 GB" or a guess."""
 _SMALL_S = 0.5
 
@@ -55,7 +56,7 @@ def made_words(plan: GenerationPlan) -> str:
 
 def needed_bytes(plan: GenerationPlan) -> int:
     """The highest peak with what it may be off by: this is held against the budget."""
-    return max((_needed(phase) for phase in plan.phases), default=0)
+    return max(map(needed_of, plan.phases), default=0)
 
 
 def peak_words(plan: GenerationPlan) -> str:
@@ -85,7 +86,7 @@ def time_words(plan: GenerationPlan) -> str:
 def cost_text(cost: Cost) -> str:
     """What a value costs: "+1.6 GB, +4 s"; "" where it costs nothing worth saying."""
     parts: list[str] = []
-    if abs(cost.bytes) >= _SMALL_BYTES:
+    if abs(cost.bytes) >= SMALL_BYTES:
         parts.append(_signed(cost.bytes) + gb(abs(cost.bytes)))
     if abs(cost.seconds) >= _SMALL_S:
         parts.append(_signed(cost.seconds) + _roughly(abs(cost.seconds)))
@@ -128,10 +129,6 @@ def gb(size_bytes: int) -> str:
     if size_bytes < GIB // 10:
         return _tr("{size} MB").format(size=round(size_bytes / MIB))
     return _tr("{size} GB").format(size=f"{size_bytes / GIB:.1f}")
-
-
-def _needed(phase: PhasePlan) -> int:
-    return phase.peak_vram_bytes + phase.uncertainty_bytes
 
 
 def _roughly(seconds: float) -> str:

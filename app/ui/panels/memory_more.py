@@ -4,8 +4,8 @@ from PySide6.QtCore import QCoreApplication, QSignalBlocker, Slot
 from PySide6.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from app.core.policy import Attention, Precision
-from app.core.units import GIB
 from app.ui.models.memory_choices import (
+    as_set,
     attention_tip,
     attention_word,
     automatic,
@@ -126,8 +126,7 @@ class MemoryMore(Section):
         precisions = policy.precisions
         parts: list[str] = []
         if policy.limit_bytes is not None:
-            size = f"{policy.limit_bytes / GIB:.2f}".rstrip("0").rstrip(".")
-            parts.append(self.tr("at most {size} GB").format(size=size))
+            parts.append(self.tr("at most {size}").format(size=as_set(policy.limit_bytes)))
         if precisions.text_encoder is not precisions.transformer:
             word = precision_word(precisions.text_encoder)
             parts.append(self.tr("text encoder {precision}").format(precision=word))

@@ -4,9 +4,9 @@ from PySide6.QtCore import QCoreApplication, QSignalBlocker, Qt, Signal, Slot
 from PySide6.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
 from app.core.policy import MemoryMode, Precision
-from app.core.units import GIB
 from app.ui import theme
 from app.ui.models.memory_choices import (
+    as_set,
     automatic,
     fidelity,
     given_placement,
@@ -214,8 +214,7 @@ class MemorySettings(Section):
             parts.append(self.tr("{name}, changed") if self._presets.modified else "{name}")
             parts[0] = parts[0].format(name=row.name)
         left = headroom_bytes(policy, on_cpu=self._on_cpu)
-        size = f"{left / GIB:.2f}".rstrip("0").rstrip(".")
-        parts.append(self.tr("leaves {size} GB").format(size=size))
+        parts.append(self.tr("leaves {size}").format(size=as_set(left)))
         if policy.precisions.transformer is not Precision.AUTO:
             parts.append(precision_word(policy.precisions.transformer))
         if policy.strict:

@@ -25,5 +25,5 @@ class Centre(QWidget):
         self._keep_off_edge()
 
     def _keep_off_edge(self) -> None:
-        at_edge = self.geometry().right() >= self.parentWidget().rect().right()
+        at_edge = self.geometry().right() >= self.window().rect().right()
         self.column.setContentsMargins(0, 0, theme.SPACING_PX if at_edge else 0, 0)

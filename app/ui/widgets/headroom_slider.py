@@ -6,6 +6,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QSlider, QWidget
 
 from app.core.units import GIB, MIB
 from app.ui import theme
+from app.ui.models.memory_choices import as_set
 
 STEP_BYTES = GIB // 4
 STEPS_WITHOUT_DEVICE = 16
@@ -87,8 +88,7 @@ class HeadroomSlider(QWidget):
         self.headroom_chosen.emit(steps * STEP_BYTES)
 
     def _say(self, headroom_bytes: int) -> None:
-        size = f"{headroom_bytes / GIB:.2f}".rstrip("0").rstrip(".")
-        text = self.tr("{size} GB").format(size=size)
+        text = as_set(headroom_bytes)
         if 0 < headroom_bytes < STEP_BYTES:
             text = self.tr("{size} MB").format(size=round(headroom_bytes / MIB))
         self._value.setText(text)
