@@ -145,10 +145,20 @@ def told(events: list[Any]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of all tests here: engines find the prompts again that earlier ones have encoded."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_HOME", str(home))
+
+
+@pytest.fixture(scope="module")
+def live(home: Path) -> Live:
     with pytest.MonkeyPatch.context() as patch:
-        # It outlives the home of a single test.
-        patch.setenv("HEADROOM_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("HEADROOM_HOME", str(home))
         return Live()
 
 
@@ -340,7 +350,7 @@ def test_what_stays_for_the_next_run_keeps_to_a_budget_of_the_last_moment(
 def test_the_engine_process_takes_a_budget(tmp_path: Path) -> None:
     story = tmp_path / "story.json"
     story.write_text(f'{{"capacity_bytes": {CAPACITY_BYTES}}}')
-    wanted = job(tmp_path / "out", steps=20)
+    wanted = job(tmp_path / "out", steps=12)
     with EngineProcess(device=f"sim:{story}") as engine:
         engine.wait_until_ready()
         engine.send(ChangeBudget(job_id="unknown", budget=LITTLE))
