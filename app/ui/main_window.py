@@ -247,13 +247,19 @@ class MainWindow(QMainWindow):
         models.results.copied.connect(self._on_picture_saved)
         models.engine.progress_changed.connect(self._on_progress_changed)
         models.status.engine_text_changed.connect(self._engine_label.setText)
-        models.status.queue_text_changed.connect(self._queue_label.setText)
+        models.status.queue_text_changed.connect(self._show_waiting)
         models.status.attention_wanted.connect(self._on_attention_wanted)
         models.status.tell()
         self._picture.use_settings.connect(models.studio.use)
         self._picture.details_asked.connect(self._dialogs.show_error)
 
     # What happens.
+
+    @Slot(str)
+    def _show_waiting(self, text: str) -> None:
+        self._queue_label.setText(text)
+        # Empty, it would still take its room.
+        self._queue_label.setVisible(bool(text))
 
     @Slot(object)
     def _on_settings_changed(self, settings: Settings) -> None:
