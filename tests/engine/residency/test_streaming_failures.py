@@ -138,3 +138,26 @@ def test_a_block_that_stays_is_not_lost(kind: str, at: int):
         stage.step()
         stage.step()
     assert stage.placer.resident_bytes() == sum(buffer.numel() for buffer in stage.transfers.held)
+
+
+@pytest.mark.parametrize("kind", ["read", "copy"])
+@pytest.mark.parametrize("early", [False, True])
+def test_a_copy_that_fails_at_any_place_is_made_anew_in_the_same_phase(kind: str, early: bool):
+    """Also one that was ahead of its pass: the pass before it is over, and nothing seems wrong."""
+    failed = 0
+    for at in range(40):
+        stage = Stage((0, 1, 4, 6), lambda: early)
+        stage.placer.replace([plan_of(BLOCKS)])
+        with stage.placer.phase("transformer"):
+            stage.faults.at(kind, at)
+            for _step in range(3):
+                try:
+                    stage.step()
+                except OSError:
+                    failed += 1
+                    break
+            stage.faults.none()
+            stage.step()
+            stage.step()
+    # As often as there is something to be copied or read in three passes.
+    assert failed >= 3 * (len(BLOCKS) if kind == "copy" else 4)
