@@ -265,6 +265,19 @@ def test_seed_is_told_only_of_a_run_that_begins(
     assert [line["event"] for line in lines(capsys)] == ["error"]
 
 
+def test_a_current_folder_that_is_gone_is_told(
+    run: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone() -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    assert run("--prompt", "x", "--seed", "1", "--out", "a.png", "--json") == 2
+    error = error_of(capsys)
+    assert error["code"] == "output.folder"
+    assert "started in is gone" in error["message"]
+
+
 def test_pictures_folder_that_cannot_be_used_is_told_before_any_work(
     run: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -279,7 +279,8 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         "--headroom-gib",
         type=gibibytes,
         metavar="X",
-        help="left free for other programs, of the GPU or, on the CPU, of the RAM",
+        help="left free for other programs, of the GPU or, on the CPU, of the RAM (an eighth of it "
+        "at most)",
     )
     add_weights(parser, otherwise="the preset's")
     add_attention(parser)

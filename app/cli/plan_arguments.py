@@ -130,7 +130,8 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--headroom-gib",
         type=gibibytes,
         metavar="Z",
-        help="left free for other programs, of the GPU or, on the CPU, of the RAM "
+        help="left free for other programs, of the GPU or, on the CPU, of the RAM (an eighth of it "
+        "at most) "
         "(default: the preset's)",
     )
     parser.add_argument(

@@ -78,8 +78,7 @@ def output_target(arguments: GenerateArguments, settings: Settings) -> OutputTar
     if arguments.out is not None:
         if not arguments.out.strip():
             raise RequestError("--out is empty: give a .png file or a folder.", code="output.name")
-        # Not the path's own method, which raises for an unknown user.
-        out = Path(os.path.expanduser(arguments.out)).absolute()
+        out = _absolute(arguments.out)
         _check_name(out)
         file = out if _is_file_name(out, typed=arguments.out) else None
         folder = out if file is None else out.parent
@@ -90,6 +89,18 @@ def output_target(arguments: GenerateArguments, settings: Settings) -> OutputTar
         file=None if file is None else str(file),
         metadata=metadata,
     )
+
+
+def _absolute(typed: str) -> Path:
+    try:
+        # Not the path's own method, which raises for an unknown user.
+        return Path(os.path.expanduser(typed)).absolute()
+    except OSError as error:
+        raise RequestError(
+            f"The folder this was started in is gone, so “{typed[:80]}” is nowhere: "
+            "give a whole path with --out.",
+            code="output.folder",
+        ) from error
 
 
 def _check_name(out: Path) -> None:

@@ -9,13 +9,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
 from app.core.errors import ErrorInfo, describe
 from app.core.events import EngineLog
+from app.core.log_file import LogFile
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +117,7 @@ def set_up_logging(
     if file is not None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            rotating = RotatingFileHandler(
-                file, maxBytes=FILE_BYTES, backupCount=OLDER_FILES, encoding="utf-8"
-            )
+            rotating = LogFile(file, maxBytes=FILE_BYTES, backupCount=OLDER_FILES, encoding="utf-8")
         except OSError as error:
             problem = f"The log file {file} cannot be written ({error.strerror}); check the folder."
         else:
