@@ -105,9 +105,12 @@ def test_a_game_is_seen_coming_and_weights_leave_in_time(
     assert isinstance(events[-1], JobFinished)
     rungs = of_kind(events, Downshifted)
     assert all(rung.foreseen and rung.reason == GAME for rung in rungs)
-    # Once, though it was told twice: nothing has changed between.
-    assert len({rung.step for rung in rungs}) == 1
-    assert len(of_kind(events, PlanMade)) == 2
+    # Once, though it was told twice: nothing has changed between. Weights leave before the next
+    # block, which is in the middle of a step or before it; the batch is split when the step ends.
+    assert len({(rung.rung, rung.before, rung.after) for rung in rungs}) == len(rungs)
+    steps = [rung.step for rung in rungs]
+    assert max(steps) - min(steps) <= 1
+    assert 2 <= len(of_kind(events, PlanMade)) <= 3
     expected = pixels(on_cpu.run(elsewhere(job, tmp_path / "expected")))
     assert same(pixels(events), expected, levels=1)
 
