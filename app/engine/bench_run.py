@@ -28,7 +28,7 @@ from app.engine.residency.transfers import Transfers
 log = logging.getLogger(__name__)
 
 GPU_SHAPE = StackShape(blocks=8, width=2048, hidden=4096, tokens=4608)
-"""268 MB in bf16; with the tokens of a 1024 px image and its prompt, as much work for each byte of
+"""256 MB in bf16; with the tokens of a 1024 px image and its prompt, as much work for each byte of
 weights as FLUX.2 has."""
 CPU_SHAPE = StackShape(blocks=8, width=512, hidden=2048, tokens=256)
 LEAST_BLOCKS = 4
