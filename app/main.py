@@ -96,8 +96,7 @@ class Application(QObject):
         self._qt = qt
         self._paths = paths
         self._logs = logs
-        self._is_ending = False
-        self._has_ended = False
+        self._is_ending = self._has_ended = False
         self._monitor: MonitorModel | None = None
         self._monitor_thread: MonitorThread | None = None
         self._background = Background(self)
@@ -237,8 +236,6 @@ class Application(QObject):
         self._planning.stop()
         self._settings.flush()
         self.window.deleteLater()
-
-    # Inside.
 
     def _connect(self) -> None:
         self._failed.connect(self._on_failed)
