@@ -7,14 +7,19 @@ from typing import Any
 import pytest
 import torch
 
-from app.core.policy import Attention
+from app.core.policy import Attention, Precision
 from app.engine import compile_blocks
 from app.engine.attention.dispatch import use_attention
 from app.engine.cancel import CancelFlag, CancelPoints, CancelRequestedError
 from app.engine.compile_blocks import BlockCompiler
 from app.engine.compute_device import CpuDevice
-from app.engine.placement import streamable_blocks
+from app.engine.placement import Placer, streamable_blocks
+from app.engine.quantize.recipe import Recipe
+from app.engine.quantize.skeleton import quantize_network
+from app.engine.residency.host_network import packed_network
 from tests.engine_runs import simulated
+from tests.fakes.block_stack import DeviceWith, plan_of
+from tests.fakes.transfers import LateTransfers
 from tests.tiny_models import make_tiny_transformer
 
 QUICK = "eager"
@@ -92,6 +97,31 @@ def test_each_kind_of_block_is_compiled_once_wherever_its_weights_are(
     with ours.compiled(blocks, no_words):
         torch.testing.assert_close(forward(transformer), plain)
     assert graphs() == before + 2
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_compiled_blocks_whose_weights_stream_have_the_same_results(
+    transformer: Any, tmp_path: Path, quantized: bool
+) -> None:
+    """Through slots that hold NaN until their weights are there, with changes of the plan."""
+    if quantized:
+        quantize_network(transformer, Recipe(precision=Precision.INT8))
+    plain = forward(transformer)
+    host = packed_network("transformer", transformer)
+    transfers = LateTransfers()
+    placer = Placer({"transformer": host}, DeviceWith(transfers))
+    blocks, ours = blocks_of(transformer), compiler(tmp_path, "aot_eager")
+    before = graphs()
+    with ours.compiled(blocks, no_words), placer.phase("transformer"):
+        # With room for several, every other one, none, and all with the least room.
+        for streamed, slots_bytes in ((range(5), 1 << 16), ((0, 2, 4), 0), ((), 0), (range(5), 0)):
+            placer.replace([plan_of(tuple(streamed), slots_bytes=slots_bytes)])
+            for _step in range(2):
+                torch.testing.assert_close(forward(transformer), plain)
+        assert graphs() == before + 2
+        assert transfers.copies > 2 * len(blocks)
+    assert not transfers.held
+    assert torch.equal(forward(transformer), plain)
 
 
 def test_outside_nothing_is_left_of_it(transformer: Any, tmp_path: Path) -> None:
