@@ -202,6 +202,14 @@ def test_few_tokens_are_dequantized():
         assert torch.equal(made(x), plain)
 
 
+def test_what_only_others_store_is_dequantized():
+    made = quantize_linear(linear(), Precision.FP8)
+    made.codes = made.codes.float().to(torch.float8_e5m2)
+    plain = made(tokens())
+    with forced_way(Precision.FP8, Way.FP8_SCALED_AFTER):
+        assert torch.equal(made(tokens()), plain)
+
+
 def test_layers_tell_what_they_are():
     made: QuantizedLinear = quantize_linear(linear(), Precision.NF4)
     assert "precision=nf4" in repr(made)
