@@ -52,7 +52,7 @@ XPU_CONTEXT = Overhead(
 class Reserve:
     """What torch's allocator holds beyond tensors: a fixed part, and a share of working memory.
 
-    Weights are few large pieces, which leave no gaps. Both kinds are from its rules, carried out
+    Weights are few large pieces, which leave few gaps. Both kinds are from its rules, carried out
     for plans of real size (docs/verdicts.md); they were not measured on a GPU.
     """
 
@@ -66,6 +66,7 @@ SEGMENTS_RESERVE = Reserve(fixed_bytes=128 * MIB, working_share=0.40)
 """Segments that cannot grow are splintered by working memory: 13 to 40 % of it were seen.
 
 Once it was 48 %, where tensors took 10 % more than forecast; with that 6 GB would not do 2048 px.
+What weights of two components that take turns may leave is not in it (docs/verdicts.md).
 """
 _CPU_RESERVE_SHARE = 0.08
 _CPU_WORKSPACE_BYTES = 64 * MIB

@@ -55,7 +55,7 @@ class Card:
 
     def __post_init__(self) -> None:
         self._used_bytes = self.truth.context_bytes
-        self._allocator = CachingAllocator(self._ask, expandable=self.truth.expandable)
+        self._allocator = CachingAllocator(self._ask, expandable=self.truth.growing)
         self.enter(Phase.LOAD)
 
     def enter(self, phase: Phase) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from app.core.plan import GenerationPlan, Verdict
 from app.core.policy import MemoryMode, MemoryPolicy, Precision, Precisions
-from app.core.profile import HostProfile
+from app.core.profile import DeviceProfile, HostProfile
 from app.core.request import GenerationRequest
 from app.engine.coefficients import ModelCoefficients, shipped_coefficients
 from app.engine.machine import described_device, described_host
@@ -58,6 +58,7 @@ class Case:
         images: How many.
         references: Width and height of each reference image.
         strict: Whether nothing smaller may be made.
+        growing: Whether the segments of torch's allocator can grow on the card.
     """
 
     model: str
@@ -68,6 +69,7 @@ class Case:
     images: int = 1
     references: tuple[Size, ...] = ()
     strict: bool = False
+    growing: bool = True
 
     @property
     def coefficients(self) -> ModelCoefficients:
@@ -108,12 +110,17 @@ class Case:
         """What the planner says."""
         return plan_generation(
             self.request,
-            described_device(self.card_gb),
+            self.device,
             self.host,
             self.policy,
             self.coefficients,
             references=self.references,
         )
+
+    @property
+    def device(self) -> DeviceProfile:
+        """The card, of which nothing is known but its memory and its allocator's segments."""
+        return described_device(self.card_gb, growing=self.growing)
 
     @property
     def host(self) -> HostProfile:
@@ -124,7 +131,7 @@ class Case:
         """As the planner poses it."""
         return pose(
             self.request,
-            described_device(self.card_gb),
+            self.device,
             self.host,
             self.policy,
             self.coefficients,
@@ -138,7 +145,8 @@ class Case:
         parts += [f"{self.images} x {width_px}x{height_px}"]
         if self.references:
             parts.append("references " + " ".join(f"{w}x{h}" for w, h in self.references))
-        return ", ".join(parts) + (", strict" if self.strict else "")
+        parts += ["strict"] * self.strict + ["segments"] * (not self.growing)
+        return ", ".join(parts)
 
 
 def grid(
@@ -147,7 +155,9 @@ def grid(
     precisions: Sequence[Precision] = PRECISIONS,
 ) -> Iterator[Case]:
     """All cases, smaller cards first."""
-    for model, precision, mode in itertools.product(models, precisions, MODES):
+    for growing, model, precision, mode in itertools.product(
+        (True, False), models, precisions, MODES
+    ):
         wishes = WISHES if mode is MemoryMode.AUTO else FEW_WISHES
         for (size, images, references), card_gb in itertools.product(wishes, sorted(cards_gb)):
             yield Case(
@@ -158,6 +168,7 @@ def grid(
                 size=size,
                 images=images,
                 references=references,
+                growing=growing,
             )
 
 
@@ -197,7 +208,7 @@ def distinct(cases: Iterable[Case]) -> list[Planned]:
 def _carried_out(case: Case, plan: GenerationPlan) -> object:
     refused = plan.verdict is Verdict.DOES_NOT_FIT
     return (
-        plan.model,
+        plan.model, case.growing,
         # What is read from the disk is so for want of RAM, and takes the same of the device.
         tuple(replace(part, file_blocks=()) for part in plan.components),
         plan.width_px, plan.height_px, plan.images, plan.batch,

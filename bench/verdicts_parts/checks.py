@@ -12,7 +12,6 @@ from app.engine.planning.sizes import smaller_sizes
 from bench.verdicts_parts.card import PhasePeak, RanOut
 from bench.verdicts_parts.cases import SHORT, Case, Planned
 from bench.verdicts_parts.outcome import carry_out
-from bench.verdicts_parts.truth import TRUTHS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +44,7 @@ class Row:
             refuses, in the way that needs least.
         case: In words.
         model: Of the case.
+        growing: Whether segments can grow, of the case.
         card_gb: The smallest card with this plan.
         cards: How many cards have it.
         precision: Of the transformer.
@@ -61,6 +61,7 @@ class Row:
     kind: str
     case: str
     model: str
+    growing: bool
     card_gb: float
     cards: int
     precision: str
@@ -123,7 +124,7 @@ def is_native(case: Case) -> bool:
 
 
 def _row(kind: str, case: Case, plan: GenerationPlan, cards: int = 1) -> Row:
-    outcome = carry_out(case, plan, truths=TRUTHS, forced=kind == "refused", native=is_native(case))
+    outcome = carry_out(case, plan, forced=kind == "refused", native=is_native(case))
     nothing = PhasePeak()
     phases = tuple(
         PhaseRow(
@@ -140,6 +141,7 @@ def _row(kind: str, case: Case, plan: GenerationPlan, cards: int = 1) -> Row:
         kind=kind,
         case=case.words(),
         model=case.model,
+        growing=case.growing,
         card_gb=case.card_gb,
         cards=cards,
         precision=precision_of(plan).value,

@@ -15,7 +15,7 @@ from bench.verdicts_parts.cases import Case
 from bench.verdicts_parts.device import Memory, RealSizeDevice
 from bench.verdicts_parts.execution import Execution
 from bench.verdicts_parts.model import model_for
-from bench.verdicts_parts.truth import MORE, TRUTHS, USUAL, Truth
+from bench.verdicts_parts.truth import MORE, NAMES, USUAL, truths_of
 
 ENDLESS_BYTES = 1 << 50
 _TFLOPS = 60.0
@@ -50,7 +50,7 @@ def carry_out(
     case: Case,
     plan: GenerationPlan,
     *,
-    truths: Sequence[Truth] = TRUTHS,
+    names: Sequence[str] = NAMES,
     forced: bool = False,
     native: bool = False,
 ) -> Outcome:
@@ -59,13 +59,14 @@ def carry_out(
     Args:
         case: It was made for.
         plan: To carry out.
-        truths: About the card; when memory runs out on the first, the run ends.
+        names: Of truths about the card; when memory runs out on the first, the run ends.
         forced: Whether it is carried out to its end all the same, as if there were more.
         native: Whether quantized layers are multiplied by the GPU's units for 8 bits.
     """
-    fresh = Card(USUAL, ENDLESS_BYTES, fresh=True)
-    cards = [Card(truth, plan.budget_bytes) for truth in truths]
-    just = [Card(MORE, max(map(needed_of, plan.phases)))]
+    truths = truths_of(growing=case.growing)
+    fresh = Card(truths[USUAL], ENDLESS_BYTES, fresh=True)
+    cards = [Card(truths[name], plan.budget_bytes) for name in names]
+    just = [Card(truths[MORE], max(map(needed_of, plan.phases)))]
     first = [fresh] if forced else []
     story = Story(
         capacity_bytes=plan.total_bytes, tflops=_TFLOPS, copy_bytes_per_s=_COPY_BYTES_PER_S

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.verdicts_parts.checks import Row
-from bench.verdicts_parts.truth import CLASSIC, LESS, MORE, MORE_CLASSIC, TRUTHS, USUAL
+from bench.verdicts_parts.truth import MORE, NAMES, USUAL, truths_of
 
 MIB = 1 << 20
-PROMISED = (USUAL, MORE, LESS)
-"""Cards on which the verdict must hold: as the engine sets torch's allocator, within the doubt."""
-HEADER = ("card", "plans", "over", "over, 10 % more", "over, segments", "over, both", "fullest")
+HEADER = ("card", "plans", *(f"over, {name}" for name in NAMES), "fullest")
+GROW, FIXED = "grow", "of fixed size"
+"""The allocator's segments."""
 _WORST = 40
 
 
@@ -22,8 +22,8 @@ def card_table(rows: Sequence[Row]) -> list[list[str]]:
     for card_gb in sorted({row.card_gb for row in fitting}):
         here = [row for row in fitting if row.card_gb == card_gb]
         outs = Counter(name for row in here for name in row.ran_out)
-        full = max(row.peaks[USUAL.name] / row.budget_bytes for row in here)
-        cells = [outs[truth.name] for truth in (USUAL, MORE, CLASSIC, MORE_CLASSIC)]
+        full = max(row.peaks[USUAL] / row.budget_bytes for row in here)
+        cells = [outs[name] for name in NAMES]
         found.append([f"{card_gb:g} GB", str(len(here)), *map(str, cells), f"{full:.1%}"])
     return found
 
@@ -41,28 +41,32 @@ def figures(
     """
     fitting = [row for row in rows if row.kind != "refused"]
     refused = [row for row in rows if row.kind == "refused"]
-    promised = {truth.name for truth in PROMISED}
     return {
         "cases": cases,
         "plans": plans,
         **counts,
-        "truths": [asdict(truth) for truth in TRUTHS],
+        "truths": [
+            asdict(truth)
+            for growing in (True, False)
+            for truth in truths_of(growing=growing).values()
+        ],
         "carried_out": Counter(row.kind for row in rows),
+        "segments": _by(fitting, _segments),
         "cards": _by(fitting, lambda row: f"{row.card_gb:g} GB"),
         "models": _by(fitting, lambda row: row.model),
         "precisions": _by(fitting, lambda row: row.precision),
         "modes": _by(fitting, lambda row: row.mode),
         "verdicts": _by(fitting, lambda row: row.verdict),
-        "phases": _phases(fitting),
-        "refused": _refused(refused),
-        "unplanned": [_short(row) for row in fitting if promised & row.ran_out.keys()],
-        "out_with_segments": [
-            _short(row) for row in fitting if row.ran_out and not promised & row.ran_out.keys()
-        ][:_WORST],
+        "phases": _phases(row for row in fitting if row.growing),
+        "refused": {
+            word: _refused(row for row in refused if _segments(row) == word)
+            for word in (GROW, FIXED)
+        },
+        "unplanned": [_short(row) for row in fitting if row.ran_out],
         "fullest": [
             _short(row)
             for row in sorted(
-                fitting, key=lambda row: row.peaks[MORE.name] / row.budget_bytes, reverse=True
+                fitting, key=lambda row: row.peaks[MORE] / row.budget_bytes, reverse=True
             )[:_WORST]
         ],
         "refused_but_fits": [_short(row) for row in refused if not row.ran_out][:_WORST],
@@ -78,7 +82,7 @@ def _by(rows: Sequence[Row], key: Any) -> dict[str, Any]:  # noqa: ANN401 - a fu
             "plans": len(group),
             "ran_out": Counter(truth for row in group for truth in row.ran_out),
             "short_of_its_figure": Counter(truth for row in group for truth in row.short),
-            "fullest": round(max(row.peaks[USUAL.name] / row.budget_bytes for row in group), 4),
+            "fullest": round(max(row.peaks[USUAL] / row.budget_bytes for row in group), 4),
         }
         for name, group in groups.items()
     }
@@ -88,7 +92,7 @@ def _phases(rows: Iterable[Row]) -> dict[str, Any]:
     """Planned against carried out, phase by phase, on the usual card."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        if USUAL.name in row.ran_out:
+        if USUAL in row.ran_out:
             continue
         for phase in row.phases:
             if not phase.tensor_bytes or not phase.planned_bytes:
@@ -118,12 +122,15 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def _refused(rows: Sequence[Row]) -> dict[str, int]:
+def _segments(row: Row) -> str:
+    return GROW if row.growing else FIXED
+
+
+def _refused(rows: Iterable[Row]) -> dict[str, int]:
     """How refusals stand: the first truth by which the least way is over the card."""
     found: Counter[str] = Counter()
     for row in rows:
-        order = (USUAL, MORE, CLASSIC, MORE_CLASSIC)
-        first = next((truth.name for truth in order if truth.name in row.ran_out), "none")
+        first = next((name for name in NAMES if name in row.ran_out), "none")
         found[first] += 1
     return dict(found)
 

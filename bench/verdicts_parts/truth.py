@@ -6,6 +6,7 @@ the allocator keeps back is no figure at all here: its rules are carried out.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from app.engine.overheads import CUBLAS_WORKSPACE, CUDA_CONTEXT, CUDNN_WORKSPACE
 
@@ -20,7 +21,7 @@ class Truth:
         product_bytes: Of the library for matrix products, from the first product on.
         convolution_bytes: Of the library for convolutions, while one runs.
         working_factor: Each tensor that is computed takes so much of what it should.
-        expandable: How torch's allocator takes memory from the driver.
+        growing: Whether the allocator's segments can grow.
     """
 
     name: str
@@ -28,10 +29,10 @@ class Truth:
     product_bytes: int = CUBLAS_WORKSPACE.size_bytes
     convolution_bytes: int = CUDNN_WORKSPACE.size_bytes
     working_factor: float = 1.0
-    expandable: bool = True
+    growing: bool = True
 
 
-def off_by(name: str, share: float, *, expandable: bool = True) -> Truth:
+def off_by(name: str, share: float, *, growing: bool) -> Truth:
     """A card on which all that the forecast doubts is more, or less, by a share."""
     usual = Truth(name=name)
     return Truth(
@@ -40,15 +41,25 @@ def off_by(name: str, share: float, *, expandable: bool = True) -> Truth:
         product_bytes=round(usual.product_bytes * (1 + share)),
         convolution_bytes=round(usual.convolution_bytes * (1 + share)),
         working_factor=1 + share,
-        expandable=expandable,
+        growing=growing,
     )
 
 
 SPREAD = 0.1
 """Doubt of a forecast that rests on no measured run (`Calibration.spread`)."""
-USUAL = off_by("usual", 0.0)
-CLASSIC = off_by("usual, segments", 0.0, expandable=False)
-MORE = off_by("10 % more", SPREAD)
-MORE_CLASSIC = off_by("10 % more, segments", SPREAD, expandable=False)
-LESS = off_by("10 % less", -SPREAD)
-TRUTHS = (USUAL, CLASSIC, MORE, MORE_CLASSIC, LESS)
+USUAL = "usual"
+MORE = "10 % more"
+LESS = "10 % less"
+NAMES = (USUAL, MORE, LESS)
+"""What a plan must hold on: the usual card, and the forecast's doubt either way."""
+
+
+@lru_cache
+def truths_of(*, growing: bool) -> dict[str, Truth]:
+    """By name, the ways a card may be on which a plan must hold.
+
+    Args:
+        growing: Whether the segments of torch's allocator can grow on it.
+    """
+    shares = dict(zip(NAMES, (0.0, SPREAD, -SPREAD), strict=True))
+    return {name: off_by(name, share, growing=growing) for name, share in shares.items()}

@@ -20,16 +20,16 @@ from bench.verdicts_parts.checks import offers, refused_by
 from bench.verdicts_parts.device import Memory, RealSizeDevice
 from bench.verdicts_parts.model import model_for
 from bench.verdicts_parts.outcome import carry_out, memory
-from bench.verdicts_parts.truth import LESS, MORE, USUAL
+from bench.verdicts_parts.truth import USUAL, truths_of
 
 MIB = 1 << 20
 GIB = 1 << 30
-PROMISED = {USUAL.name, MORE.name, LESS.name}
+CARD = truths_of(growing=True)[USUAL]
 ROUNDING_BYTES = 32 * MIB
 LIBRARIES_BYTES = {
-    Phase.ENCODE: USUAL.product_bytes,
-    Phase.DENOISE: USUAL.product_bytes,
-    Phase.DECODE: USUAL.product_bytes + USUAL.convolution_bytes,
+    Phase.ENCODE: CARD.product_bytes,
+    Phase.DENOISE: CARD.product_bytes,
+    Phase.DECODE: CARD.product_bytes + CARD.convolution_bytes,
 }
 SQUARE = (1024, 1024)
 ODD = (816, 1104)
@@ -59,6 +59,24 @@ CASES = [
     Case(model="klein-base-4b", card_gb=8, precision=Precision.BF16, size=ODD),
     Case(model="klein-9b", card_gb=12, precision=Precision.BF16, size=(1360, 768), images=4),
     Case(model="dev", card_gb=24, precision=Precision.BF16, size=(512, 512)),
+    Case(model="klein-4b", card_gb=8, precision=Precision.BF16, size=SQUARE, growing=False),
+    Case(
+        model="klein-4b",
+        card_gb=8,
+        precision=Precision.BF16,
+        size=SQUARE,
+        images=4,
+        references=(SQUARE,),
+        growing=False,
+    ),
+    Case(
+        model="klein-4b",
+        card_gb=6,
+        precision=Precision.NF4,
+        size=SQUARE,
+        mode=MemoryMode.RESIDENT,
+        growing=False,
+    ),
 ]
 
 
@@ -69,8 +87,8 @@ def test_a_plan_that_fits_runs_to_its_end(case):
 
     outcome = carry_out(case, plan)
 
-    assert not PROMISED & outcome.ran_out.keys()
-    assert outcome.peaks[USUAL.name] <= plan.budget_bytes < plan.total_bytes
+    assert not outcome.ran_out
+    assert outcome.peaks[USUAL] <= plan.budget_bytes < plan.total_bytes
     for planned in plan.phases:
         # What the phase holds above what the plan says of weights and tensors, to a few MB.
         held = outcome.phases[planned.phase].allocated_bytes
@@ -85,13 +103,13 @@ def test_a_plan_on_less_than_it_needs_runs_out():
     """The account does say so: a megabyte less than was used is not enough."""
     case = CASES[1]
     plan = case.plan()
-    outcome = carry_out(case, plan, truths=(USUAL,))
+    outcome = carry_out(case, plan, names=(USUAL,))
     tensors = max(peak.allocated_bytes for peak in outcome.phases.values())
-    least = USUAL.context_bytes + tensors
+    least = CARD.context_bytes + tensors
 
-    short = carry_out(case, replace(plan, budget_bytes=least - MIB), truths=(USUAL,))
+    short = carry_out(case, replace(plan, budget_bytes=least - MIB), names=(USUAL,))
 
-    assert set(short.ran_out) == {USUAL.name}
+    assert set(short.ran_out) == {USUAL}
 
 
 def test_what_is_played_again_is_what_was_run():
@@ -136,7 +154,7 @@ def test_a_refusal_is_over_the_card_and_what_it_offers_fits():
 
     outcome = carry_out(*found, forced=True)
 
-    assert USUAL.name in outcome.ran_out
+    assert USUAL in outcome.ran_out
 
 
 def test_a_smaller_picture_is_made_only_where_the_size_asked_for_is_over_the_card():
@@ -149,18 +167,18 @@ def test_a_smaller_picture_is_made_only_where_the_size_asked_for_is_over_the_car
     asked = carry_out(*found, forced=True)
     offered = [(offer, offer.plan()) for offer in offers(case)]
 
-    assert USUAL.name in asked.ran_out
+    assert USUAL in asked.ran_out
     assert offered
     for offer, offered_plan in offered:
         assert offered_plan.verdict is not Verdict.DOES_NOT_FIT
-        assert not PROMISED & carry_out(offer, offered_plan).ran_out.keys()
+        assert not carry_out(offer, offered_plan).ran_out
 
 
 def test_weights_that_are_not_on_the_device_cannot_be_computed_with():
     plan = CASES[0].plan()
     model = model_for(plan)
     story = Story(capacity_bytes=plan.total_bytes, tflops=1.0, copy_bytes_per_s=1e9)
-    device = RealSizeDevice(story, [Card(USUAL, 16 * GIB)], Memory())
+    device = RealSizeDevice(story, [Card(CARD, 16 * GIB)], Memory())
     placer = Placer(model.hosts, device)
     layer = model.pipeline.transformer.x_embedder
     tokens = torch.zeros(1, 16, layer.in_features, dtype=torch.bfloat16)
