@@ -14,6 +14,7 @@ import torch
 from app.core.jobs import Phase
 from app.core.profile import HostProfile
 from app.engine.devices import device_name, memory_info, release_host_cache
+from app.engine.host_memory import segments_grow
 from app.engine.residency.cuda_transfers import CudaTransfers
 from app.engine.residency.transfers import DirectTransfers, Transfers
 
@@ -69,6 +70,14 @@ class ComputeDevice(Protocol):
 
     def release_cached(self) -> None:
         """Give memory that no tensor uses back to the driver, and locked RAM to the system."""
+        ...
+
+    def release_left(self) -> None:
+        """Give memory that weights have left back to the driver, where it would be splintered.
+
+        Segments that cannot grow are cut for the next weights, which have other sizes, and what
+        is left over of each is lost.
+        """
         ...
 
     def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -154,6 +163,9 @@ class CpuDevice:
     def release_cached(self) -> None:
         """The CPU's allocator keeps nothing back."""
 
+    def release_left(self) -> None:
+        """Weights are where they always were."""
+
     def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
         """A copy, of its own memory."""
         return tensor.detach().clone()
@@ -237,6 +249,11 @@ class AcceleratorDevice:
         """Empty the allocator's cache, and that of locked RAM."""
         self._backend.empty_cache()
         release_host_cache(self.torch_device)
+
+    def release_left(self) -> None:
+        """Empty the allocator's cache, if its segments cannot grow."""
+        if not segments_grow(self.kind):
+            self._backend.empty_cache()
 
     def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
         """A copy in RAM."""

@@ -132,7 +132,10 @@ class Placer:
         """Let a component go from the device unless it is to stay; nothing of it runs after."""
         found = self._components[component]
         found.active = False
+        before_bytes = self.device_bytes()
         found.leave()
+        if self.device_bytes() < before_bytes:
+            self._device.release_left()
 
     @contextlib.contextmanager
     def phase(self, component: str) -> Generator[None]:

@@ -85,6 +85,9 @@ class SimulatedDevice:
     def release_cached(self) -> None:
         """Nothing is kept in a cache."""
 
+    def release_left(self) -> None:
+        """Nothing is kept in a cache."""
+
     def take_buffer(self, size_bytes: int) -> None:
         """See whether there is room for weights or slots.
 

@@ -86,6 +86,11 @@ class Card:
         """Memory that is free again."""
         self._allocator.give(block)
 
+    def release_left(self) -> None:
+        """The engine empties the allocator's cache, where segments cannot grow."""
+        if not self.truth.growing:
+            self._allocator.release_cached()
+
     def note_product(self) -> None:
         """A matrix product begins."""
         if self._product is None:

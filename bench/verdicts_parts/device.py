@@ -86,6 +86,11 @@ class RealSizeDevice(SimulatedDevice):
         for card in self.cards:
             card.enter(phase)
 
+    def release_left(self) -> None:
+        """What weights have left goes back, as the engine has it where segments cannot grow."""
+        for card in self.cards:
+            card.release_left()
+
     def take_buffer(self, size_bytes: int) -> None:
         """Buffers are counted when they are made."""
 

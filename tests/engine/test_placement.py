@@ -268,6 +268,27 @@ def test_a_component_is_let_go_when_its_phase_cannot_begin(tried: Callable[[Kind
     assert device.weights_bytes() == 0
 
 
+class Releasing(SimulatedDevice):
+    """Counts how often it is told that weights have left."""
+
+    released = 0
+
+    def release_left(self) -> None:
+        self.released += 1
+
+
+def test_the_allocator_is_told_when_weights_have_left(tried: Callable[[Kind], Tried]):
+    device = Releasing(Story(capacity_bytes=GIB))
+    placer = Placer(tried("klein").networks, device)
+    with placer.phase("transformer"):
+        assert device.released == 0
+    assert device.released == 1
+    placer.replace([plan("transformer", Placement.RESIDENT)])
+    with placer.phase("transformer"):
+        pass
+    assert device.released == 1
+
+
 def test_a_plan_of_another_model_is_refused(tried: Callable[[Kind], Tried]):
     found = tried("klein")
     placer = Placer(found.networks, CpuDevice())
