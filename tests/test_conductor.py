@@ -322,6 +322,18 @@ def test_the_loop_wakes_when_no_answer_has_come_in_time(monkeypatch: pytest.Monk
         thread.join()
 
 
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.LOAD])
+def test_after_loading_a_cancel_may_take_as_long_as_a_block(stage: Stage, phase: Phase) -> None:
+    job = make_job("a")
+    stage.submit(job)
+    stage.say_until(job, phase)
+    stage.do(lambda: stage.conductor.cancel("a"))
+    stage.clock.advance(10 * CANCEL_DEADLINE_S)
+    stage.do()
+    assert stage.engines.last.alive
+    assert stage.jobs[0].state is JobState.RUNNING
+
+
 def test_an_engine_that_has_loaded_meanwhile_answers_in_its_time(stage: Stage) -> None:
     job = make_job("a")
     stage.submit(job)
