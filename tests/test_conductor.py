@@ -1,5 +1,6 @@
 """The conductor with a scripted engine: every order of events that matters, without a process."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from app.core.atomic import PARTIAL_PREFIX, PARTIAL_SUFFIX
 from app.core.errors import ErrorInfo
 from app.core.events import (
     ConductorEvent,
+    Converting,
     EngineLog,
     EngineReady,
     EngineState,
@@ -26,10 +28,13 @@ from app.core.events import (
     StepDone,
 )
 from app.core.jobs import JobState, OutputTarget, Phase
+from app.core.paths import app_paths
+from app.core.policy import Precision
 from app.core.queue_store import QueueStore
+from app.engine import session
 from app.engine.client import EngineEnded
 from app.engine.protocol import CancelJob, RunJob, Shutdown
-from app.engine.session import HELLO_DEADLINE_S, READY_DEADLINE_S
+from app.engine.session import CANCEL_DEADLINE_S, HELLO_DEADLINE_S, READY_DEADLINE_S
 from tests.fakes.conductor_stage import Stage, ids, make_job
 from tests.fakes.engine import HELLO, MEMORY, FakeEngines, events_of_run, finish_at_once
 
@@ -216,15 +221,12 @@ def test_cancel_while_the_engine_starts_is_answered_at_once_and_the_engine_goes_
     assert stage.states == [EngineState.STARTING, EngineState.READY]
 
 
-@pytest.mark.parametrize("phase", [None, Phase.LOAD])
-def test_cancel_before_or_during_load_ends_the_process(stage: Stage, phase: Phase | None) -> None:
-    job = make_job("a")
-    stage.submit(job, make_job("b"))
-    if phase is not None:
-        stage.say_until(job, phase)
+def test_cancel_before_the_first_word_of_a_new_engine_ends_it_at_once(stage: Stage) -> None:
+    stage.submit(make_job("a"), make_job("b"))
     first = stage.engines.last
     stage.do(lambda: stage.conductor.cancel("a"))
     assert first.ended_by == "kill"
+    assert first.cancelled == []
     assert stage.of(JobCancelled) == [JobCancelled(job_id="a")]
     assert {job.id: job.state for job in stage.jobs} == {
         "a": JobState.CANCELLED,
@@ -234,8 +236,19 @@ def test_cancel_before_or_during_load_ends_the_process(stage: Stage, phase: Phas
     assert ids(tuple(stage.engines.last.jobs)) == ["b"]
 
 
-@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.LOAD])
-def test_cancel_in_later_phases_asks_the_engine_and_keeps_it(stage: Stage, phase: Phase) -> None:
+def test_cancel_before_the_first_word_of_a_later_job_asks_the_engine(stage: Stage) -> None:
+    a = make_job("a")
+    stage.submit(a, make_job("b"))
+    stage.say(*events_of_run(a))
+    stage.do(lambda: stage.conductor.cancel("b"))
+    assert stage.engines.last.cancelled == ["b"]
+    stage.say(JobCancelled(job_id="b"))
+    assert stage.jobs[0].state is JobState.CANCELLED
+    assert stage.engines.last.alive
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_cancel_in_any_phase_asks_the_engine_and_keeps_it(stage: Stage, phase: Phase) -> None:
     job = make_job("a")
     stage.submit(job)
     stage.say_until(job, phase)
@@ -245,14 +258,100 @@ def test_cancel_in_later_phases_asks_the_engine_and_keeps_it(stage: Stage, phase
     stage.say(JobCancelled(job_id="a"))
     assert stage.jobs[0].state is JobState.CANCELLED
     assert stage.of(JobCancelled) == [JobCancelled(job_id="a")]
-    assert stage.engines.last.alive
+    stage.clock.advance(10 * CANCEL_DEADLINE_S)
+    stage.do()
+    assert stage.engines.last.alive, "an engine that has answered has no deadline"
     assert stage.states[-1] is EngineState.READY
 
 
-def test_a_second_cancel_kills_an_engine_that_does_not_answer(stage: Stage) -> None:
+def test_an_engine_that_does_not_answer_while_loading_is_ended(stage: Stage) -> None:
+    job = make_job("a")
+    stage.submit(job, make_job("b"))
+    stage.say_until(job, Phase.LOAD)
+    first = stage.engines.last
+    stage.do(lambda: stage.conductor.cancel("a"))
+    stage.clock.advance(CANCEL_DEADLINE_S - 0.1)
+    stage.say(
+        Converting(
+            job_id="a",
+            component="transformer",
+            precision=Precision.NF4,
+            done_bytes=1,
+            total_bytes=2,
+        )
+    )
+    assert first.alive
+    assert stage.of(JobCancelled) == []
+    stage.clock.advance(0.1)
+    stage.do()
+    assert first.ended_by == "kill"
+    stage.do()  # The next engine has said that it is ready.
+    assert stage.of(JobCancelled) == [JobCancelled(job_id="a")]
+    assert {job.id: job.state for job in stage.jobs} == {
+        "a": JobState.CANCELLED,
+        "b": JobState.RUNNING,
+    }
+    assert ids(tuple(stage.engines.last.jobs)) == ["b"]
+    assert EngineState.RESTARTING not in stage.states
+
+
+def test_the_loop_wakes_when_no_answer_has_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The real loop with the real clock: nothing else wakes it.
+    monkeypatch.setattr(session, "CANCEL_DEADLINE_S", 0.05)
+    over = threading.Event()
+
+    def emit(event: ConductorEvent) -> None:
+        if isinstance(event, PhaseStarted):
+            conductor.cancel("a")
+        elif isinstance(event, JobCancelled):
+            over.set()
+
+    engines = FakeEngines(
+        on_run=lambda client, job: client.say(PhaseStarted(job_id=job.id, phase=Phase.LOAD))
+    )
+    conductor = Conductor(start_engine=engines, store=None, emit=emit)
+    thread = threading.Thread(target=conductor.run)
+    thread.start()
+    try:
+        conductor.submit(make_job("a"))
+        assert over.wait(60)
+        assert engines.last.cancelled == ["a"]
+        assert engines.last.ended_by == "kill"
+    finally:
+        conductor.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.LOAD])
+def test_after_loading_a_cancel_may_take_as_long_as_a_block(stage: Stage, phase: Phase) -> None:
     job = make_job("a")
     stage.submit(job)
-    stage.say_until(job, Phase.DENOISE)
+    stage.say_until(job, phase)
+    stage.do(lambda: stage.conductor.cancel("a"))
+    stage.clock.advance(10 * CANCEL_DEADLINE_S)
+    stage.do()
+    assert stage.engines.last.alive
+    assert stage.jobs[0].state is JobState.RUNNING
+
+
+def test_an_engine_that_has_loaded_meanwhile_answers_in_its_time(stage: Stage) -> None:
+    job = make_job("a")
+    stage.submit(job)
+    stage.say_until(job, Phase.LOAD)
+    stage.do(lambda: stage.conductor.cancel("a"))
+    stage.say(PhaseFinished(job_id="a", phase=Phase.LOAD, seconds=1.0, memory=MEMORY))
+    stage.clock.advance(10 * CANCEL_DEADLINE_S)
+    stage.do()
+    assert stage.engines.last.alive
+    stage.say(JobCancelled(job_id="a"))
+    assert stage.jobs[0].state is JobState.CANCELLED
+
+
+@pytest.mark.parametrize("phase", [Phase.LOAD, Phase.DENOISE])
+def test_a_second_cancel_kills_an_engine_that_does_not_answer(stage: Stage, phase: Phase) -> None:
+    job = make_job("a")
+    stage.submit(job)
+    stage.say_until(job, phase)
     stage.do(lambda: stage.conductor.cancel("a"), lambda: stage.conductor.cancel("a"))
     assert stage.engines.last.ended_by == "kill"
     assert stage.jobs[0].state is JobState.CANCELLED
@@ -489,6 +588,30 @@ def test_what_a_killed_engine_left_half_written_is_removed(tmp_path: Path, stage
     job = replace(make_job("a"), output=OutputTarget(folder=str(tmp_path)))
     stage.submit(job)
     stage.die()
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("end", ["second cancel", "no answer", "death"])
+def test_weights_that_a_killed_engine_had_half_converted_are_removed(
+    stage: Stage, end: str
+) -> None:
+    folder = app_paths().converted_folder
+    folder.mkdir(parents=True)
+    partial = folder / f"{PARTIAL_PREFIX}99999999-abc{PARTIAL_SUFFIX}"
+    job = make_job("a")
+    stage.submit(job)
+    stage.say_until(job, Phase.LOAD)
+    partial.write_bytes(b"half")
+    if end == "death":
+        stage.die()
+    else:
+        stage.do(lambda: stage.conductor.cancel("a"))
+        assert partial.exists(), "it is being written"
+        if end == "no answer":
+            stage.clock.advance(CANCEL_DEADLINE_S)
+            stage.do()
+        else:
+            stage.do(lambda: stage.conductor.cancel("a"))
     assert not partial.exists()
 
 

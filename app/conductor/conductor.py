@@ -81,7 +81,10 @@ class Conductor:
         self._inbox.put(partial(self._wishes.submit, job, front=front))
 
     def cancel(self, job_id: str) -> None:
-        """Take a job back; asked twice, a running one is ended with its process."""
+        """Take a job back; asked twice, a running one is ended with its process.
+
+        So is one whose engine does not answer in time while it loads the model.
+        """
         self._inbox.put(partial(self._wishes.cancel, job_id))
 
     def remove(self, job_id: str) -> None:
@@ -187,6 +190,9 @@ class Conductor:
             log.exception("the job loop cannot tell of its error")
 
     def _check_deadline(self) -> None:
+        if self._work.slot.cancel_overdue():
+            self._work.end_cancelled()
+            return
         overdue = self._work.slot.overdue()
         if overdue is not None:
             self._messages.on_engine_ended(None, overdue)

@@ -9,9 +9,16 @@ from app.conductor.kept_queue import KeptQueue
 from app.conductor.memory_guard import MemoryGuard
 from app.core.atomic import sweep_partials
 from app.core.errors import ErrorInfo
-from app.core.events import CalibrationDone, ConductorEvent, EngineState, EngineStateChanged
+from app.core.events import (
+    CalibrationDone,
+    ConductorEvent,
+    EngineState,
+    EngineStateChanged,
+    JobCancelled,
+)
 from app.core.job_queue import JobQueue
 from app.core.jobs import Job, JobState
+from app.core.paths import app_paths
 from app.engine.protocol import Calibrate
 from app.engine.slot import EngineSlot
 
@@ -190,7 +197,18 @@ class EngineWork:
         if self.jobs.running is not None:
             self.sweep(self.jobs.running)
 
+    def end_cancelled(self) -> None:
+        """End the process, and with it the running job, which the user has taken back."""
+        self.kill_engine()
+        self.tell(EngineStateChanged(state=EngineState.STOPPED))
+        job = self.jobs.running
+        if job is not None:
+            self.tell(JobCancelled(job_id=job.id))
+            self.end_job(JobState.CANCELLED)
+
     def sweep(self, job: Job) -> None:
-        """Remove the half-written file of a process that was killed while saving."""
+        """Remove the half-written files of a process that was killed while saving or converting."""
         file = job.output.file
         sweep_partials(Path(job.output.folder) if file is None else Path(file).parent)
+        # Weights that were being converted: gigabytes, which are not to stay until the next start.
+        sweep_partials(app_paths().converted_folder)

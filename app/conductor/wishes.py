@@ -51,12 +51,12 @@ class Wishes:
             return
         engine = work.slot.session
         given = engine is not None and engine.job_id == job_id
-        if engine is not None and given and engine.cancel():
+        if engine is not None and given and engine.cancel(now_s=work.slot.now_s()):
             return
         if given:
-            work.kill_engine()
-            work.tell(EngineStateChanged(state=EngineState.STOPPED))
-        # Else the engine is still starting and has not heard of the job: it may go on with that.
+            work.end_cancelled()
+            return
+        # The engine is still starting and has not heard of the job: it may go on with that.
         work.tell(JobCancelled(job_id=job_id))
         work.end_job(JobState.CANCELLED)
 

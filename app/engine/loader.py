@@ -176,6 +176,7 @@ def load_model(
 
 def load_text_encoder(
     model: LoadedModel,
+    device: torch.device,
     check: Callable[[], None],
     *,
     conversion: Conversion | None = None,
@@ -187,6 +188,7 @@ def load_text_encoder(
 
     Args:
         model: Has it afterwards.
+        device: As for `load_model`.
         check: As for `load_model`.
         conversion: When it is quantized.
         store: As for `load_model`.
@@ -207,6 +209,8 @@ def load_text_encoder(
         progress=progress,
     )
     host = _named(lambda: open_text_encoder(model.info, opening), model.info.folder / name)
+    # With the transformer there already, but not yet the weights that are about to run.
+    try_ways(host.network, device, model.dtypes[name])
     store.pin([host], check)
     model.hosts = {**model.hosts, name: host}
     model.pipeline.text_encoder = host.network

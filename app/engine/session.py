@@ -28,6 +28,10 @@ READY_DEADLINE_S = 300.0
 MEASURING_DEADLINE_S = 120.0
 """From the wish to measure the machine to the answer: it takes seconds, longer if it swaps."""
 
+CANCEL_DEADLINE_S = 2.0
+"""From the wish to cancel a job that loads its model to the answer: the job looks between any two
+blocks, which takes much less, unless a disk or a driver hangs."""
+
 SETUP_CODE = "engine.setup"
 """Something on this machine keeps the engine from starting: trying again does not help."""
 
@@ -53,6 +57,8 @@ class EngineSession:
         calibrating: Whether it was asked to measure the machine, and has not answered yet.
         deadline_s: On the conductor's clock, when its start or the measuring has taken too long;
             None while neither goes on.
+        cancel_deadline_s: On the same clock, when it should have answered a cancel while loading;
+            None while no such answer is awaited.
     """
 
     def __init__(self, client: EngineClient, *, now_s: float) -> None:
@@ -63,7 +69,9 @@ class EngineSession:
         self.cancel_sent = False
         self.calibrating = False
         self.deadline_s: float | None = now_s + HELLO_DEADLINE_S
+        self.cancel_deadline_s: float | None = None
         self._loading = False
+        self._answered = False
         self._last_words = ""
 
     def note_hello(self, *, now_s: float) -> None:
@@ -92,6 +100,7 @@ class EngineSession:
         self.job_id = job.id
         self.phase = None
         self.cancel_sent = False
+        self.cancel_deadline_s = None
         self._loading = True
         self.client.send(RunJob(job=job, keep_folder=str(app_paths().runs_folder)))
 
@@ -109,29 +118,37 @@ class EngineSession:
 
     def note(self, event: EngineEvent) -> None:
         """Keep track of the phase."""
+        self._answered = True
         if isinstance(event, PhaseStarted):
             self.phase = event.phase
             self._loading = event.phase is Phase.LOAD
         elif isinstance(event, PhaseFinished):
             self._loading = False
+        if not self._loading:
+            # It goes on, and a block may take longer than reading one: it answers in its time.
+            self.cancel_deadline_s = None
 
     def note_job_ended(self) -> None:
         """It is idle again."""
         self.job_id = None
         self.phase = None
         self.cancel_sent = False
+        self.cancel_deadline_s = None
 
-    def cancel(self) -> bool:
-        """Ask it to cancel its job.
+    def cancel(self, *, now_s: float) -> bool:
+        """Ask it to cancel its job; while it loads, the answer has to come in time.
 
         Returns:
-            False when that cannot be awaited (reading weights is one long call, or it was asked
-            before), and the process has to be ended instead.
+            False when that cannot be awaited (it was asked before, or never said a word of any job:
+            then it still imports libraries, in one long call), and the process has to be ended
+            instead.
         """
-        if self.job_id is None or self._loading or self.cancel_sent:
+        if self.job_id is None or self.cancel_sent or not self._answered:
             return False
         self.client.send(CancelJob(job_id=self.job_id))
         self.cancel_sent = True
+        if self._loading:
+            self.cancel_deadline_s = now_s + CANCEL_DEADLINE_S
         return True
 
     def relieve(self, *, device_bytes: int, host_bytes: int, reason: str) -> None:

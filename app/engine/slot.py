@@ -87,15 +87,23 @@ class EngineSlot:
                 log.warning("the killed engine (pid %s) is not gone yet", session.client.pid)
 
     def patience_s(self) -> float | None:
-        """How long until a start or the measuring has taken too long; None while none goes on."""
-        if self.session is None or self.session.deadline_s is None:
+        """How long until something that is awaited has taken too long; None while nothing is."""
+        session = self.session
+        if session is None:
             return None
-        return max(0.0, self.session.deadline_s - self._clock())
+        deadlines_s = [
+            one for one in (session.deadline_s, session.cancel_deadline_s) if one is not None
+        ]
+        return max(0.0, min(deadlines_s) - self._clock()) if deadlines_s else None
+
+    def cancel_overdue(self) -> bool:
+        """Whether the process was asked to cancel while loading and did not answer in time."""
+        return self.session is not None and self._is_over(self.session.cancel_deadline_s)
 
     def overdue(self) -> EngineEnded | None:
         """What to report of a process that did not start or measure in time; it is killed."""
         session = self.session
-        if session is None or self.patience_s() != 0.0:
+        if session is None or not self._is_over(session.deadline_s):
             return None
         measuring = session.calibrating
         self.kill()
@@ -113,3 +121,6 @@ class EngineSlot:
             message="The engine did not start in time: the disk or the GPU driver may be stuck.",
         )
         return EngineEnded(exit_code=None, error=error)
+
+    def _is_over(self, deadline_s: float | None) -> bool:
+        return deadline_s is not None and self._clock() >= deadline_s

@@ -71,7 +71,8 @@ class CudaRegistrar:
     def lock(self, buffer: torch.Tensor) -> torch.Tensor | None:
         """Register the memory with the driver."""
         address, size_bytes = buffer.data_ptr(), buffer.nbytes
-        status = int(self._runtime.cudaHostRegister(address, size_bytes, _PORTABLE))
+        with torch.cuda.device(self._device):
+            status = int(self._runtime.cudaHostRegister(address, size_bytes, _PORTABLE))
         if status == 0:
             return buffer
         log.info("%s cannot be locked (error %d)", format_bytes(buffer.nbytes), status)
@@ -80,7 +81,10 @@ class CudaRegistrar:
 
     def unlock(self, buffer: torch.Tensor) -> None:
         """Unregister the memory."""
-        status = int(self._runtime.cudaHostUnregister(buffer.data_ptr()))
+        # In whichever thread a block is let go: there the first GPU may be the current one, which
+        # is not to be woken for this.
+        with torch.cuda.device(self._device):
+            status = int(self._runtime.cudaHostUnregister(buffer.data_ptr()))
         if status != 0:
             log.info("%s stay locked (error %d)", format_bytes(buffer.nbytes), status)
             self._clear_error()

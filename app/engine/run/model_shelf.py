@@ -165,6 +165,7 @@ class ModelShelf:
         noted = None if conversion is None else self._noted(TEXT_ENCODER, conversion)
         load_text_encoder(
             model,
+            self.device.torch_device,
             check,
             conversion=noted,
             store=self._store,

@@ -19,7 +19,7 @@ from app.core.paths import resource
 from app.core.policy import Precision
 from app.engine.compute_device import CpuDevice
 from app.engine.libraries import diffusers_class
-from app.engine.loader import load_model, model_key
+from app.engine.loader import load_model, load_text_encoder, model_key
 from app.engine.model_folder import inspect_model_folder, stored_dtypes
 from app.engine.quantize import linear
 from app.engine.quantize.gguf_file import read_gguf
@@ -196,6 +196,24 @@ def test_the_way_to_multiply_is_tried_before_weights_fill_the_device(folder, mon
     write_fp8(folder, row_scale, "scale_weight")
     transformer(folder)
     assert asked == [(Precision.FP8, torch.device("cpu"), torch.bfloat16)]
+
+
+def test_the_way_of_a_text_encoder_that_is_read_later_is_tried_then(folder, monkeypatch):
+    asked: list[tuple[Precision, torch.device, torch.dtype]] = []
+    monkeypatch.setattr(linear, "way_for", lambda *what: asked.append(what))
+    shutil.copy(DEMO / "transformer" / WEIGHTS, folder / "transformer" / WEIGHTS)
+    path = folder / "text_encoder" / "model.safetensors"
+    tensors = load_file(path)
+    name = next(one for one in tensors if one.endswith("layers.0.self_attn.q_proj.weight"))
+    codes, scale = row_scale(tensors[name])
+    changed = {one: tensor.bfloat16() for one, tensor in tensors.items()}
+    save_file({**changed, name: codes, f"{name}_scale": scale}, path)
+    info = inspect_model_folder(folder)
+    cpu = torch.device("cpu")
+    model = load_model(info, model_key(folder), cpu, lambda: None, needs_text_encoder=False)
+    assert asked == []
+    load_text_encoder(model, cpu, lambda: None)
+    assert asked == [(Precision.FP8, cpu, torch.bfloat16)]
 
 
 def test_scales_of_another_kind_are_refused(folder):

@@ -1,6 +1,8 @@
 """Locking RAM: spread evenly, ended by the first refusal."""
 
+import contextlib
 import itertools
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -153,14 +155,27 @@ class Runtime:
         self.status = status
         self.kept = 0
         self.calls: list[tuple[Any, ...]] = []
+        self.device: torch.device | None = None
+        self.used: list[torch.device | None] = []
+
+    @contextlib.contextmanager
+    def current(self, device: torch.device) -> Generator[None]:
+        """As torch.cuda.device."""
+        former, self.device = self.device, device
+        try:
+            yield
+        finally:
+            self.device = former
 
     def cudaHostRegister(self, *arguments: int) -> int:
         self.calls.append(("register", *arguments))
+        self.used.append(self.device)
         self.kept = self.status
         return self.status
 
     def cudaHostUnregister(self, *arguments: int) -> int:
         self.calls.append(("unregister", *arguments))
+        self.used.append(self.device)
         self.kept = self.status
         return self.status
 
@@ -169,6 +184,7 @@ class Runtime:
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
     found = Runtime(0)
     monkeypatch.setattr(torch.cuda, "cudart", lambda: found)
+    monkeypatch.setattr(torch.cuda, "device", found.current)
     real_empty = torch.empty
 
     def empty(*sizes: Any, device: Any = None, **options: Any) -> torch.Tensor:
@@ -185,7 +201,8 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
 
 
 def test_cuda_locks_in_place(runtime: Runtime) -> None:
-    registrar = CudaRegistrar(torch.device("cuda", 0))
+    device = torch.device("cuda", 1)
+    registrar = CudaRegistrar(device)
     buffer = paged_buffer(5 * 512)
     assert registrar.lock(buffer) is buffer
     registrar.unlock(buffer)
@@ -193,6 +210,7 @@ def test_cuda_locks_in_place(runtime: Runtime) -> None:
         ("register", buffer.data_ptr(), 5 * 512, 1),
         ("unregister", buffer.data_ptr()),
     ]
+    assert runtime.used == [device, device], "no other GPU is woken"
 
 
 def test_cuda_leaves_no_error_behind_a_refusal(runtime: Runtime) -> None:
