@@ -45,6 +45,7 @@ class QuickCoefficients:
         self.guidance = info.guidance.value
         self.distilled = info.distilled
         self.default_steps = info.default_steps
+        self.foreign = ()
         stored = stored_dtypes(info.folder)["transformer"]
         self.stored_precision = Precision.FP32 if stored == "float32" else Precision.BF16
         self._counts = {

@@ -31,7 +31,7 @@ def plan_as_json(
         "images_later": plan.images_later,
         "figures_of": {"width": width_px, "height": height_px, "images": images},
         "steps": steps,
-        "precision": plan.component("transformer").precision.value,
+        "precision": plan.component("transformer").runs_as,
         "peak_vram_bytes": plan.peak_vram_bytes,
         "budget_bytes": plan.budget_bytes,
         "missing_bytes": plan.missing_bytes,
@@ -53,7 +53,7 @@ def plan_as_json(
         "components": [
             {
                 "name": component.name,
-                "precision": component.precision.value,
+                "precision": component.runs_as,
                 "placement": component.placement.value,
                 "weights_bytes": component.weights_bytes,
                 "device_bytes": component.device_bytes,

@@ -115,7 +115,8 @@ def _component(component: ComponentPlan) -> str:
     name = f"{COMPONENT_WORDS[component.name]:14}"
     if not component.weights_bytes:
         return f"{name}not loaded, as the prompt's embeddings are kept"
-    weights = f"{format_bytes(component.weights_bytes)} in {_PRECISION_WORDS[component.precision]}"
+    precision = component.stored_as or _PRECISION_WORDS[component.precision]
+    weights = f"{format_bytes(component.weights_bytes)} in {precision}"
     match component.placement:
         case Placement.RESIDENT:
             where = "on the device all the time"

@@ -63,7 +63,7 @@ class ComponentPlan:
 
     Attributes:
         name: "text_encoder", "transformer" or "autoencoder".
-        precision: Of its weights; never AUTO.
+        precision: Of its weights; never AUTO. Of GGUF files, what they are computed like.
         placement: Where the weights are.
         weights_bytes: All its weights.
         device_bytes: Of its weights at most on the device at once.
@@ -71,6 +71,7 @@ class ComponentPlan:
         slots_bytes: Of `device_bytes`, the memory on the device that streamed blocks pass through.
         file_blocks: Of the streamed blocks, those that are read from the disk each time, because
             the computer's RAM cannot hold them.
+        stored_as: How others have quantized it, if so: "fp8", "gguf Q8_0"; it runs so.
     """
 
     name: str
@@ -81,6 +82,12 @@ class ComponentPlan:
     streamed_blocks: tuple[int, ...] = ()
     slots_bytes: int = 0
     file_blocks: tuple[int, ...] = ()
+    stored_as: str = ""
+
+    @property
+    def runs_as(self) -> str:
+        """The precision that really runs, in a word."""
+        return self.stored_as or self.precision.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import functools
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -24,6 +24,7 @@ from app.engine.architecture import (
     read_all_configs,
 )
 from app.engine.attention.chunks import chunk_bytes
+from app.engine.foreign_weights import ForeignWeights, foreign_of
 from app.engine.lines import Lines
 from app.engine.model_folder import ModelInfo, stored_dtypes
 from app.engine.quantize.recipe import QUANTIZED
@@ -73,6 +74,8 @@ class ModelCoefficients:
         denoise_flop: Of one pass of the transformer.
         decode_flop: Of decoding a batch whole.
         encode_reference_flop: Of encoding one reference image.
+        foreign: Components of the folder that others have quantized: their sizes are those of
+            their files, in any precision. Of a folder, so in no file of coefficients.
     """
 
     schema: int = SCHEMA
@@ -95,6 +98,7 @@ class ModelCoefficients:
     denoise_flop: Lines
     decode_flop: Lines
     encode_reference_flop: Lines
+    foreign: tuple[ForeignWeights, ...] = ()
 
     def weights_bytes(
         self, component: str, precision: Precision, beside: Precision = Precision.BF16
@@ -109,9 +113,11 @@ class ModelCoefficients:
         Raises:
             ValueError: The precision is AUTO.
         """
-        network = self.networks[component]
-        blocks = sum(network.block_bytes(precision, beside))
-        return network.outside.stored_bytes(precision, beside) + blocks
+        blocks = sum(self.block_bytes(component, precision, beside))
+        foreign = foreign_of(self.foreign, component)
+        if foreign is not None and foreign.outside_bytes is not None:
+            return foreign.outside_bytes + blocks
+        return self.networks[component].outside.stored_bytes(precision, beside) + blocks
 
     def ram_only_bytes(
         self, component: str, precision: Precision, beside: Precision = Precision.BF16
@@ -134,6 +140,9 @@ class ModelCoefficients:
         Raises:
             ValueError: The precision is AUTO.
         """
+        foreign = foreign_of(self.foreign, component)
+        if foreign is not None:
+            return foreign.block_bytes
         return self.networks[component].block_bytes(precision, beside)
 
     def encode_working_bytes(
@@ -289,8 +298,14 @@ def coefficients_for(info: ModelInfo, cache_folder: Path) -> ModelCoefficients |
     for name in (info.name, f"{info.name}{SMALL_DECODER}") if info.name is not None else ():
         found = shipped_coefficients(name)
         if found is not None and found.architecture == architecture:
-            return found
-    return read_coefficients(cache_file(info, architecture, cache_folder))
+            return of_folder(found, info)
+    kept = read_coefficients(cache_file(info, architecture, cache_folder))
+    return None if kept is None else of_folder(kept, info)
+
+
+def of_folder(coefficients: ModelCoefficients, info: ModelInfo) -> ModelCoefficients:
+    """A model's coefficients for a folder, whose weights others may have quantized."""
+    return replace(coefficients, foreign=info.foreign) if info.foreign else coefficients
 
 
 def cache_file(info: ModelInfo, architecture: Configs, folder: Path) -> Path:

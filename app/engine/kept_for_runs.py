@@ -14,6 +14,7 @@ from app.core.policy import MemoryPolicy, Precision
 from app.core.profile import DeviceProfile
 from app.core.request import GenerationRequest
 from app.engine.encoder_identity import encoder_identity, prompt_key
+from app.engine.foreign_weights import foreign_of
 from app.engine.machine import CPU
 from app.engine.model_folder import GuidanceKind, ModelInfo, stored_dtypes
 from app.engine.planning.at_hand import AtHand
@@ -123,12 +124,12 @@ def _known_prompts(
         stored = _stored_dtypes(info)
         wanted = policy.precisions
         for pair in itertools.product(
-            _possible(wanted.text_encoder, stored[TEXT_ENCODER], device),
-            _possible(wanted.transformer, stored[TRANSFORMER], device),
+            _possible(info, TEXT_ENCODER, wanted.text_encoder, stored, device),
+            _possible(info, TRANSFORMER, wanted.transformer, stored, device),
         ):
             weights = (
-                _weights(pair[0], stored[TEXT_ENCODER], device),
-                _weights(pair[1], stored[TRANSFORMER], device),
+                _weights(info, TEXT_ENCODER, pair[0], stored, device),
+                _weights(info, TRANSFORMER, pair[1], stored, device),
             )
             how = runs_as(device.kind, device.name, simulated=device.simulated, weights=weights)
             identity = encoder_identity(info, runs_as=how, quick=True)
@@ -144,25 +145,32 @@ def _stored_dtypes(info: ModelInfo) -> dict[str, str]:
     return stored_dtypes(info.folder)
 
 
-def _possible(wanted: Precision, stored: str, device: DeviceProfile) -> tuple[Precision, ...]:
+def _possible(
+    info: ModelInfo, name: str, wanted: Precision, stored: dict[str, str], device: DeviceProfile
+) -> tuple[Precision, ...]:
     """What the planner may resolve a precision to."""
+    foreign = foreign_of(info.foreign, name)
+    if foreign is not None:
+        return (foreign.precision,)
     if wanted is not Precision.AUTO:
         return (wanted,)
     if device.kind == CPU:
-        return (Precision.FP32 if stored == "float32" else Precision.BF16,)
+        return (Precision.FP32 if stored[name] == "float32" else Precision.BF16,)
     return LADDER
 
 
-def _weights(precision: Precision, stored: str, device: DeviceProfile) -> tuple[str, Recipe | None]:
+def _weights(
+    info: ModelInfo, name: str, precision: Precision, stored: dict[str, str], device: DeviceProfile
+) -> tuple[str, Recipe | None]:
     """Their type and recipe, as `app.engine.run.precisions` has them of a run; a test compares."""
     if precision is Precision.FP32:
         dtype = "float32"
-    elif device.kind == CPU and (precision in QUANTIZED or stored in _HALVES):
-        dtype = stored
+    elif device.kind == CPU and (precision in QUANTIZED or stored[name] in _HALVES):
+        dtype = stored[name]
     else:
         dtype = "bfloat16"
-    recipe = Recipe(precision=precision) if precision in QUANTIZED else None
-    return f"torch.{dtype}", recipe
+    made_here = precision in QUANTIZED and foreign_of(info.foreign, name) is None
+    return f"torch.{dtype}", Recipe(precision=precision) if made_here else None
 
 
 @functools.cache

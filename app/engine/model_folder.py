@@ -9,6 +9,7 @@ import msgspec
 
 from app.core.errors import ModelError
 from app.core.paths import resource
+from app.engine.foreign_weights import ForeignWeights, foreign_weights
 from app.engine.model_checks import (
     GET_A_FOLDER,
     convert_config,
@@ -74,6 +75,7 @@ class ModelInfo:
         default_height_px: Size it was made for.
         weights_bytes: Size of all weight files.
         text_out_layers: Hidden states of the text encoder that the transformer is given, joined.
+        foreign: Components that others have quantized.
     """
 
     folder: Path
@@ -88,6 +90,7 @@ class ModelInfo:
     default_height_px: int
     weights_bytes: int
     text_out_layers: tuple[int, ...]
+    foreign: tuple[ForeignWeights, ...] = ()
 
     @property
     def text_layers_read(self) -> int:
@@ -115,7 +118,7 @@ def inspect_model_folder(folder: Path) -> ModelInfo:
     except OSError as error:
         raise _unreadable(folder, error) from error
     check_weights(folder, configs, weights)
-    return _describe(folder, layout, index, configs, sum(w.file_bytes for w in weights.values()))
+    return _describe(folder, layout, index, configs, weights)
 
 
 def stored_dtypes(folder: Path) -> dict[str, str]:
@@ -208,7 +211,7 @@ def _describe(
     layout: PipelineLayout,
     index: _ModelIndex,
     configs: Configs,
-    weights_bytes: int,
+    weights: dict[str, ComponentWeights],
 ) -> ModelInfo:
     klein = layout is KLEIN
     distilled = klein and index.is_distilled
@@ -235,9 +238,25 @@ def _describe(
         default_guidance=scale,
         default_width_px=size_px,
         default_height_px=size_px,
-        weights_bytes=weights_bytes,
+        weights_bytes=sum(one.file_bytes for one in weights.values()),
         text_out_layers=configs.text_out_layers(layout),
+        foreign=_foreign(layout, configs, weights),
     )
+
+
+def _foreign(
+    layout: PipelineLayout, configs: Configs, weights: dict[str, ComponentWeights]
+) -> tuple[ForeignWeights, ...]:
+    blocks = {
+        "transformer_blocks": configs.transformer.num_layers,
+        "single_transformer_blocks": configs.transformer.num_single_layers,
+    }
+    layers = {"layers": text_layers_read(configs.text_out_layers(layout))}
+    found = (
+        foreign_weights(weights["transformer"], blocks, whole=True),
+        foreign_weights(weights["text_encoder"], layers, whole=False),
+    )
+    return tuple(one for one in found if one is not None)
 
 
 # (double blocks, single blocks, transformer width, text encoder width) -> name.

@@ -143,7 +143,7 @@ class ImageSaver:
             changes=self.plan.changes,
             rungs=self.rungs,
             phases=self.phases,
-            precisions={one.name: one.precision.value for one in self.plan.components},
+            precisions={one.name: one.runs_as for one in self.plan.components},
             memory_mode=self.job.policy.mode.value,
             attention=self.plan.attention.value,
             compiled=self.job.policy.compile,

@@ -14,6 +14,7 @@ from app.core.policy import Attention, MemoryMode, MemoryPolicy, Precision, Prec
 from app.core.request import GenerationRequest
 from app.core.units import GIB
 from app.ui.main_window import MainWindow
+from app.ui.models.memory_choices import fidelity, given_precision
 from app.ui.models.picture_memory import PictureMemory
 from app.ui.models.policy_file import PolicyState
 from app.ui.models.reused_memory import reused_memory
@@ -199,3 +200,36 @@ def test_what_is_said_goes_with_the_next_picture(window: MainWindow, ready: Wind
     assert bar.text() == "The picture's settings are back."
     ready.studio.generate()
     assert not bar.isVisible()
+
+
+@pytest.mark.parametrize("asked", ["auto", "nf4"])
+def test_of_weights_that_others_have_quantized_only_what_was_asked_comes_back(asked: str):
+    given = picture("gguf Q8_0", asked)
+    found = reused_memory(given, MemoryPolicy(), runs_in(Precision.FP8))
+    assert found.unknown == ()
+    assert found.policy.precisions.transformer is Precision(asked)
+    run = PictureMemory.of_run(MemoryPolicy(), stored("gguf Q8_0"))
+    assert run.ran_in["transformer"] == "gguf Q8_0"
+
+
+def stored(word: str) -> GenerationPlan:
+    """Of a transformer that others have quantized."""
+    made = plan()
+    return replace(
+        made,
+        components=tuple(
+            replace(one, precision=Precision.FP8, stored_as=word)
+            if one.name == "transformer"
+            else one
+            for one in made.components
+        ),
+    )
+
+
+@pytest.mark.parametrize(("word", "hinted"), [("fp8", True), ("gguf Q8_0", False)])
+@pytest.mark.parametrize("chosen", [Precision.AUTO, Precision.NF4])
+def test_memory_choices_tell_what_others_have_stored(word: str, chosen: Precision, *, hinted: bool):
+    made = stored(word)
+    encoder = made.component("text_encoder").precision.value
+    assert given_precision(made) == f"{word}, text encoder {encoder}"
+    assert fidelity(chosen, made) == (fidelity(Precision.FP8, None) if hinted else "")

@@ -8,7 +8,7 @@ import msgspec
 
 from app.core.atomic import write_atomic
 from app.engine.architecture import architecture_of
-from app.engine.coefficients import ModelCoefficients, cache_file, coefficients_for
+from app.engine.coefficients import ModelCoefficients, cache_file, coefficients_for, of_folder
 from app.engine.forecast.model_spec import ModelSpec, spec_of
 from app.engine.forecast.parts import PartMaker
 from app.engine.model_folder import ModelInfo
@@ -33,7 +33,7 @@ def forecast_model(info: ModelInfo, cache_folder: Path) -> ModelCoefficients:
         write_atomic(cache_file(info, made.architecture, cache_folder), msgspec.json.encode(made))
     except OSError as error:
         log.info("the forecast of %s cannot be kept: %s", info.folder, error)
-    return made
+    return of_folder(made, info)
 
 
 def dry_run_coefficients(info: ModelInfo) -> ModelCoefficients:

@@ -57,6 +57,8 @@ def resolve_precisions(
         if policy.precisions.autoencoder in QUANTIZED
         else policy.precisions.autoencoder,
     }
+    # What others have quantized runs as it is stored.
+    wanted |= {one.component: one.precision for one in coefficients.foreign}
     if on_cpu:
         return ChosenPrecisions(precisions=_with(wanted, coefficients.stored_precision))
     usual = _with(wanted, Precision.BF16)
@@ -80,6 +82,21 @@ def resolve_precisions(
         reason=f"Neither RAM nor GPU memory holds {asked} GB of weights in bf16: they are kept in "
         f"{PRECISION_WORDS[precision]}, {gigabytes(_weights_bytes(coefficients, tried), up=True)} "
         "GB. Choose bf16 as the precision to have them read from the disk instead.",
+    )
+
+
+def as_stored_words(coefficients: ModelCoefficients, policy: MemoryPolicy) -> str:
+    """That components are not kept as asked, because others have quantized them; or ""."""
+    asked = {
+        TEXT_ENCODER: policy.precisions.text_encoder,
+        TRANSFORMER: policy.precisions.transformer,
+    }
+    return " ".join(
+        f"The {one.component.replace('_', ' ')} in this folder is stored in {one.stored_as}: it "
+        f"runs so, not in {PRECISION_WORDS.get(wanted, wanted.value)}. To choose its precision, "
+        "use the model's bf16 folder."
+        for one in coefficients.foreign
+        if (wanted := asked[one.component]).value not in (Precision.AUTO.value, one.stored_as)
     )
 
 

@@ -10,6 +10,7 @@ from app.core.preset import PresetLimits
 from app.core.profile import DeviceProfile, HostProfile
 from app.core.request import SIZE_MULTIPLE_PX, GenerationRequest
 from app.engine.coefficients import ModelCoefficients
+from app.engine.foreign_weights import foreign_of
 from app.engine.planning.at_hand import AtHand
 from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.precisions import file_bytes, resolve_precisions
@@ -146,7 +147,11 @@ def pose(
     to_convert: tuple[str, ...] = ()
     converted: tuple[str, ...] = ()
     if at_hand is not None:
-        quantized = [name for name in read if precisions[name] in QUANTIZED]
+        quantized = [
+            name
+            for name in read
+            if precisions[name] in QUANTIZED and foreign_of(coefficients.foreign, name) is None
+        ]
         found = {name for name, precision in at_hand.converted if precision is precisions[name]}
         converted = tuple(name for name in quantized if name in found)
         to_convert = tuple(name for name in quantized if name not in found)

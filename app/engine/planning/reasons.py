@@ -9,7 +9,7 @@ from app.core.units import GIB, format_bytes, format_need, format_seconds
 from app.engine.planning.figures import and_list, gigabytes, size_text
 from app.engine.planning.memory import needed_of
 from app.engine.planning.mode_words import MODE_WORDS
-from app.engine.planning.precisions import PRECISION_WORDS, file_bytes
+from app.engine.planning.precisions import PRECISION_WORDS, as_stored_words, file_bytes
 from app.engine.planning.problem import AUTOENCODER, COMPONENTS, TEXT_ENCODER, PlanProblem
 from app.engine.planning.ram import swapped_bytes, unheld_bytes
 from app.engine.planning.way import Way, running
@@ -35,6 +35,9 @@ def reasons_of(
     sentences = [_verdict(problem, plan, streaming_s)]
     if problem.precision_reason:
         sentences.append(problem.precision_reason)
+    as_stored = as_stored_words(problem.coefficients, problem.policy)
+    if as_stored:
+        sentences.append(as_stored)
     sentences += _at_hand(problem)
     sentences += _changes(plan.changes)
     if not problem.on_cpu:

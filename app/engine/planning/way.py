@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from app.core.jobs import Phase
 from app.core.plan import ComponentPlan, PhasePlan, Placement
+from app.engine.foreign_weights import foreign_of
 from app.engine.planning.decode_ways import DecodeWay
 from app.engine.planning.kept import Kept, in_turns
 from app.engine.planning.memory import needed_of, phase_plan
@@ -99,10 +100,13 @@ class Way:
 
     def _component(self, problem: PlanProblem, name: str) -> ComponentPlan:
         kept = self.kept[name]
+        foreign = foreign_of(problem.coefficients.foreign, name)
+        stored_as = "" if foreign is None else foreign.stored_as
         if name == TEXT_ENCODER and problem.prompts_known:
             return ComponentPlan(
                 name=name,
                 precision=problem.precisions[name],
+                stored_as=stored_as,
                 placement=Placement.TURNS,
                 weights_bytes=0,
                 device_bytes=0,
@@ -111,6 +115,7 @@ class Way:
         return ComponentPlan(
             name=name,
             precision=problem.precisions[name],
+            stored_as=stored_as,
             placement=Placement.TURNS if elsewhere else kept.placement,
             weights_bytes=problem.weights[name],
             device_bytes=0 if elsewhere else kept.device_bytes,

@@ -42,13 +42,14 @@ def dtypes_of(
 def recipes_of(plan: GenerationPlan) -> dict[str, Recipe]:
     """How the networks of a plan are quantized, by folder; without those that are not.
 
-    The autoencoder never is: it is small, and each of its layers shows in the picture.
+    The autoencoder never is: it is small, and each of its layers shows in the picture. Nor is what
+    others have quantized.
     """
-    chosen = {name: plan.component(name).precision for name in (TEXT_ENCODER, TRANSFORMER)}
+    chosen = (plan.component(name) for name in (TEXT_ENCODER, TRANSFORMER))
     return {
-        _FOLDERS[name]: Recipe(precision=precision)
-        for name, precision in chosen.items()
-        if precision in QUANTIZED
+        _FOLDERS[one.name]: Recipe(precision=one.precision)
+        for one in chosen
+        if one.precision in QUANTIZED and not one.stored_as
     }
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 
 from app.core.errors import EngineError, OutOfVramError
+from app.core.events import Notice
 from app.core.jobs import Phase
 from app.engine.coefficients import ModelCoefficients, coefficients_for
 from app.engine.forecast.model_forecast import forecast_model
 from app.engine.loader import LoadedModel
 from app.engine.model_folder import ModelInfo, inspect_model_folder, stored_dtypes
 from app.engine.pipeline import prompts_of
+from app.engine.planning.precisions import as_stored_words
 from app.engine.planning.problem import TEXT_ENCODER, TRANSFORMER
 from app.engine.quantize.recipe import Recipe
 from app.engine.run.attempts import Attempts
@@ -30,6 +32,7 @@ from app.engine.run.profiles import profiles_of
 
 log = logging.getLogger(__name__)
 
+AS_STORED_CODE = "precision.as_stored"
 LOADED_NOTE = "already loaded"
 Sizes = tuple[tuple[int, int], ...]
 MEASURED_NOTE = "measuring the model"
@@ -81,7 +84,11 @@ def _plan(
     job = with_attention(context, info)
     problem, plan = planned(job, device, host, coefficients, references=references, loaded=loaded)
     plan = replace(plan, attention=job.policy.attention)
-    return PlanInForce(context.job, problem, plan, context.send)
+    force = PlanInForce(context.job, problem, plan, context.send)
+    as_stored = as_stored_words(coefficients, job.policy)
+    if as_stored:
+        context.send(Notice(job_id=job.id, code=AS_STORED_CODE, message=as_stored))
+    return force
 
 
 def _measured(info: ModelInfo, cache: Path) -> ModelCoefficients:

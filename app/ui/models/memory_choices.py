@@ -46,8 +46,13 @@ def fidelity(chosen: Precision, plan: GenerationPlan | None) -> str:
         chosen: For the transformer.
         plan: What automatic comes to; None where that is not known.
     """
-    runs_in = _precision_of(plan, TRANSFORMER) if chosen is Precision.AUTO else chosen
-    if runs_in is None or (chosen is Precision.AUTO and runs_in in _WHOLE):
+    part = _part_of(plan, TRANSFORMER)
+    if part is not None and part.stored_as and part.stored_as != part.precision.value:
+        # How near such weights come was not measured.
+        return ""
+    planned = part is not None and (chosen is Precision.AUTO or part.stored_as)
+    runs_in = part.precision if part is not None and planned else chosen
+    if runs_in is Precision.AUTO or (chosen is Precision.AUTO and runs_in in _WHOLE):
         return ""
     hint = fidelity_hint(runs_in)
     return _tr("Pictures: {hint}").format(hint=hint) if hint else ""
@@ -96,16 +101,14 @@ def given_precision(plan: GenerationPlan | None) -> str:
     """In what the weights run by the plan: "bf16", or "bf16, text encoder fp8"."""
     if plan is None:
         return ""
-    transformer = _precision_of(plan, TRANSFORMER)
-    encoder = _precision_of(plan, TEXT_ENCODER)
+    transformer = _part_of(plan, TRANSFORMER)
+    encoder = _part_of(plan, TEXT_ENCODER)
     if transformer is None:
         return ""
-    word = precision_word(transformer)
-    if encoder is None or encoder is transformer:
+    word = _word_of(transformer)
+    if encoder is None or _word_of(encoder) == word:
         return word
-    return _tr("{precision}, text encoder {other}").format(
-        precision=word, other=precision_word(encoder)
-    )
+    return _tr("{precision}, text encoder {other}").format(precision=word, other=_word_of(encoder))
 
 
 def given_placement(plan: GenerationPlan | None, *, on_cpu: bool) -> str:
@@ -143,9 +146,13 @@ def most_headroom_bytes(inputs: PlanInputs, *, on_cpu: bool) -> int:
     return inputs.device.total_bytes // 2
 
 
-def _precision_of(plan: GenerationPlan | None, component: str) -> Precision | None:
+def _part_of(plan: GenerationPlan | None, component: str) -> ComponentPlan | None:
     components = () if plan is None else plan.components
-    return next((one.precision for one in components if one.name == component), None)
+    return next((one for one in components if one.name == component), None)
+
+
+def _word_of(part: ComponentPlan) -> str:
+    return part.stored_as or precision_word(part.precision)
 
 
 def _stays_bytes(component: ComponentPlan) -> int:

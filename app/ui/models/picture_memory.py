@@ -49,7 +49,7 @@ class PictureMemory:
         parts = () if plan is None else plan.components
         asked = policy.precisions
         return cls(
-            ran_in={part.name: part.precision.value for part in parts},
+            ran_in={part.name: part.runs_as for part in parts},
             asked={
                 "text_encoder": asked.text_encoder.value,
                 "transformer": asked.transformer.value,

@@ -19,6 +19,8 @@ from app.ui.models.memory_choices import attention_word, mode_word, precision_wo
 from app.ui.models.picture_memory import PictureMemory
 
 _COMPONENTS = ("transformer", "text_encoder", "autoencoder")
+_GGUF = "gguf "
+"""How the words for such files begin, as in "gguf Q8_0"."""
 _WHOLE = frozenset({Precision.FP32, Precision.BF16})
 _MAX_TILE_PX = 8192
 _Word = TypeVar("_Word", bound=enum.Enum)
@@ -97,7 +99,9 @@ def _precision(
     """
     what = _tr("precision")
     asked = _known(Precision, picture.asked.get(name, ""), what, unknown)
-    ran_in = _known(Precision, picture.ran_in.get(name, ""), what, unknown)
+    ran_word = picture.ran_in.get(name, "")
+    # What others have made runs so whatever is chosen: there is nothing to choose again.
+    ran_in = None if ran_word.startswith(_GGUF) else _known(Precision, ran_word, what, unknown)
     chosen = ran_in
     if asked is not None and (asked is not Precision.AUTO or ran_in is None):
         chosen = asked
