@@ -13,7 +13,12 @@ from app.core.events import Streaming
 from app.core.plan import ComponentPlan
 from app.engine.compute_device import ComputeDevice
 from app.engine.residency.blocks import streamable_blocks
-from app.engine.residency.host_network import HostNetwork, packed_network, unpacked_network
+from app.engine.residency.host_network import (
+    HostNetwork,
+    packed_network,
+    ram_buffer,
+    unpacked_network,
+)
 from app.engine.residency.residence import Residence
 
 __all__ = ["Placer", "streamable_blocks"]
@@ -63,7 +68,11 @@ class Placer:
         elif transfers.in_place:
             host = unpacked_network(name, network)
         else:
-            host = packed_network(name, network, allocate=transfers.host_buffer)
+            # What is copied once a phase, and not block by block, is not worth locked RAM, of which
+            # torch takes a power of two.
+            streams = bool(streamable_blocks(name, network))
+            allocate = transfers.host_buffer if streams else ram_buffer
+            host = packed_network(name, network, allocate=allocate)
         if self._between_blocks is not None and not transfers.in_place:
             # First, so that the block has its weights by what is decided here.
             self._hooks[name] = [

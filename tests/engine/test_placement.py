@@ -18,7 +18,7 @@ from app.engine.compute_device import ComputeDevice, CpuDevice
 from app.engine.model_folder import inspect_model_folder
 from app.engine.placement import Placer
 from app.engine.residency.blocks import streamable_blocks
-from app.engine.residency.host_network import packed_network
+from app.engine.residency.host_network import HostBuffer, packed_network, ram_buffer
 from app.engine.residency.leaves import ModuleTensors
 from app.engine.residency.ring import least_slots_bytes
 from app.engine.residency.transfers import DirectTransfers
@@ -323,6 +323,11 @@ class ElsewhereTransfers(DirectTransfers):
 
     def __init__(self, torch_device: torch.device) -> None:
         self._torch_device = torch_device
+        self.asked_bytes: list[int] = []
+
+    def host_buffer(self, size_bytes: int) -> HostBuffer:
+        self.asked_bytes.append(size_bytes)
+        return ram_buffer(size_bytes)
 
     def allocate(self, size_bytes: int) -> torch.Tensor:
         return torch.empty(size_bytes, dtype=torch.uint8, device=self._torch_device)
@@ -340,7 +345,7 @@ class Accelerator(CpuDevice):
     def __init__(self, torch_device: str) -> None:
         super().__init__()
         self.torch_device = torch.device(torch_device)
-        self.transfers = ElsewhereTransfers(self.torch_device)
+        self.transfers = self.elsewhere = ElsewhereTransfers(self.torch_device)
 
 
 STREAMING = (
@@ -363,6 +368,18 @@ def test_pipelines_find_the_device_in_each_phase(kind: Kind, tried: Callable[[Ki
                 assert get_module_execution_device(found.networks[name]) == device.torch_device
             assert flux._execution_device.type == "cpu"
         placer.replace([plan(name) for name in COMPONENTS])
+
+
+def test_only_what_is_streamed_takes_locked_ram(tried: Callable[[Kind], Tried]):
+    networks = tried("klein").networks
+    device = Accelerator("meta")
+    Placer({"autoencoder": networks["autoencoder"]}, device)
+    assert device.elsewhere.asked_bytes == []
+    transformer = networks["transformer"]
+    blocks = streamable_blocks("transformer", transformer)
+    Placer({"transformer": transformer}, device)
+    assert sum(device.elsewhere.asked_bytes) == all_bytes(tried("klein"), "transformer")
+    assert len(device.elsewhere.asked_bytes) == 1 + len(blocks)
 
 
 def test_every_module_computes_on_the_device(tried: Callable[[Kind], Tried]):
