@@ -88,6 +88,18 @@ class Planner:
         with self.qtbot.waitSignal(self.plans.changed):
             act()
 
+    def says(self, words: str) -> None:
+        """Wait until a reason of the plan has these words: it may be made twice on the way."""
+        self.qtbot.waitUntil(lambda: self._has_words(words))
+
+    def says_no_more(self, words: str) -> None:
+        """Wait until no reason of the plan has these words."""
+        self.qtbot.waitUntil(lambda: not self._has_words(words))
+
+    def _has_words(self, words: str) -> bool:
+        made = self.plans.state.plan
+        return made is not None and words in " ".join(made.reasons)
+
     @property
     def plan(self):
         made = self.plans.state.plan
@@ -138,14 +150,15 @@ def test_a_prompt_that_was_drawn_before_needs_no_text_encoder(
     planner.has(machine(12.0))
     before = planner.plan.seconds
     drawn("a known fox")
-    planner.change(lambda: planner.form.set_prompt("a known fox"))
-    assert PROMPT_KEPT in " ".join(planner.plan.reasons)
+    planner.form.set_prompt("a known fox")
+    planner.says(PROMPT_KEPT)
     assert planner.plan.seconds < before
-    planner.change(lambda: planner.form.set_prompt("a known fox?"))
-    assert PROMPT_KEPT not in " ".join(planner.plan.reasons)
-    planner.change(lambda: planner.form.set_prompt("a known fox"))
-    planner.change(lambda: planner.parts.settings.update(keep_embeddings=False))
-    assert PROMPT_KEPT not in " ".join(planner.plan.reasons)
+    planner.form.set_prompt("a known fox?")
+    planner.says_no_more(PROMPT_KEPT)
+    planner.form.set_prompt("a known fox")
+    planner.says(PROMPT_KEPT)
+    planner.parts.settings.update(keep_embeddings=False)
+    planner.says_no_more(PROMPT_KEPT)
     assert planner.plan.seconds == before
 
 
@@ -156,7 +169,7 @@ def test_what_a_run_left_is_in_the_plan_after_it_and_gone_when_it_is_removed(
     planner.has(machine(12.0))
     planner.change(lambda: policy.set_precision(Precision.FP8))
     planner.form.set_prompt("a new fox")
-    assert "converted once" in " ".join(planner.plan.reasons)
+    planner.says("converted once")
     folder = planner.parts.home / "cache" / "converted"
     choice = planner.parts.catalog.choice(BASE)
     assert choice is not None
@@ -164,24 +177,22 @@ def test_what_a_run_left_is_in_the_plan_after_it_and_gone_when_it_is_removed(
     for component in ("transformer", "text_encoder"):
         make_converted(folder, Precision.FP8, model=choice.info.label, component=component)
     drawn("a new fox")
-    planner.change(
-        lambda: planner.parts.planning.on_event(
-            JobFinished(job_id="a", seconds=1.0, memory=MEMORY, report=report())
-        )
+    planner.parts.planning.on_event(
+        JobFinished(job_id="a", seconds=1.0, memory=MEMORY, report=report())
     )
-    told = " ".join(planner.plan.reasons)
-    assert "The weights in fp8 are kept on the disk: nothing is converted." in told
-    assert PROMPT_KEPT in told
-    planner.change(planner.parts.kept.clear_prompts)
-    assert PROMPT_KEPT not in " ".join(planner.plan.reasons)
-    planner.change(lambda: planner.parts.kept.remove(kept_files(folder)))
-    assert "converted once" in " ".join(planner.plan.reasons)
+    planner.says("The weights in fp8 are kept on the disk: nothing is converted.")
+    planner.says(PROMPT_KEPT)
+    planner.parts.kept.clear_prompts()
+    planner.says_no_more(PROMPT_KEPT)
+    planner.parts.kept.remove(kept_files(folder))
+    planner.says("converted once")
 
 
 def test_what_would_fit_counts_what_is_kept(planner: Planner, drawn: Callable[[str], None]):
     planner.has(machine(12.0))
     drawn("a known fox")
-    planner.change(lambda: planner.form.set_prompt("a known fox"))
+    planner.form.set_prompt("a known fox")
+    planner.says(PROMPT_KEPT)
     inputs = planner.plans.state.inputs
     assert inputs is not None
     (choice, *_others) = fitting(inputs, plan_generation).choices
