@@ -40,14 +40,14 @@ def interruptible(check: Callable[[], None], *, look_s: float = LOOK_S) -> Gener
                     # Again each time: code that frees objects prints what is raised in it, and
                     # goes on.
                     if not ended.is_set():
-                        _raise_in(worker, InterruptedWorkError)
+                        _raise_in(worker)
 
     def settle() -> bool:
         try:
             with lock:
                 ended.set()
-                # What was raised and did not get there yet has nothing to do with what comes now.
-                _raise_in(worker, None)
+            # What was raised and did not get there yet has nothing to do with what comes after.
+            _let_arrive()
         except InterruptedWorkError:
             return False
         return True
@@ -62,7 +62,16 @@ def interruptible(check: Callable[[], None], *, look_s: float = LOOK_S) -> Gener
         thread.join()
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+def _raise_in(thread: int) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error)
+        ctypes.c_ulong(thread), ctypes.py_object(InterruptedWorkError)
     )
+
+
+def _let_arrive() -> None:
+    """Python raises at the call of a function what another thread wanted raised here.
+
+    It is not taken back instead: where nothing was raised, taking it back leaves Python 3.11 with
+    a mark that something is to be raised. It looks for it at every call from then on, and under
+    `sys.settrace` for ever.
+    """

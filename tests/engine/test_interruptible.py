@@ -1,5 +1,7 @@
 """Long work ends when it is not wanted any more, and what comes after it is left alone."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -56,3 +58,25 @@ def test_nothing_is_raised_afterwards() -> None:
             continue
     assert sum(1 for _ in range(300_000)) == 300_000
     assert threading.active_count() == threads
+
+
+TRACED = """
+import sys
+from app.engine.cancel import CancelFlag
+from app.engine.interruptible import interruptible
+
+with interruptible(CancelFlag().check):
+    pass
+called = []
+sys.settrace(lambda frame, event, argument: called.append(frame.f_code.co_name))
+(lambda: None)()
+sys.settrace(None)
+print(called)
+"""
+
+
+def test_python_is_left_as_it_was() -> None:
+    """In a process of its own: a mark that is left makes Python 3.11 go round for ever."""
+    command = [sys.executable, "-c", TRACED]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60, check=False)
+    assert done.stdout.startswith("['<lambda>'"), done

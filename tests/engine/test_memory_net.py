@@ -77,6 +77,30 @@ def errors() -> Iterator[Callable[[], BaseException]]:
     return itertools.cycle([MemoryError, lambda: torch.OutOfMemoryError("CUDA out of memory")])
 
 
+def test_memory_may_run_out_in_whatever_a_run_calls(model: Path, tmp_path: Path):
+    out, keep = tmp_path / "out", tmp_path / "keep"
+    asked = job(model, out, images=2)
+    Runs(CpuDevice()).run(asked)  # Some is found out only once in a process.
+    forget_what_was_made(out)
+    runs = Runs(CpuDevice())
+    with memory_runs_out(None) as whole:
+        expected = pixels(runs.run(asked, keep_folder=keep))
+    error = errors()
+    for place in sample(whole.called, SAMPLES):
+        if place.file in OUTSIDE_OF_THE_NET:
+            continue
+        forget_what_was_made(out)
+        runs = Runs(CpuDevice())
+        with memory_runs_out(place, next(error)) as faults:
+            events = runs.run(asked, keep_folder=keep)
+        assert faults.fired, place
+        assert isinstance(events[-1], JobFinished), (place, events[-1])
+        # On the CPU a batch may have been split, which costs a level at most.
+        assert same(pixels(events), expected, levels=1), place
+        assert len(list(out.iterdir())) == 2, place
+        assert not list(keep.iterdir()), place
+
+
 class FaultInRecovery:
     """Has memory run out within the first recovery of a run.
 

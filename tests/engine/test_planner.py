@@ -1,7 +1,9 @@
 """The planner: the gentlest way that fits, and its own account of it."""
 
 import re
+import sys
 from dataclasses import replace
+from types import FrameType
 
 import pytest
 from hypothesis import given, settings
@@ -255,6 +257,28 @@ def test_everything_stays_where_it_fits() -> None:
     assert not found.changes
     assert all(part.placement is Placement.RESIDENT for part in found.components)
     assert found.reasons[0].startswith("Fits: needs ")
+
+
+@pytest.mark.parametrize("images", [1, 16, 64])
+def test_a_plan_is_little_work(images: int) -> None:
+    """It is made at each keystroke, in the window's own thread: counted in calls, a few ms."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    request = asking(2048, 2048, images, steps=28, guidance=4.0)
+    for name in ("klein-base-4b", "dev"):
+        plan(request, card(12), coefficients=model(name))
+        sys.setprofile(count)
+        try:
+            found = plan(request, card(12), coefficients=model(name))
+        finally:
+            sys.setprofile(None)
+        assert found.verdict is not Verdict.DOES_NOT_FIT
+        assert 0 < calls <= 15_000
+        calls = 0
 
 
 def test_what_just_fits_does_not_read_as_if_it_did_not() -> None:
