@@ -71,6 +71,8 @@ class ImageRecord:
         rungs: Taken during the run, in order.
         phases: Planned and measured memory and time, of all phases before saving.
         precisions: Of each component's weights as they ran, by its name.
+        products: How weights of quantized components were multiplied, by the component's name:
+            "dequantize", or by which of the device's own products in 8 bits.
         memory_mode: How eagerly weights stayed on the device, such as "auto".
         attention: What computed attention; "auto" where it is not known.
         compiled: Whether the repeated blocks were to be compiled.
@@ -100,6 +102,7 @@ class ImageRecord:
     rungs: tuple[TakenRung, ...] = ()
     phases: tuple[PhaseReport, ...] = ()
     precisions: dict[str, str] = field(default_factory=dict[str, str])
+    products: dict[str, str] = field(default_factory=dict[str, str])
     memory_mode: str = ""
     attention: str = ""
     compiled: bool = False

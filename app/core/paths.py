@@ -68,6 +68,11 @@ class AppPaths:
         return self.data / "attention.json"
 
     @property
+    def products_file(self) -> Path:
+        """How weights in 8 bits are multiplied on each GPU of this machine."""
+        return self.data / "products.json"
+
+    @property
     def embeddings_folder(self) -> Path:
         """Embeddings of prompts; nothing in it tells the prompts."""
         return self.cache / "embeddings"

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from app.core.policy import Precision
 from app.engine.model_weights import ComponentWeights
 from app.engine.quantize.gguf_file import KIND_PREFIX
+from app.engine.quantize.kept_ways import CANDIDATES
+from app.engine.quantize.recipe import Recipe
 from app.engine.safetensors_header import TensorEntry
 from app.engine.weight_sizes import aligned_bytes
 
-FP8_NAMES = frozenset({"float8_e4m3fn", "float8_e5m2"})
+_E4M3 = "float8_e4m3fn"
+FP8_NAMES = frozenset({_E4M3, "float8_e5m2"})
 _BLOCK = re.compile(
     r"(?:model\.)?(?:language_model\.)?(?:model\.)?"
     r"(transformer_blocks|single_transformer_blocks|layers)\.(\d+)\..+"
@@ -35,6 +38,7 @@ class ForeignWeights:
         precision: It is computed like; GGUF blocks are turned back piece by piece, as fp8 is.
         block_bytes: Of each block that runs, in their order.
         outside_bytes: Of what is outside the blocks; None where the file holds more than runs.
+        e4m3: Whether it is in the fp8 that GPUs multiply with.
     """
 
     component: str
@@ -42,11 +46,24 @@ class ForeignWeights:
     precision: Precision
     block_bytes: tuple[int, ...]
     outside_bytes: int | None
+    e4m3: bool = False
 
 
 def foreign_of(foreign: Iterable[ForeignWeights], component: str) -> ForeignWeights | None:
     """How others have quantized a component; None where nobody has."""
     return next((one for one in foreign if one.component == component), None)
+
+
+def tried_precision(recipe: Recipe | None, foreign: ForeignWeights | None) -> Precision | None:
+    """As what a component's weights are multiplied: a precision with several ways, or None.
+
+    Args:
+        recipe: Of what is quantized here.
+        foreign: About what others have quantized.
+    """
+    if foreign is not None:
+        return Precision.FP8 if foreign.e4m3 else None
+    return recipe.precision if recipe is not None and recipe.precision in CANDIDATES else None
 
 
 def foreign_weights(
@@ -79,6 +96,7 @@ def foreign_weights(
         precision=Precision.FP8,
         block_bytes=tuple(sizes.values()),
         outside_bytes=outside if whole else None,
+        e4m3=any(entry.dtype == _E4M3 for entry in weights.tensors.values()),
     )
 
 

@@ -14,7 +14,7 @@ from app.core.policy import MemoryPolicy, Precision
 from app.core.profile import DeviceProfile
 from app.core.request import GenerationRequest
 from app.engine.encoder_identity import encoder_identity, prompt_key
-from app.engine.foreign_weights import foreign_of
+from app.engine.foreign_weights import foreign_of, tried_precision
 from app.engine.machine import CPU
 from app.engine.model_folder import GuidanceKind, ModelInfo, stored_dtypes
 from app.engine.planning.at_hand import AtHand
@@ -22,6 +22,7 @@ from app.engine.planning.components import TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.precisions import LADDER
 from app.engine.prompt_folder import prompt_folder
 from app.engine.quantize.kept_files import KeptFile, kept_files
+from app.engine.quantize.kept_ways import Way, kept_way
 from app.engine.quantize.recipe import FORMAT_VERSION, QUANTIZED, Recipe
 
 UNCONDITIONAL_PROMPT = ""
@@ -35,20 +36,29 @@ class KeptFolders:
     Attributes:
         converted: Quantized weights.
         embeddings: Of prompts; None where the user's settings say that none are used.
+        products: File that says how weights in 8 bits are multiplied.
     """
 
     converted: Path
     embeddings: Path | None
+    products: Path
 
     @classmethod
     def of(cls, paths: AppPaths, *, keeps_embeddings: bool) -> "KeptFolders":
         """Where they are for this user."""
         embeddings = paths.embeddings_folder if keeps_embeddings else None
-        return cls(converted=paths.converted_folder, embeddings=embeddings)
+        return cls(
+            converted=paths.converted_folder, embeddings=embeddings, products=paths.products_file
+        )
 
 
 def runs_as(
-    kind: str, name: str, *, simulated: bool, weights: Iterable[tuple[str, Recipe | None]]
+    kind: str,
+    name: str,
+    *,
+    simulated: bool,
+    weights: Iterable[tuple[str, Recipe | None]],
+    way: Way,
 ) -> tuple[str, ...]:
     """What a prompt's embeddings depend on beside model and prompt; for `encoder_identity`.
 
@@ -58,6 +68,7 @@ def runs_as(
         simulated: Whether the device is.
         weights: Type and recipe of the text encoder's weights, then of the transformer's, in whose
             type embeddings come; the type as torch writes it.
+        way: In which the text encoder's weights are multiplied.
 
     Raises:
         importlib.metadata.PackageNotFoundError: A library cannot be asked for its version.
@@ -65,7 +76,7 @@ def runs_as(
     kept_as = (
         f"{dtype} {Precision.AUTO.value if recipe is None else recipe}" for dtype, recipe in weights
     )
-    return (kind, name, str(simulated), *kept_as, *_libraries())
+    return (kind, name, str(simulated), *kept_as, way.value, *_libraries())
 
 
 def look_up(
@@ -95,7 +106,7 @@ def look_up(
             for kept in kept_files(folders.converted)
             if _is_of(kept, info)
         ),
-        known_prompts=_known_prompts(info, request, device, policy, folders.embeddings),
+        known_prompts=_known_prompts(info, request, device, policy, folders),
     )
 
 
@@ -112,11 +123,11 @@ def _known_prompts(
     request: GenerationRequest,
     device: DeviceProfile,
     policy: MemoryPolicy,
-    embeddings: Path | None,
+    folders: KeptFolders,
 ) -> frozenset[tuple[Precision, Precision]]:
-    if embeddings is None:
+    if folders.embeddings is None:
         return frozenset()
-    folder = prompt_folder(embeddings)
+    folder = prompt_folder(folders.embeddings)
     guided = info.guidance is GuidanceKind.CFG and request.guidance > 1
     prompts = (request.prompt, UNCONDITIONAL_PROMPT) if guided else (request.prompt,)
     found: set[tuple[Precision, Precision]] = set()
@@ -131,7 +142,12 @@ def _known_prompts(
                 _weights(info, TEXT_ENCODER, pair[0], stored, device),
                 _weights(info, TRANSFORMER, pair[1], stored, device),
             )
-            how = runs_as(device.kind, device.name, simulated=device.simulated, weights=weights)
+            way = _way(info, weights[0], device, folders.products)
+            if way is None:
+                continue
+            how = runs_as(
+                device.kind, device.name, simulated=device.simulated, weights=weights, way=way
+            )
             identity = encoder_identity(info, runs_as=how, quick=True)
             if all(folder.holds(prompt_key(identity, prompt)) for prompt in prompts):
                 found.add(pair)
@@ -171,6 +187,16 @@ def _weights(
         dtype = "bfloat16"
     made_here = precision in QUANTIZED and foreign_of(info.foreign, name) is None
     return f"torch.{dtype}", Recipe(precision=precision) if made_here else None
+
+
+def _way(
+    info: ModelInfo, weights: tuple[str, Recipe | None], device: DeviceProfile, products: Path
+) -> Way | None:
+    """In which the text encoder's weights would be multiplied; None before it was tried."""
+    dtype, recipe = weights
+    precision = tried_precision(recipe, foreign_of(info.foreign, TEXT_ENCODER))
+    on_cpu = device.simulated or device.kind == CPU
+    return kept_way(products, device.name, precision, dtype, on_cpu=on_cpu)
 
 
 @functools.cache

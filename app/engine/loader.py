@@ -15,6 +15,7 @@ from app.core.policy import Precision
 from app.engine.cancel import CancelRequestedError
 from app.engine.devices import run_dtype
 from app.engine.embedding_cache import EmbeddingCache
+from app.engine.foreign_weights import foreign_of, tried_precision
 from app.engine.libraries import diffusers_class
 from app.engine.model_components import DEV, KLEIN, ModelFamily
 from app.engine.model_folder import ModelInfo, stored_dtypes
@@ -27,6 +28,7 @@ from app.engine.network_files import (
 from app.engine.out_of_memory import is_out_of_memory
 from app.engine.quantize.converting import Conversion
 from app.engine.quantize.linear import try_ways
+from app.engine.quantize.ways import way_of
 from app.engine.residency.host_network import HostNetwork
 from app.engine.residency.host_store import HostStore, Missing
 from app.engine.text_encoding import load_tokenizer
@@ -46,6 +48,7 @@ class LoadedModel:
         pipeline: Flux2KleinPipeline or Flux2Pipeline of diffusers.
         dtypes: Of the weights, by folder; of what is not quantized, where most is.
         quantized: Precision of the components that are quantized, by folder.
+        products: How weights in 8 bits are multiplied, by folder; see `Way`.
         hosts: The computer's side of the text encoder and the transformer, by component.
         embeddings: Of prompts it has encoded.
         preview_matrix: See `app.engine.preview`; None until the first preview is wanted.
@@ -59,16 +62,17 @@ class LoadedModel:
     hosts: Mapping[str, HostNetwork]
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
     preview_matrix: torch.Tensor | None = None
+    products: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def precisions(self) -> tuple[str, ...]:
         """What pictures depend on of how the weights are kept, for each component."""
-        return tuple(
-            " ".join(
-                [self.quantized[name].value, str(dtype)] if name in self.quantized else [str(dtype)]
-            )
-            for name, dtype in self.dtypes.items()
-        )
+        found: list[str] = []
+        for name, dtype in self.dtypes.items():
+            words = [self.quantized[name].value] if name in self.quantized else []
+            product = [self.products[name]] if name in self.products else []
+            found.append(" ".join([*words, str(dtype), *product]))
+        return tuple(found)
 
 
 def model_key(folder: Path) -> ModelKey:
@@ -171,7 +175,25 @@ def load_model(
         dtypes=dtypes,
         quantized={name: found.recipe.precision for name, found in conversions.items()},
         hosts=hosts,
+        products=_products(info, conversions, device, dtypes),
     )
+
+
+def _products(
+    info: ModelInfo,
+    conversions: Mapping[str, Conversion],
+    device: torch.device,
+    dtypes: Mapping[str, torch.dtype],
+) -> dict[str, str]:
+    """How the components in 8 bits are multiplied, those too that are read later."""
+    found: dict[str, str] = {}
+    for name in ("text_encoder", "transformer"):
+        foreign, conversion = foreign_of(info.foreign, name), conversions.get(name)
+        if foreign is None and conversion is None:
+            continue
+        precision = tried_precision(None if conversion is None else conversion.recipe, foreign)
+        found[name] = way_of(precision, device, dtypes[name]).value
+    return found
 
 
 def load_text_encoder(

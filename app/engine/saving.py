@@ -1,6 +1,7 @@
 """Saving a job's images, each with the record of how it was made."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class ImageSaver:
         rungs: Taken during the run.
         phases: Planned and measured, before saving.
         references: The reference images.
+        products: As in `ImageRecord`.
     """
 
     job: Job
@@ -46,6 +48,7 @@ class ImageSaver:
     rungs: tuple[TakenRung, ...] = ()
     phases: tuple[PhaseReport, ...] = ()
     references: tuple[ReferenceRecord, ...] = ()
+    products: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def save(self, rgb: bytes, index: int) -> ImageDone:
         """Write image `index`; what cannot be written is handed back as a whole PNG file."""
@@ -144,6 +147,7 @@ class ImageSaver:
             rungs=self.rungs,
             phases=self.phases,
             precisions={one.name: one.runs_as for one in self.plan.components},
+            products=dict(self.products),
             memory_mode=self.job.policy.mode.value,
             attention=self.plan.attention.value,
             compiled=self.job.policy.compile,

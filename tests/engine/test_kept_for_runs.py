@@ -6,17 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from app.core.events import PhaseStarted, PlanMade
+from app.core.events import ImageDone, PhaseStarted, PlanMade
 from app.core.jobs import Job, Phase
+from app.core.metadata import ImageRecord
 from app.core.paths import app_paths
 from app.core.plan import GenerationPlan
+from app.core.png import read_record
 from app.core.policy import Precision, Precisions
 from app.engine.compute_device import ComputeDevice, CpuDevice
-from app.engine.kept_for_runs import KeptFolders, look_up
+from app.engine.embedding_store import EmbeddingStore
+from app.engine.encoder_identity import encoder_identity
+from app.engine.kept_for_runs import KeptFolders, look_up, runs_as
 from app.engine.model_folder import inspect_model_folder
 from app.engine.planning.at_hand import AtHand
+from app.engine.prompt_folder import prompt_folder
 from app.engine.quantize.kept_files import kept_files, remove
+from app.engine.quantize.kept_ways import Way, WayRecord
+from app.engine.quantize.recipe import Recipe
+from app.engine.quantize.ways import forced_way
 from app.engine.run.profiles import profiles_of
 from tests.engine_process import make_job
 from tests.engine_runs import POLICY, Runs, of_kind, simulated
@@ -24,6 +33,7 @@ from tests.fakes.converted import make_converted
 from tests.quick_forecasts import use_quick_forecasts
 from tests.tiny_models import make_tiny_model
 
+NETWORKS = ("text_encoder", "transformer")
 DEVICES: tuple[Callable[[], ComputeDevice], ...] = (CpuDevice, simulated)
 
 
@@ -128,3 +138,49 @@ def test_of_a_model_that_is_not_here_nothing_is_kept(tmp_path: Path) -> None:
     profile, _host = profiles_of(CpuDevice(), None)
     folders = KeptFolders.of(app_paths(), keeps_embeddings=True)
     assert look_up(None, asked.request, profile, asked.policy, folders) == AtHand()
+
+
+def test_prompts_of_another_way_to_multiply_are_not_known(base: Path, tmp_path: Path) -> None:
+    asked = job(base, tmp_path, Precision.FP8)
+    with forced_way(Precision.FP8, Way.FP8_ROWS):
+        events = Runs(CpuDevice()).run(asked)
+    assert record_of(events).products == dict.fromkeys(NETWORKS, "fp8 by rows")
+    assert not found_for(asked, CpuDevice()).known_prompts
+    events = Runs(CpuDevice()).run(asked)
+    assert record_of(events).products == dict.fromkeys(NETWORKS, "dequantize")
+    assert cached_notes(events) == [""]
+    assert cached_notes(Runs(CpuDevice()).run(asked)) == ["cached"]
+
+
+def test_on_a_gpu_prompts_are_known_once_the_way_is(base: Path, tmp_path: Path) -> None:
+    asked = job(base, tmp_path, Precision.FP8, prompt="a fox")
+    profile, _host = profiles_of(simulated(), None)
+    profile = replace(profile, simulated=False)
+    info = inspect_model_folder(base)
+    recipe = Recipe(precision=Precision.FP8)
+    weights = [("torch.bfloat16", recipe), ("torch.bfloat16", recipe)]
+    how = runs_as(profile.kind, profile.name, simulated=False, weights=weights, way=Way.FP8_ROWS)
+    folder = prompt_folder(app_paths().embeddings_folder)
+    EmbeddingStore(folder, encoder_identity(info, runs_as=how)).put("a fox", torch.ones(1, 2, 3))
+    folders = KeptFolders.of(app_paths(), keeps_embeddings=True)
+
+    def known() -> bool:
+        return bool(look_up(info, asked.request, profile, asked.policy, folders).known_prompts)
+
+    assert not known()
+    record = WayRecord(folders.products, profile.name, Precision.FP8, "torch.bfloat16")
+    record.note_chosen(Way.FP8_ROWS)
+    assert known()
+    record.note_chosen(Way.DEQUANTIZE)
+    assert not known()
+
+
+def cached_notes(events: list[Any]) -> list[str]:
+    return [one.note for one in of_kind(events, PhaseStarted) if one.phase is Phase.ENCODE]
+
+
+def record_of(events: list[Any]) -> ImageRecord:
+    (done,) = of_kind(events, ImageDone)
+    record = read_record(Path(str(done.path)))
+    assert record is not None
+    return record

@@ -148,6 +148,7 @@ class WindowParts:
                 forecast_cache=home / "cache" / "forecast",
                 converted=home / "cache" / "converted",
                 embeddings=home / "cache" / "embeddings",
+                products=home / "data" / "products.json",
             ),
             coefficients_of=by_name,
         )

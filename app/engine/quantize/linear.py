@@ -9,9 +9,10 @@ from torch import nn
 
 from app.core.policy import Precision
 from app.engine.quantize.formats import FP8, from_nf4, from_rows, to_fp8, to_int8, to_nf4
+from app.engine.quantize.kept_ways import Way
 from app.engine.quantize.native import piece
 from app.engine.quantize.recipe import Recipe
-from app.engine.quantize.ways import LEAST_TOKENS, PRODUCTS, Way, way_for
+from app.engine.quantize.ways import LEAST_TOKENS, PRODUCTS, way_for
 
 _AT_ONCE_ON_CPU = 1 << 19
 """Weights that are turned into codes at once: the copies in fp32 on the way stay in its cache."""

@@ -147,7 +147,9 @@ def _read(
 ) -> LoadedModel:
     """A model from its files; without its text encoder when the prompts were encoded before."""
     conversions = conversions_of(context, info, recipes)
-    embeddings = embeddings_for(context, info, dtypes, recipes)
+    embeddings = attempts.run(
+        Phase.LOAD, lambda: embeddings_for(context, info, dtypes, recipes), rungs=False
+    )
     needed = embeddings.needs_text_encoder(prompts_of(info, context.job.request))
     read = {TRANSFORMER, TEXT_ENCODER} if needed else {TRANSFORMER}
 

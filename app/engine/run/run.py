@@ -326,6 +326,7 @@ class Run:
                 self._force, self.phases, self._streams, idle_bytes=self._context.meter.idle_bytes
             ),
             references=self._references.records(),
+            products=model.products,
         )
         for image in part:
             # A large picture takes seconds to be packed.

@@ -39,6 +39,7 @@ class PlanningFiles:
         forecast_cache: Folder of coefficients the engine has measured.
         converted: Folder of quantized weights.
         embeddings: Folder of prompts' embeddings.
+        products: How weights in 8 bits are multiplied.
     """
 
     policy: Path
@@ -47,6 +48,7 @@ class PlanningFiles:
     forecast_cache: Path
     converted: Path
     embeddings: Path
+    products: Path
 
     @classmethod
     def of(cls, paths: AppPaths) -> "PlanningFiles":
@@ -58,6 +60,7 @@ class PlanningFiles:
             forecast_cache=paths.forecast_cache,
             converted=paths.converted_folder,
             embeddings=paths.embeddings_folder,
+            products=paths.products_file,
         )
 
 
@@ -111,7 +114,9 @@ class Planning(QObject):
         def kept_folders() -> KeptFolders:
             keeps = settings.settings.keep_embeddings
             return KeptFolders(
-                converted=files.converted, embeddings=files.embeddings if keeps else None
+                converted=files.converted,
+                embeddings=files.embeddings if keeps else None,
+                products=files.products,
             )
 
         self.plans = PlanModel(
