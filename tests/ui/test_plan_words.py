@@ -1,7 +1,10 @@
 """A plan in words."""
 
+from dataclasses import replace
+
 import pytest
 
+from app.core.jobs import Phase
 from app.core.plan import PlanChange, Rung, Verdict
 from app.core.units import GIB, MIB
 from app.ui.models import plan_words
@@ -60,6 +63,19 @@ def test_time_is_a_range_and_nothing_where_nothing_is_known():
     assert plan_words.time_words(plan()) == "Takes 27 s to 49 s."
     unknown = plan(phases=(phase_plan(PHASES[0].phase, 1, 1, 0.0),))
     assert plan_words.time_words(unknown) == ""
+
+
+@pytest.mark.parametrize(
+    ("low_s", "high_s", "said"),
+    [
+        (0.2, 0.8, "Takes under 1 s."),
+        (0.2, 1.4, "Takes 0 s to 2 s."),
+        (640.0, 670.0, "Takes about 11 min."),
+    ],
+)
+def test_a_range_whose_ends_read_the_same_is_none(low_s: float, high_s: float, said: str):
+    one = replace(phase_plan(Phase.DENOISE, 1, 1, 1.0), seconds_low=low_s, seconds_high=high_s)
+    assert plan_words.time_words(plan(phases=(one,))) == said
 
 
 @pytest.mark.parametrize(

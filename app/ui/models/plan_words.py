@@ -78,9 +78,12 @@ def time_words(plan: GenerationPlan) -> str:
     high = sum(phase.seconds_high for phase in plan.phases)
     if high <= 0:
         return ""
-    return _tr("Takes {low} to {high}.").format(
-        low=_roughly(math.floor(low)), high=_roughly(math.ceil(high))
-    )
+    if high < 1:
+        return _tr("Takes {time}.").format(time=about(high))
+    least, most = _roughly(math.floor(low)), _roughly(math.ceil(high))
+    if least == most:
+        return _tr("Takes {time}.").format(time=about(high))
+    return _tr("Takes {low} to {high}.").format(low=least, high=most)
 
 
 def cost_text(cost: Cost) -> str:

@@ -155,7 +155,7 @@ class MemoryPanel(QFrame):
         views.buttonClicked.connect(self._on_view_clicked)
         for tool, name, icon, tip in (
             (self._reset, "memory_reset", "reset", self.tr("Reset peak and average")),
-            (self._save, "memory_save", "export", self.tr("Save recording as a table (CSV) …")),
+            (self._save, "memory_save", "export", self.tr("Save recording as a table (CSV)…")),
         ):
             tool.setObjectName(name)
             tool.setIcon(theme.icon(icon, "muted"))

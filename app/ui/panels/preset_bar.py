@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
 
 from app.ui import theme
 from app.ui.models.presets_model import PresetRow, PresetsModel
+from app.ui.widgets.calm_combo import CalmComboBox
 from app.ui.widgets.field import Field
 
 SUFFIX = ".toml"
@@ -30,13 +31,12 @@ class PresetBar(QWidget):
         super().__init__(parent)
         self.setObjectName("preset_bar")
         self._presets = presets
-        self._combo = QComboBox(self)
+        self._combo = CalmComboBox(self)
         self._combo.setObjectName("preset_combo")
         self._combo.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self._combo.setMinimumContentsLength(10)
-        self._combo.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self._combo.setToolTip(
             self.tr("Sets everything about memory at once, as it was saved for a GPU")
         )

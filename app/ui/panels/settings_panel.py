@@ -22,6 +22,7 @@ from app.ui.models.catalog_model import CHOICE_ROLE, CatalogModel, ModelChoice
 from app.ui.models.form import Form
 from app.ui.models.plan_model import PlanModel, PlanState
 from app.ui.models.request_model import RequestModel
+from app.ui.widgets.calm_combo import CalmComboBox
 from app.ui.widgets.cost_badge import CostBadge
 from app.ui.widgets.field import Field
 from app.ui.widgets.seed_edit import SeedEdit
@@ -46,7 +47,7 @@ class SettingsPanel(QWidget):
         self._form = form
         self._catalog = catalog
         self._hint = ""
-        self._model = QComboBox(self)
+        self._model = CalmComboBox(self)
         self._size = SizeEdit(self)
         self._steps = CalmSpinBox(self)
         self._guidance = CalmDoubleSpinBox(self)
@@ -120,7 +121,6 @@ class SettingsPanel(QWidget):
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self._model.setMinimumContentsLength(12)
-        self._model.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self._model.activated.connect(self._on_model_activated)
         self._add_folder = QToolButton(self)
         self._add_folder.setObjectName("add_model_folder_button")

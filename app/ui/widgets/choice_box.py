@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QWheelEvent
-from PySide6.QtWidgets import QComboBox, QSizePolicy, QWidget
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from app.ui.widgets.calm_combo import CalmComboBox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,7 @@ class Choice:
     tip: str = ""
 
 
-class ChoiceBox(QComboBox):
+class ChoiceBox(CalmComboBox):
     """Keeps the value that was chosen when the list, or a word in it, becomes another.
 
     Signals:
@@ -29,7 +30,6 @@ class ChoiceBox(QComboBox):
     def __init__(self, name: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName(name)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         # Long words must not widen the form.
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self._choices: tuple[Choice, ...] = ()
@@ -61,13 +61,6 @@ class ChoiceBox(QComboBox):
         """Show this one; nothing where it is not offered."""
         values = [one.value for one in self._choices]
         self.setCurrentIndex(values.index(value) if value in values else -1)
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        # Scrolling the form must not change what is chosen.
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
 
     def _on_activated(self, index: int) -> None:
         if 0 <= index < len(self._choices):

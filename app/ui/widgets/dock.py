@@ -56,16 +56,21 @@ class DockTitle(QWidget):
     def __init__(self, dock: QDockWidget) -> None:
         super().__init__(dock)
         self.setObjectName(f"{dock.objectName()}_title")
-        label = QLabel(dock.windowTitle(), self)
+        title = dock.windowTitle()
+        label = QLabel(title, self)
         label.setObjectName(f"{dock.objectName()}_name")
         theme.set_role(label, "heading")
         float_button = self._button(
-            f"{dock.objectName()}_float", "float", self.tr("Float or put back")
+            f"{dock.objectName()}_float",
+            "float",
+            self.tr("Float {part}, or put it back").format(part=title),
+            self.tr("Float or put back"),
         )
         float_button.clicked.connect(lambda: dock.setFloating(not dock.isFloating()))
         close = self._button(
             f"{dock.objectName()}_close",
             "close",
+            self.tr("Close {part}").format(part=title),
             self.tr("Close; the View menu brings it back"),
         )
         close.clicked.connect(dock.close)
@@ -77,13 +82,13 @@ class DockTitle(QWidget):
         row.addWidget(float_button)
         row.addWidget(close)
 
-    def _button(self, name: str, icon: str, text: str) -> QToolButton:
+    def _button(self, name: str, icon: str, text: str, tip: str) -> QToolButton:
         button = QToolButton(self)
         button.setObjectName(name)
         button.setIcon(theme.icon(icon, "muted"))
         button.setIconSize(QSize(13, 13))
         button.setAccessibleName(text)
-        button.setToolTip(text)
+        button.setToolTip(tip)
         button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         theme.set_role(button, "small")
         return button

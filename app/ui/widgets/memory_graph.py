@@ -241,7 +241,7 @@ class MemoryGraph(QWidget):
         if self._view is MemoryView.RUN:
             text = self.tr("No run yet. Click Generate, and its memory is recorded here.")
         else:
-            text = self.tr("Waiting for the first figures …")
+            text = self.tr("Waiting for the first figures…")
         self._empty.setText(text)
         self._stack.setCurrentWidget(self._empty)
         self._readout.hide()
