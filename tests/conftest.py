@@ -1,5 +1,7 @@
 """What every test gets: a private home, no screen, no network, and guards that see leaks."""
 
+import gc
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -18,7 +20,18 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
+# What is imported and collected stays for good: to look for garbage among it would take as long as
+# collecting does, and again at each round while the tests run.
+gc.disable()
+
 pytest_plugins = ("pytester",)
+_homes = itertools.count()
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage be collected again, of what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -63,4 +76,7 @@ def headroom_home(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Settings, queue, log and pictures of a test go to a folder of its own."""
-    monkeypatch.setenv("HEADROOM_HOME", str(tmp_path_factory.mktemp("home")))
+    # `mktemp` looks through all folders for the next free number: a millisecond and more each time.
+    home = tmp_path_factory.getbasetemp() / f"home-{next(_homes)}"
+    home.mkdir()
+    monkeypatch.setenv("HEADROOM_HOME", str(home))
