@@ -115,6 +115,8 @@ class Worker:
             OSError: Or one that it loads in turn.
         """
         choose_allocator_settings(os.environ)
+        # Looking for garbage while all that is imported would take a fifth of the start.
+        gc.disable()
         # Here and not above: they take a second and more, in which the app knows we live.
         import torch
 
@@ -137,6 +139,7 @@ class Worker:
         diffusers_class("Flux2KleinPipeline")
         # The libraries stay for good: to look for garbage among them would take a second each time.
         gc.freeze()
+        gc.enable()
         runner = JobRunner(
             device=device, send=self._events.send, guard=self._guard, paths=app_paths()
         )
