@@ -277,7 +277,7 @@ def test_a_plan_is_little_work(images: int) -> None:
         finally:
             sys.setprofile(None)
         assert found.verdict is not Verdict.DOES_NOT_FIT
-        assert 0 < calls <= 15_000
+        assert 0 < calls <= 9_000
         calls = 0
 
 

@@ -4,15 +4,14 @@ import functools
 import itertools
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 DEPTHS = (2, 3, 4, 6)
 """Streamed blocks that the slots hold: the one that runs and the next at least, or nothing could
 come while a block runs. The deeper, the further copying gets ahead where blocks are unequal."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlockResidency:
+class BlockResidency(NamedTuple):
     """One way to keep a component's blocks.
 
     Attributes:
@@ -43,17 +42,21 @@ def block_residencies(block_bytes: tuple[int, ...]) -> tuple[BlockResidency, ...
         block_bytes: Of each block, in the order they run; empty for a component without blocks.
     """
     whole_bytes = sum(block_bytes)
-    found: dict[BlockResidency, None] = {}
-    for staying in range(len(block_bytes)):
-        for stay in _patterns(block_bytes, staying):
-            streamed = tuple(index for index in range(len(block_bytes)) if index not in stay)
-            sizes = [block_bytes[index] for index in streamed]
-            coming = sum(sizes)
-            for depth in DEPTHS:
-                slots = slots_for(sizes, depth)
-                if slots < coming:
-                    found[BlockResidency(whole_bytes - coming, slots, coming, streamed)] = None
-    return tuple(sorted(found, key=lambda way: (way.streamed_bytes, way.device_bytes)))
+    found: list[tuple[int, int, int, tuple[int, ...]]] = []
+    for streamed in _streamed_patterns(block_bytes):
+        sizes = [block_bytes[index] for index in streamed]
+        coming = sum(sizes)
+        depths = [depth for depth in DEPTHS if depth < len(sizes)]
+        found += [
+            (coming, whole_bytes - coming + slots, slots, streamed)
+            for slots in _slots_for_each(sizes, depths)
+        ]
+    # Of those that need the same in all, the order is that of what stays, as it was found.
+    found.sort(key=operator.itemgetter(0, 1))
+    return tuple(
+        BlockResidency(whole_bytes - coming, slots, coming, streamed)
+        for coming, _, slots, streamed in found
+    )
 
 
 def slots_for(streamed_bytes: Sequence[int], depth: int) -> int:
@@ -64,10 +67,17 @@ def slots_for(streamed_bytes: Sequence[int], depth: int) -> int:
         depth: How many the slots hold.
     """
     held = min(depth, len(streamed_bytes))
-    if not held:
-        return 0
-    ends = list(itertools.accumulate([*streamed_bytes, *streamed_bytes[: held - 1]], initial=0))
-    return max(map(operator.sub, ends[held:], ends))
+    return _slots_for_each(streamed_bytes, [held])[0] if held else 0
+
+
+def _slots_for_each(sizes: Sequence[int], depths: Sequence[int]) -> list[int]:
+    """The same for some depths, none of them above the number of blocks."""
+    if min(sizes) == (size := max(sizes)):
+        return [depth * size for depth in depths]
+    around = [*sizes, *sizes[: max(depths, default=1) - 1]]
+    ends = [0, *itertools.accumulate(around)]
+    ways = len(sizes)
+    return [max(map(operator.sub, ends[depth : depth + ways], ends)) for depth in depths]
 
 
 def spread_evenly(count: int, chosen: int) -> set[int]:
@@ -75,16 +85,22 @@ def spread_evenly(count: int, chosen: int) -> set[int]:
     return {(2 * index + 1) * count // (2 * chosen) for index in range(chosen)}
 
 
-def _patterns(block_bytes: Sequence[int], staying: int) -> Iterator[set[int]]:
-    """Blocks that may stay: spread evenly over all, or the largest of them first.
+def _streamed_patterns(block_bytes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Blocks that may come in, for each number of those that stay.
 
-    Blocks of all sizes compute equally long, so large ones are those that are waited for.
+    These are spread evenly over all, or the largest of them first: blocks of all sizes compute
+    equally long, so large ones are those that are waited for.
     """
-    yield spread_evenly(len(block_bytes), staying)
-    most = max(block_bytes)
+    count = len(block_bytes)
+    most = max(block_bytes, default=0)
     large = [index for index, size in enumerate(block_bytes) if size == most]
     small = [index for index, size in enumerate(block_bytes) if size != most]
-    if small:
-        first = min(staying, len(large))
-        stay = {large[place] for place in spread_evenly(len(large), first)}
-        yield stay | {small[place] for place in spread_evenly(len(small), staying - first)}
+    for staying in range(count):
+        stay = spread_evenly(count, staying)
+        yield tuple(itertools.filterfalse(stay.__contains__, range(count)))
+        if small:
+            first = min(staying, len(large))
+            largest = {large[place] for place in spread_evenly(len(large), first)}
+            largest |= {small[place] for place in spread_evenly(len(small), staying - first)}
+            if largest != stay:
+                yield tuple(itertools.filterfalse(largest.__contains__, range(count)))

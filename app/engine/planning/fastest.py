@@ -2,13 +2,52 @@
 
 from collections.abc import Callable
 
-from app.engine.planning.kept import Kept, Ways, with_files
+from app.engine.planning.kept import Kept, Ways, all_ways, resident, with_files
 from app.engine.planning.order import first_in_order
+from app.engine.planning.phase_need import Names
 from app.engine.planning.problem import PlanProblem
 from app.engine.planning.streaming import Streaming
 
 CLOSE = 1 - 1e-9
 """What cannot be better by more than rounding is not looked at."""
+
+
+def fastest_kept(
+    problem: PlanProblem,
+    name: str,
+    staying: Names,
+    *,
+    has_room: Callable[[Kept], bool],
+    is_allowed: Callable[[Kept], bool],
+    streaming: Callable[[], Streaming],
+    spare_s: Callable[[], float] = lambda: float("inf"),
+) -> Kept | None:
+    """The fastest fitting way to keep a component; whole, it is faster than streamed.
+
+    Args:
+        problem: What is planned.
+        name: Of the component.
+        staying: What is on the device for the whole run.
+        has_room: Whether the device has room for a way; if it has, it has for smaller ones.
+        is_allowed: Whether the memory mode allows a way.
+        streaming: Says how long ways to stream take.
+        spare_s: What streaming may take at most; longer is of no use.
+    """
+    ways = all_ways(problem, name)
+    whole = resident(problem.weights[name]) if name in staying else ways.whole
+    if whole and has_room(whole) and is_allowed(whole):
+        return whole
+    if name in staying or not ways.streamed or not has_room(ways.by_size[-1]):
+        return None
+    return fastest_streamed(
+        problem,
+        name,
+        ways,
+        streaming(),
+        has_room=has_room,
+        is_allowed=is_allowed,
+        below_s=spare_s(),
+    )
 
 
 def fastest_streamed(

@@ -1,17 +1,17 @@
 """How a component's weights are kept: on the device, in RAM, or only on the disk."""
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.core.plan import Placement
 from app.core.policy import MemoryMode
 from app.engine.planning.block_residency import block_residencies, spread_evenly
-from app.engine.planning.problem import PlanProblem
+from app.engine.planning.problem import PlanProblem, once
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """One component's weights.
+class Kept(NamedTuple):
+    """One component's weights; there are hundreds of ways, so they are made quickly.
 
     Attributes:
         placement: Where they are.
@@ -65,6 +65,14 @@ class Ways:
 
 def all_ways(problem: PlanProblem, name: str) -> Ways:
     """All ways for a component to come to the device; `fastest_streamed` chooses among them."""
+    return once(problem, _ways_of_all)[name]
+
+
+def _ways_of_all(problem: PlanProblem) -> dict[str, Ways]:
+    return {name: _ways_of(problem, name) for name in problem.weights}
+
+
+def _ways_of(problem: PlanProblem, name: str) -> Ways:
     streamed, by_size = _streamed_ways(problem.weights[name], problem.blocks[name])
     if problem.policy.mode is MemoryMode.MINIMAL and streamed:
         smallest = by_size[-1:]
@@ -136,9 +144,10 @@ def _streamed_ways(
     return streamed, tuple(by_size)
 
 
+@functools.lru_cache(maxsize=64)
 def _in_turns(weights: int, room: int) -> Kept:
     kept = Kept(Placement.TURNS, weights, weights)
-    return replace(kept, unheld_bytes=weights - room) if weights > room else kept
+    return kept._replace(unheld_bytes=weights - room) if weights > room else kept
 
 
 @functools.lru_cache(maxsize=256)
@@ -147,8 +156,7 @@ def _with_files(kept: Kept, weights: int, blocks: tuple[int, ...], room: int) ->
     # RAM is first of all for what comes in again and again.
     if kept.streamed_bytes > room:
         files = _blocks_of(blocks, kept.streamed_blocks, kept.streamed_bytes - room)
-    return replace(
-        kept,
+    return kept._replace(
         file_blocks=files,
         file_bytes=sum(blocks[index] for index in files),
         unheld_bytes=weights - room,
@@ -157,7 +165,8 @@ def _with_files(kept: Kept, weights: int, blocks: tuple[int, ...], room: int) ->
 
 def _blocks_of(blocks: tuple[int, ...], among: tuple[int, ...], size_bytes: int) -> tuple[int, ...]:
     """As few evenly spread blocks as have that size together."""
-    for count in range(1, len(among)):
+    least_count = -(-size_bytes // max(blocks[index] for index in among))
+    for count in range(least_count, len(among)):
         chosen = tuple(among[index] for index in sorted(spread_evenly(len(among), count)))
         if sum(blocks[index] for index in chosen) >= size_bytes:
             return chosen

@@ -8,27 +8,27 @@ costs more than the gentler ones (see `app.engine.planning.seconds`), so it is t
 do not suffice; between streaming and splitting the batch, the one that costs less time is gentler.
 """
 
-import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TypeVar
 
 from app.core.jobs import Phase
 from app.core.plan import Placement
 from app.core.policy import MemoryMode
 from app.engine.planning.decode_ways import DecodeWay
-from app.engine.planning.fastest import fastest_streamed
-from app.engine.planning.kept import Kept, all_ways, in_turns, least, resident
-from app.engine.planning.phase_needs import Names, PhaseNeed, PhaseNeeds
+from app.engine.planning.fastest import fastest_kept
+from app.engine.planning.kept import Kept, in_turns, least, resident
+from app.engine.planning.phase_need import Names, PhaseNeed
+from app.engine.planning.phase_needs import PhaseNeeds
 from app.engine.planning.problem import (
     AUTOENCODER,
     COMPONENTS,
     TEXT_ENCODER,
     TRANSFORMER,
     PlanProblem,
+    once,
 )
 from app.engine.planning.seconds import load_seconds, read_again_seconds
-from app.engine.planning.streaming import Streaming
 from app.engine.planning.way import Way
 
 Choice = TypeVar("Choice", Kept, DecodeWay)
@@ -45,7 +45,7 @@ class Ladder:
         self._height_px = height_px
         self._images = images
         self.needs = PhaseNeeds(problem, width_px=width_px, height_px=height_px, images=images)
-        self._encodes = functools.cache(self._encode_with)
+        self._singles: dict[Names, Chosen[DecodeWay] | None] = {}
 
     def best(self, *, may_split: bool = True) -> Way | None:
         """The gentlest way that fits, or None.
@@ -57,9 +57,14 @@ class Ladder:
             return None
         best: Way | None = None
         best_s = float("inf")
+        batches = self._batches(may_split=may_split)
         for staying in self._sets_that_stay():
-            for batch in self._batches(may_split=may_split):
-                way = self._fastest(staying, batch, below_s=best_s)
+            text_encoder = self.needs.any_size.fastest_encode(staying)
+            if text_encoder is None:
+                continue
+            encode = (text_encoder, self.needs.encode(staying, text_encoder))
+            for batch in batches:
+                way = self._fastest(staying, encode, batch, below_s=best_s)
                 if way is None:
                     continue
                 seconds = self._seconds(way)
@@ -73,19 +78,25 @@ class Ladder:
 
     def least(self) -> Way:
         """The way that needs least of the device, whether it fits or not."""
-        staying, encode, denoise = self._least_weights()
-        decodes = [(way, self.needs.decode(staying, way)) for way in self.needs.decodes(1)]
-        decode = min(decodes, key=lambda chosen: self.needs.total_bytes(Phase.DECODE, chosen[1]))
-        return self._way(staying, encode=encode, denoise=denoise, decode=decode, batch=1)
+        needs = self.needs
+        staying, text_encoder, transformer = once(self._problem, _least_weights)
+        decodes = [(way, needs.decode(staying, way)) for way in needs.decodes(1)]
+        return self._way(
+            staying,
+            encode=(text_encoder, needs.encode(staying, text_encoder)),
+            denoise=(transformer, needs.denoise(staying, transformer, 1)),
+            decode=min(decodes, key=lambda chosen: needs.total_bytes(Phase.DECODE, chosen[1])),
+            batch=1,
+        )
 
     def fits(self) -> bool:
         """Whether any way fits; quicker than to look for the best."""
         if self.needs.ram_bytes > self._problem.ram_budget_bytes:
             return False
-        staying, encode, denoise = self._least_weights()
+        staying, text_encoder, transformer = once(self._problem, _least_weights)
         return (
-            self.needs.fits(Phase.ENCODE, encode[1])
-            and self.needs.fits(Phase.DENOISE, denoise[1])
+            self.needs.has_room_to_encode(staying, text_encoder)
+            and self.needs.has_room_to_denoise(staying, transformer, 1)
             and self._first_decode(staying, 1) is not None
         )
 
@@ -103,19 +114,6 @@ class Ladder:
             needs.total_bytes(
                 Phase.DECODE, needs.decode(EVERYTHING, needs.decodes(self._images)[0])
             ),
-        )
-
-    def _least_weights(self) -> tuple[Names, Chosen[Kept], Chosen[Kept]]:
-        """What stays, and how text encoder and transformer are kept, where memory is shortest."""
-        kept = {name: least(self._problem, name) for name in COMPONENTS}
-        staying = frozenset(
-            name for name in COMPONENTS if kept[name].placement is Placement.RESIDENT
-        )
-        text_encoder, transformer = kept[TEXT_ENCODER], kept[TRANSFORMER]
-        return (
-            staying,
-            (text_encoder, self.needs.encode(staying, text_encoder)),
-            (transformer, self.needs.denoise(staying, transformer, 1)),
         )
 
     def _sets_that_stay(self) -> Iterator[Names]:
@@ -145,77 +143,43 @@ class Ladder:
             and way.decode == self.needs.decodes(self._images)[0]
         )
 
-    def _fastest(self, staying: Names, batch: int, *, below_s: float) -> Way | None:
+    def _fastest(
+        self, staying: Names, encode: Chosen[Kept], batch: int, *, below_s: float
+    ) -> Way | None:
         """The fastest fitting way with parts of this size, or None; slower ones are of no use."""
         needs = self.needs
-        encode = self._encodes(staying)
-        decode = None if encode is None else self._first_decode(staying, batch)
-        if encode is None or decode is None:
+        decode = self._first_decode(staying, batch)
+        if decode is None:
             return None
 
         def way_with(kept: Kept) -> Way:
             denoise = (kept, needs.denoise(staying, kept, batch))
             return self._way(staying, encode=encode, denoise=denoise, decode=decode, batch=batch)
 
-        def spare_s() -> float:
-            return below_s - self._seconds(way_with(in_turns(self._problem, TRANSFORMER)))
-
-        transformer = self._kept(
+        transformer = fastest_kept(
+            self._problem,
             TRANSFORMER,
             staying,
             has_room=lambda kept: needs.has_room_to_denoise(staying, kept, batch),
-            streaming=needs.streaming_denoise(batch),
-            spare_s=spare_s,
+            is_allowed=lambda kept: needs.is_allowed(staying, TRANSFORMER, kept),
+            streaming=lambda: needs.streaming_denoise(batch),
+            spare_s=lambda: below_s - self._seconds(way_with(in_turns(self._problem, TRANSFORMER))),
         )
         return None if transformer is None else way_with(transformer)
 
-    def _encode_with(self, staying: Names) -> Chosen[Kept] | None:
-        """The fastest fitting way to keep the text encoder."""
-        needs = self.needs
-        kept = self._kept(
-            TEXT_ENCODER,
-            staying,
-            has_room=lambda kept: needs.has_room_to_encode(staying, kept),
-            streaming=needs.streaming_encode(),
-        )
-        return None if kept is None else (kept, needs.encode(staying, kept))
-
-    def _kept(
-        self,
-        name: str,
-        staying: Names,
-        *,
-        has_room: Callable[[Kept], bool],
-        streaming: Streaming,
-        spare_s: Callable[[], float] = lambda: float("inf"),
-    ) -> Kept | None:
-        """The fastest fitting way to keep a component; whole, it is faster than streamed.
-
-        Args:
-            name: Of the component.
-            staying: What is on the device for the whole run.
-            has_room: Whether the device has room for a way.
-            streaming: Says how long ways to stream take.
-            spare_s: What streaming may take at most; longer is of no use.
-        """
-        ways = all_ways(self._problem, name)
-        whole = resident(self._problem.weights[name]) if name in staying else ways.whole
-        if whole and self.needs.is_allowed(staying, name, whole) and has_room(whole):
-            return whole
-        if name in staying:
-            return None
-        return fastest_streamed(
-            self._problem,
-            name,
-            ways,
-            streaming,
-            has_room=has_room,
-            is_allowed=lambda kept: self.needs.is_allowed(staying, name, kept),
-            below_s=spare_s(),
-        )
-
     def _first_decode(self, staying: Names, batch: int) -> Chosen[DecodeWay] | None:
-        for way in self.needs.decodes(batch):
+        """The gentlest decode that fits."""
+        if batch > 1:
+            way = self.needs.decode_at_once(batch)
+            need = self.needs.decode(staying, way)
+            if self.needs.fits(Phase.DECODE, need):
+                return way, need
+        if staying not in self._singles:
+            self._singles[staying] = self._first_single(staying)
+        return self._singles[staying]
+
+    def _first_single(self, staying: Names) -> Chosen[DecodeWay] | None:
+        for way in self.needs.decodes_one_by_one():
             need = self.needs.decode(staying, way)
             if self.needs.fits(Phase.DECODE, need):
                 return way, need
@@ -257,3 +221,10 @@ class Ladder:
         again_s = sum(read_again_seconds(self._problem, kept) for kept in way.kept.values())
         phases_s = way.encoding.seconds + way.denoising.seconds + way.decoding.seconds
         return loading_s + phases_s - again_s
+
+
+def _least_weights(problem: PlanProblem) -> tuple[Names, Kept, Kept]:
+    """What stays, and how text encoder and transformer are kept, where memory is shortest."""
+    kept = {name: least(problem, name) for name in COMPONENTS}
+    staying = frozenset(name for name in COMPONENTS if kept[name].placement is Placement.RESIDENT)
+    return staying, kept[TEXT_ENCODER], kept[TRANSFORMER]

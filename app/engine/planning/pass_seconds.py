@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 
-from app.engine.residency.timeline import step_seconds
+from app.engine.planning.copies import copies_of, played_seconds
 
 
 @functools.lru_cache(maxsize=4096)
@@ -32,10 +32,8 @@ def pass_seconds(
         seconds = _plain_seconds(blocks, streamed, computing_s, bytes_per_s)
         if seconds is not None:
             return seconds
-    compute_s = (computing_s / len(blocks),) * len(blocks)
-    return step_seconds(
-        compute_s, blocks, streamed, slots_bytes, bytes_per_s, cyclic=cyclic
-    ).seconds
+    copies = copies_of(blocks, streamed, slots_bytes, cyclic)
+    return played_seconds(copies, computing_s / len(blocks), bytes_per_s, cyclic=cyclic)
 
 
 def _plain_seconds(

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 from app.core.policy import MemoryPolicy, Precision
 from app.core.preset import PresetLimits
@@ -18,6 +18,7 @@ from app.engine.quantize.recipe import QUANTIZED
 from app.engine.residency.ring import BOUNCE_BUFFERS
 
 Size = TypeVar("Size", int, tuple[int, ...])
+Known = TypeVar("Known")
 Measure = Callable[[str, Precision, Precision], Size]
 """Of a component's weights in a precision, with what is not quantized in another."""
 ENGINE_BYTES = 1 << 30
@@ -60,6 +61,7 @@ class PlanProblem:
             what is above is read from the disk whenever it is needed.
         bounce_bytes: RAM that is needed where weights are read from the disk to the device.
         precision_reason: Why a precision was chosen that nobody asked for, in a sentence, or "".
+        known: What was said of this problem already; see `once`.
     """
 
     request: GenerationRequest
@@ -87,6 +89,9 @@ class PlanProblem:
     ram_rooms: dict[str, int]
     bounce_bytes: int
     precision_reason: str = ""
+    known: dict[object, object] = field(
+        default_factory=dict[object, object], init=False, repr=False, compare=False
+    )
 
     @property
     def on_cpu(self) -> bool:
@@ -104,6 +109,16 @@ class PlanProblem:
         return (side is None or max(width_px, height_px) <= side) and (
             pixels is None or width_px * height_px <= pixels
         )
+
+
+def once(problem: PlanProblem, says: Callable[[PlanProblem], Known]) -> Known:
+    """What a pure function says of a problem, computed the first time only.
+
+    Many sizes and numbers of images are looked at for one problem; most of it is the same for all.
+    """
+    if says not in problem.known:
+        problem.known[says] = says(problem)
+    return cast("Known", problem.known[says])
 
 
 def pose(

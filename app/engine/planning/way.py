@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from app.core.jobs import Phase
 from app.core.plan import ComponentPlan, PhasePlan, Placement
 from app.engine.foreign_weights import foreign_of
+from app.engine.planning.any_size import AnySize
 from app.engine.planning.decode_ways import DecodeWay
 from app.engine.planning.kept import Kept, in_turns
 from app.engine.planning.memory import needed_of, phase_plan
-from app.engine.planning.phase_needs import PhaseNeed, PhaseNeeds
+from app.engine.planning.phase_need import PhaseNeed
+from app.engine.planning.phase_needs import PhaseNeeds
 from app.engine.planning.problem import (
     AUTOENCODER,
     COMPONENTS,
     TEXT_ENCODER,
     TRANSFORMER,
     PlanProblem,
+    once,
 )
 from app.engine.planning.ram import resting_ram_bytes, swapped_bytes
 from app.engine.planning.seconds import load_seconds, save_seconds
@@ -138,10 +141,7 @@ class Way:
             for name, kept in self.kept.items()
             if kept.placement is Placement.RESIDENT and name != TEXT_ENCODER
         )
-        needs = PhaseNeeds(
-            problem, width_px=self.width_px, height_px=self.height_px, images=self.images
-        )
-        return needs.encode_references(staying)
+        return once(problem, AnySize).encode_references(staying)
 
 
 def streams(problem: PlanProblem, way: Way) -> bool:

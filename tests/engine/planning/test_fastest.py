@@ -1,6 +1,6 @@
 """The way to stream that is chosen: the fastest by the timeline of all that fit."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -11,11 +11,12 @@ from app.core.policy import MemoryPolicy, Precision, Precisions
 from app.core.request import GenerationRequest
 from app.engine.planning import pass_seconds as module
 from app.engine.planning.block_residency import slots_for, spread_evenly
+from app.engine.planning.copies import Coming, played_seconds
 from app.engine.planning.fastest import fastest_streamed
 from app.engine.planning.kept import Kept, all_ways, with_files
 from app.engine.planning.problem import TRANSFORMER, PlanProblem, pose
 from app.engine.planning.streaming import STREAM_S, STREAM_SHARE, Streaming
-from app.engine.residency.timeline import StepTime, step_seconds
+from app.engine.residency.timeline import step_seconds
 from tests.engine.planning_cases import CALIBRATION, PLENTY, asking, card, computer, model, plan
 
 COPY = CALIBRATION.copy_bytes_per_s
@@ -168,24 +169,16 @@ def test_ways_that_are_not_allowed_or_too_slow_are_not_taken() -> None:
 def test_a_plan_plays_few_passes(
     name: str, request_of: GenerationRequest, gib: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is about half a millisecond, and a plan is made at each keystroke."""
-    played: list[Collection[int]] = []
+    """Each is up to half a millisecond, and a plan is made at each keystroke."""
+    played: list[float] = []
 
     def counting(
-        compute_s: Sequence[float],
-        block_bytes: Sequence[int],
-        streamed: Collection[int],
-        slots_bytes: int,
-        bytes_per_s: float,
-        *,
-        cyclic: bool,
-    ) -> StepTime:
-        played.append(streamed)
-        return step_seconds(
-            compute_s, block_bytes, streamed, slots_bytes, bytes_per_s, cyclic=cyclic
-        )
+        copies: Sequence[Coming | None], block_s: float, bytes_per_s: float, *, cyclic: bool
+    ) -> float:
+        played.append(block_s)
+        return played_seconds(copies, block_s, bytes_per_s, cyclic=cyclic)
 
-    monkeypatch.setattr(module, "step_seconds", counting)
+    monkeypatch.setattr(module, "played_seconds", counting)
     module.pass_seconds.cache_clear()
     plan(request_of, card(gib), coefficients=model(name))
     assert len(played) <= 12

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from app.engine.planning import pass_seconds as module
 from app.engine.planning.block_residency import block_residencies
+from app.engine.planning.copies import copies_of, played_seconds
 from app.engine.planning.pass_seconds import pass_seconds
 from app.engine.residency.timeline import step_seconds
 
@@ -31,17 +32,43 @@ def test_a_pass_is_that_of_the_timeline(
         way.slots_bytes,
         1000.0,
     ).seconds
+    copies = copies_of(blocks, way.streamed_blocks, way.slots_bytes, True)
+    assert played_seconds(copies, computing_s / len(blocks), 1000.0, cyclic=True) == played_s
     # What is copied ahead before the passes that are measured may be missing in them.
     assert max(told_s, way.streamed_bytes / 1000) == pytest.approx(
         max(played_s, way.streamed_bytes / 1000)
     )
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 300), min_size=3, max_size=14), st.integers(0, 1000), st.floats(1, 9)
+)
+def test_copies_told_once_are_those_of_the_timeline_to_the_last_bit(
+    sizes: list[int], choice: int, computing_s: float
+) -> None:
+    blocks = tuple(sizes)
+    ways = block_residencies(blocks)
+    assume(ways)
+    way = ways[choice % len(ways)]
+    for cyclic in (True, False):
+        played_s = step_seconds(
+            [computing_s / len(blocks)] * len(blocks),
+            blocks,
+            way.streamed_blocks,
+            way.slots_bytes,
+            100.0,
+            cyclic=cyclic,
+        ).seconds
+        copies = copies_of(blocks, way.streamed_blocks, way.slots_bytes, cyclic)
+        assert played_seconds(copies, computing_s / len(blocks), 100.0, cyclic=cyclic) == played_s
+
+
 @pytest.mark.parametrize(("computing_s", "seconds"), [(20.0, 20.0), (1.0, 8.0)])
 def test_where_one_hides_the_other_nothing_is_played(
     computing_s: float, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "step_seconds", None)
+    monkeypatch.setattr(module, "played_seconds", None)
     assert pass_seconds((10,) * 8, tuple(range(8)), 20, computing_s, 10.0, True) == seconds
 
 
