@@ -9,6 +9,7 @@ primary, danger, flat, small, link, chip, banner, banner-notice, prompt.
 """
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from string import Template
 from typing import Literal
 
@@ -38,6 +39,7 @@ FONT_HERO_PX = 20
 ICON_PX = 18
 
 _THEME_PROPERTY = "headroom_theme"
+_STYLE_PROPERTY = "headroom_has_style"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +141,10 @@ def apply(app: QApplication, theme: ThemeName) -> None:
         "system": Qt.ColorScheme.Unknown,
     }[theme]
     app.styleHints().setColorScheme(scheme)
-    if app.style().name() != "fusion":
+    # Once: with a style sheet, the style does not tell its name, and each change of it takes time.
+    if not app.property(_STYLE_PROPERTY):
         app.setStyle(QStyleFactory.create("Fusion"))
+        app.setProperty(_STYLE_PROPERTY, True)
     font = app.font()
     font.setPixelSize(FONT_BODY_PX)
     app.setFont(font)
@@ -277,4 +281,10 @@ def icon(name: str, role: str = "text") -> QIcon:
     Raises:
         OSError: There is no such icon.
     """
-    return QIcon(_SvgIconEngine(resource(f"icons/{name}.svg").read_bytes(), role))
+    return QIcon(_SvgIconEngine(_icon_source(name), role))
+
+
+@cache
+def _icon_source(name: str) -> bytes:
+    """The file of an icon, read once: icons are asked for while the user types."""
+    return resource(f"icons/{name}.svg").read_bytes()

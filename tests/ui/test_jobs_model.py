@@ -130,7 +130,9 @@ def test_details_and_description_say_it_all(engine, jobs):
         images=3,
         model="/models/klein",
     )
-    assert jobs.detail(failed) == "256 × 96 px × 3 · 8 steps · klein"
+    assert jobs.detail(failed) == "256 × 96 px · 3 images · 8 steps · klein"
+    one = replace(failed, request=replace(failed.request, images=1, steps=1))
+    assert jobs.detail(one) == "256 × 96 px · 1 step · klein"
     text = jobs.describe(failed)
     for part in ("Failed", "prompt of a", "256 × 96", "The disk is full."):
         assert part in text

@@ -5,7 +5,8 @@ import gc
 import pytest
 from PySide6.QtCore import QSize
 from PySide6.QtGui import QColor, QIcon
-from PySide6.QtWidgets import QApplication, QLabel
+from PySide6.QtWidgets import QApplication, QLabel, QLineEdit, QPlainTextEdit
+from pytestqt.qtbot import QtBot
 
 from app.core.paths import resource
 from app.ui import theme
@@ -119,3 +120,28 @@ def test_role_changes_the_look_of_a_widget(qapp: QApplication, qtbot):
     assert label.palette().windowText().color() == QColor(theme.DARK.danger)
     theme.set_role(label, "muted")
     assert label.palette().windowText().color() == QColor(theme.DARK.muted)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_what_stands_in_an_empty_editor_is_legible(
+    qapp: QApplication, qtbot: QtBot, name: theme.ThemeName
+):
+    theme.apply(qapp, name)
+    for editor in (QLineEdit(), QPlainTextEdit()):
+        qtbot.addWidget(editor)
+        editor.setPlaceholderText("HHHHHHHH")
+        # As text the user cannot type in: without a cursor.
+        editor.setReadOnly(True)
+        editor.resize(160, 60)
+        editor.ensurePolished()
+        muted = editor.palette().placeholderText().color().name(QColor.NameFormat.HexArgb)
+        assert muted == QColor(SCHEMES[name].muted).name(QColor.NameFormat.HexArgb)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+@pytest.mark.parametrize("tint", ["accent", "danger", "warning"])
+@pytest.mark.parametrize("text", ["text", "muted"])
+def test_text_on_a_tinted_surface_is_legible(scheme: theme.Colours, text: str, tint: str):
+    share = 0.16 if tint == "accent" else 0.14
+    back = theme.mixed(getattr(scheme, tint), scheme.surface, share).name()
+    assert contrast(getattr(scheme, text), back) >= 4.5

@@ -104,20 +104,21 @@ class JobsModel(QAbstractListModel):
         }[state]
 
     def detail(self, job: Job) -> str:
-        """Size, number of images and model in one line."""
+        """Size, number of images, steps and model in one line."""
         request = job.request
-        images = "" if request.images == 1 else self.tr(" × {n}").format(n=request.images)
+        images = "" if request.images == 1 else self.tr(" · {n} images").format(n=request.images)
+        steps = self.tr("1 step") if request.steps == 1 else self.tr("{n} steps")
         count = len(request.references)
         references = "" if count == 0 else self.tr(" · {n} references").format(n=count)
         if count == 1:
             references = self.tr(" · 1 reference")
-        text = self.tr("{width} × {height} px{images}{references} · {steps} steps · {model}")
+        text = self.tr("{width} × {height} px{images}{references} · {steps} · {model}")
         return text.format(
             width=request.width_px,
             height=request.height_px,
             images=images,
             references=references,
-            steps=request.steps,
+            steps=steps.format(n=request.steps),
             model=model_name(request.model),
         )
 

@@ -195,6 +195,8 @@ class PromptPanel(QWidget):
     def _cut_note(self, count: TokenCount) -> str:
         cut = " ".join(count.cut.split())
         shown = cut[:CUT_SHOWN_CHARACTERS]
-        return self.tr(
-            "Too long by {over} tokens: the model will not read from “{cut}” on."
-        ).format(over=count.tokens - count.limit, cut=shown + ("…" if shown != cut else ""))
+        over = count.tokens - count.limit
+        much = self.tr("1 token") if over == 1 else self.tr("{n} tokens").format(n=over)
+        return self.tr("Too long by {much}: the model will not read from “{cut}” on.").format(
+            much=much, cut=shown + ("…" if shown != cut else "")
+        )

@@ -226,8 +226,10 @@ class SettingsPanel(QWidget):
         for spin, value in ((self._steps, values.steps), (self._images, form.images)):
             with QSignalBlocker(spin):
                 spin.setValue(value)
-        with QSignalBlocker(self._guidance):
-            self._guidance.setValue(values.guidance)
+        # With decimals, it writes its text anew even for the same number.
+        if self._guidance.value() != values.guidance:
+            with QSignalBlocker(self._guidance):
+                self._guidance.setValue(values.guidance)
         hint = "" if choice is None or choice.usable else self._catalog.hint(choice)
         if hint != self._hint:
             # Else what was said about a folder just refused stays.

@@ -75,14 +75,15 @@ class WindowActions(QObject):
             self.themes.addAction(action)
 
     def _build_queue(self) -> None:
+        # Shown is the first: "Enter" is written on the key that Qt calls Return.
         self.generate = self._made(
-            "generate", self.tr("&Generate"), "Ctrl+Return", "Ctrl+Enter", icon="generate"
+            "generate", self.tr("&Generate"), "Ctrl+Enter", "Ctrl+Return", icon="generate"
         )
         self.generate_next = self._made(
             "generate_next",
             self.tr("Generate as the &next one"),
-            "Ctrl+Shift+Return",
             "Ctrl+Shift+Enter",
+            "Ctrl+Shift+Return",
             tip=self.tr("Before everything that waits in the queue"),
         )
         self.cancel = self._made("cancel", self.tr("&Cancel"), _Keys.Cancel, icon="stop")

@@ -50,6 +50,7 @@ class SeedEdit(QWidget):
         layout.addWidget(self._dice)
         layout.addWidget(self._lock)
         self.setFocusProxy(self._line)
+        self._is_locked: bool | None = None
         self.set_locked(locked=False)
 
     def set_seed(self, seed: int) -> None:
@@ -62,6 +63,9 @@ class SeedEdit(QWidget):
     def set_locked(self, *, locked: bool) -> None:
         """Show whether the seed is kept."""
         self._lock.setChecked(locked)
+        if locked == self._is_locked:
+            return
+        self._is_locked = locked
         self._lock.setIcon(theme.icon("lock" if locked else "unlock"))
         self._lock.setAccessibleName(
             self.tr("Seed is kept") if locked else self.tr("Seed changes with each Generate")
