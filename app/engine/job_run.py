@@ -91,14 +91,15 @@ class JobRunner:
         if not goes_on:
             spare(lambda: sure(self._guard.forget_receipts))
         # Here, not in a handler: a live exception keeps its frames, and they hold our tensors.
-        if isinstance(ended, JobCancelled):
-            sure(self._shelf.release)
-        elif isinstance(ended, JobFailed) or ended.report is None:
+        if isinstance(ended, JobFailed) or (isinstance(ended, Finished) and ended.report is None):
             sure(self._shelf.evict)
         if not isinstance(ended, Finished) or ended.report is None:
             net.stop(goes_on=goes_on)
         if not isinstance(ended, Finished):
             self._send(ended)
+            if isinstance(ended, JobCancelled):
+                # Last: to give memory back, the driver waits for all that is on its way.
+                sure(self._shelf.release)
             return
         spare(self._tidy)
         seconds = self._device.clock_s() - began_s

@@ -52,6 +52,8 @@ class Placer:
         self._between_blocks = between_blocks
         self._components: dict[str, Residence] = {}
         self._hooks: dict[str, list[torch.utils.hooks.RemovableHandle]] = {}
+        # Whether weights have left the device, and nobody has waited for copies of them.
+        self._left = False
         for name, network in networks.items():
             self.add(name, network)
 
@@ -102,6 +104,7 @@ class Placer:
         for component, plan in chosen:
             component.follow(plan)
         with self._device.on_host():
+            self.settle()
             for component in self._components.values():
                 component.leave()
             if rearrange is not None:
@@ -122,6 +125,7 @@ class Placer:
         Raises:
             torch.OutOfMemoryError: The device has no room for it.
         """
+        self.settle()
         found = self._components[component]
         found.active = True
         found.enter()
@@ -139,24 +143,39 @@ class Placer:
 
     def end_phase(self, component: str) -> None:
         """Let a component go from the device unless it is to stay; nothing of it runs after."""
-        found = self._components[component]
-        found.active = False
-        before_bytes = self.device_bytes()
-        found.leave()
-        if self.device_bytes() < before_bytes:
-            self._device.release_left()
+        self._let_go(component)
+        self.settle()
 
     @contextlib.contextmanager
     def phase(self, component: str) -> Generator[None]:
-        """Around what a component computes; it is let go also when that fails."""
+        """Around what a component computes; it is let go also when that fails.
+
+        Then nobody is kept waiting for copies that were on their way: see `settle`.
+        """
         try:
             self.begin_phase(component)
             yield
-        finally:
-            self.end_phase(component)
+        except BaseException:
+            self._let_go(component)
+            raise
+        self.end_phase(component)
+
+    def settle(self) -> None:
+        """Wait for copies that nobody wants any more, and give their memory back.
+
+        Whoever has to answer that a job was taken back does so before; all here that moves weights
+        begins with it.
+        """
+        if not self._left:
+            return
+        self._left = False
+        for component in self._components.values():
+            component.settle()
+        self._device.release_left()
 
     def evict(self) -> None:
         """Take all weights from the device; what is to stay comes back with the next `replace`."""
+        self.settle()
         for component in self._components.values():
             component.active = False
             component.evict()
@@ -203,6 +222,13 @@ class Placer:
         return Streaming(
             streamed_bytes=times.copied_bytes, copying_s=times.copying_s, waited_s=times.waited_s
         )
+
+    def _let_go(self, component: str) -> None:
+        found = self._components[component]
+        found.active = False
+        before_bytes = self.device_bytes()
+        found.leave()
+        self._left = self._left or self.device_bytes() < before_bytes
 
     def _before_block(self, *_inputs: object) -> None:
         if self._between_blocks is not None:

@@ -121,7 +121,12 @@ class SimulatedTransfers:
 
     def release(self, buffer: torch.Tensor) -> None:
         """Count it no longer; whoever still computes with it will see."""
-        self._held.pop(id(buffer.untyped_storage()), None)
+        storage = buffer.untyped_storage()
+        self._held.pop(id(storage), None)
+        for mark in self._queue:
+            if mark.target is not None and mark.target.untyped_storage() is storage:
+                # The link is busy with it as before, and nobody will see it.
+                mark.target = mark.source = None
         with self._memory.on_host():
             buffer.fill_(POISON)
 
@@ -170,6 +175,12 @@ class SimulatedTransfers:
         self.hold_host_until(mark.at_s)
         if mark.target is not None:
             self._pass(mark)
+
+    def settle(self) -> None:
+        """The host is no earlier than the last copy."""
+        self.hold_host_until(self._link_s)
+        if self._queue:
+            self._pass(self._queue[-1])
 
     def hold_host_until(self, at_s: float) -> None:
         """The host does nothing before, and the device nothing that it was not told by now."""

@@ -25,6 +25,7 @@ class _CopyTold:
     target: torch.Tensor
     source: torch.Tensor
     after: FakeMark | None
+    content: torch.Tensor
     mark: FakeMark = field(default_factory=lambda: FakeMark(copied=True, number=0))
 
 
@@ -77,6 +78,11 @@ class LateTransfers:
         """Copies that are not done."""
         return len(self._queue)
 
+    @property
+    def pending_bytes(self) -> int:
+        """Of copies that are not done."""
+        return sum(told.target.numel() for told in self._queue)
+
     def host_buffer(self, size_bytes: int) -> HostBuffer:
         return ram_buffer(size_bytes)
 
@@ -95,10 +101,6 @@ class LateTransfers:
         return buffer
 
     def release(self, buffer: torch.Tensor) -> None:
-        begin, end = _range(buffer)
-        for told in self._queue:
-            at, until = _range(told.target)
-            assert not (at < end and begin < until), "released under a copy"
         index = next(index for index, one in enumerate(self.held) if one is buffer)
         del self.held[index]
         buffer.fill_(POISON)
@@ -119,7 +121,7 @@ class LateTransfers:
                 assert number <= computed, "overwritten while it computes"
                 del self._last_use[at, until]
         self.copies += 1
-        told = _CopyTold(target, source, after)
+        told = _CopyTold(target, source, after, source.clone())
         told.mark.number = self.copies
         target.fill_(POISON)
         self._targets[self.copies] = (begin, end)
@@ -154,6 +156,10 @@ class LateTransfers:
         else:
             self.host_seen = max(self.host_seen, mark.number)
 
+    def settle(self) -> None:
+        while self._queue:
+            self._do(self._queue.pop(0))
+
     def take_times(self) -> Times:
         copied_bytes, self._done_bytes = self._done_bytes, 0
         return Times(copied_bytes=copied_bytes, copying_s=0.0, waited_s=0.0)
@@ -167,6 +173,7 @@ class LateTransfers:
             self._do(self._queue.pop(0))
 
     def _do(self, told: _CopyTold) -> None:
+        assert torch.equal(told.source, told.content), "RAM was given away under a copy"
         told.target.copy_(told.source)
         self._done_bytes += told.target.numel()
 

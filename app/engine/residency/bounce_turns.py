@@ -57,13 +57,18 @@ class BounceTurns:
         """A block that was taken is on its way to the device."""
         self._copied.append((mark, self._readings.pop(turn)))
 
-    def drop(self) -> None:
-        """Want nothing any more; all copies are done."""
-        dropped = [*self._readings.values(), *(reading for _mark, reading in self._copied)]
+    def drop_readings(self) -> None:
+        """Want nothing any more of what is not on its way to the device."""
+        dropped = tuple(self._readings.values())
         self._readings.clear()
-        self._copied.clear()
         for reading in dropped:
             reading.release()
+
+    def drop(self) -> None:
+        """Want nothing any more; all copies are done."""
+        self.drop_readings()
+        while self._copied:
+            self._copied.popleft()[1].release()
 
     def _start(self, turn: int, block: HostBlock, *, due: bool = False) -> bool:
         reading = self._reader.start(block, due=due)

@@ -26,7 +26,7 @@ class CudaMark:
 
 
 class CudaTransfers:
-    """Copies on a stream of their own; marks are events, and only `wait_on_host` waits."""
+    """Copies on a stream of their own; only `wait_on_host` and `settle` wait, for events."""
 
     in_place = False
     needs_pinned = True
@@ -68,10 +68,11 @@ class CudaTransfers:
         return buffer
 
     def release(self, buffer: torch.Tensor) -> None:
-        """Freed with its last view: the allocator gives it to work that comes after in its stream.
+        """Freed with its last view, for work that comes after in the stream that computes.
 
-        The caller has waited for copies into it, which are in another stream.
+        The allocator knows nothing of the other stream by itself.
         """
+        buffer.record_stream(self._stream)
 
     def copy(self, target: torch.Tensor, source: torch.Tensor, after: CudaMark | None) -> CudaMark:
         """One copy; from memory that is not pinned the driver keeps the host until it is done."""
@@ -112,6 +113,12 @@ class CudaTransfers:
     def wait_on_host(self, mark: CudaMark) -> None:
         """By the event."""
         mark.event.synchronize()
+
+    def settle(self) -> None:
+        """By an event: to wait for the stream would keep a core busy."""
+        event = self._event(timing=False)
+        event.record(self._stream)
+        event.synchronize()
 
     def take_times(self) -> Times:
         """Of the events that have passed."""

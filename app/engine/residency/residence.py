@@ -36,6 +36,8 @@ class Residence:
         self._resident: dict[int, torch.Tensor] = {}
         self._arena: torch.Tensor | None = None
         self._streamer: Streamer | None = None
+        # Whose copies may be on their way though nobody wants them any more.
+        self._left: Streamer | None = None
         # Of a streamer that was stopped: what stays as it is, and where the next one goes on.
         self._bindings: dict[int, Binding] = {}
         self._next_block = 0
@@ -81,11 +83,11 @@ class Residence:
             self._streamer.expect(passes)
 
     def leave(self) -> None:
-        """Take from the device what is not to be there now."""
+        """Take from the device what is not to be there now; see `settle`."""
         if not self.active:
             self.expect(None)
         if not self._is_wanted():
-            self.evict()
+            self._take_all()
             return
         if self._transfers.in_place:
             return
@@ -115,34 +117,27 @@ class Residence:
             return
         try:
             self._allocate()
+            self._await_rest()
         except BaseException:
             self.evict()
             raise
 
     def evict(self) -> None:
         """Take all from the device; nothing is on its way any more after this."""
-        self._is_here = False
-        if self._transfers.in_place:
-            return
-        if self._rest is None and not self._resident and self._arena is None:
-            return
-        try:
-            self.stop()
-        finally:
-            self._bindings.clear()
-            self._next_block = 0
-            self._passes = None
-            self._go_home()
-            for buffer in self._resident.values():
-                self._transfers.release(buffer)
-            self._resident.clear()
-            self._release_arena()
-            if self._rest is not None:
-                if self._rest_copied is not None:
-                    self._transfers.wait_on_host(self._rest_copied)
-                    self._rest_copied = None
-                self._transfers.release(self._rest)
-                self._rest = None
+        self._take_all()
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait for copies that were on their way when all was taken from the device.
+
+        Until then the weights must stay where they are in RAM.
+        """
+        rest_copied, self._rest_copied = self._rest_copied, None
+        left, self._left = self._left, None
+        if rest_copied is not None:
+            self._transfers.wait_on_host(rest_copied)
+        if left is not None:
+            left.drain()
 
     def stop(self) -> None:
         """Have nothing on its way; `enter` goes on from here, between any two blocks."""
@@ -236,6 +231,30 @@ class Residence:
         self._streamer.expect(self._passes)
         self._streamer.start(self._next_block)
 
+    def _take_all(self) -> None:
+        self._is_here = False
+        if self._transfers.in_place:
+            return
+        if self._rest is None and not self._resident and self._arena is None:
+            return
+        self.settle()
+        self._left, self._streamer = self._streamer, None
+        try:
+            if self._left is not None:
+                self._left.let_go()
+        finally:
+            self._bindings.clear()
+            self._next_block = 0
+            self._passes = None
+            self._go_home()
+            for buffer in self._resident.values():
+                self._transfers.release(buffer)
+            self._resident.clear()
+            self._release_arena()
+            if self._rest is not None:
+                self._transfers.release(self._rest)
+                self._rest = None
+
     def _release_arena(self) -> None:
         if self._arena is not None:
             self._transfers.release(self._arena)
@@ -247,11 +266,19 @@ class Residence:
         if packed is None:
             packed = transfers.host_buffer(host.layout.size_bytes)[0]
             host.read_into(packed)
-        copied = self._rest_copied = transfers.copy(buffer, packed, None)
-        transfers.wait(copied)
+        self._rest_copied = transfers.copy(buffer, packed, None)
         if host.tier is HostTier.FILE:
-            transfers.wait_on_host(copied)
+            self._await_rest()
         self._rest_tensors.bind(buffer).apply()
+
+    def _await_rest(self) -> None:
+        """Hold the host, which would look too late whether the job was taken back.
+
+        The first blocks are on their way meanwhile, so the device is no later for it.
+        """
+        if self._rest_copied is not None:
+            self._transfers.wait_on_host(self._rest_copied)
+            self._rest_copied = None
 
     def _go_home(self, *, only: Collection[int] | None = None) -> None:
         """Point the network at its weights in RAM, or at no data where they are on the disk.

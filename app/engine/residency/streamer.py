@@ -101,8 +101,9 @@ class Streamer:
         self._ways = tuple(ways)
         bounces = reader is not None and any(way.bounces for way in ways)
         self._bounced = BounceTurns(reader, transfers) if reader is not None and bounces else None
+        sizes = [block.host.layout.size_bytes for block in blocks]
         self._order = CopyOrder(
-            [block.host.layout.size_bytes for block in blocks],
+            sizes,
             [index for index in range(len(blocks)) if index not in resident],
             0 if arena is None else arena.numel(),
             cyclic=cyclic,
@@ -120,7 +121,10 @@ class Streamer:
         self._due: _Due | None = None
         self._slot_of_turn: dict[int, Binding] = {}
         self._copied: dict[int, Mark] = {}
-        self._last_copy: Mark | None = None
+        # Of blocks that stay, those whose copies may be on their way, and their bytes.
+        self._staying: deque[tuple[Mark, int]] = deque()
+        self._most_staying_bytes = AHEAD * max(sizes, default=0)
+        self._may_copy = False
         self._computed: deque[Mark] = deque(maxlen=AHEAD)
         # What was told to compute before the arena was begun anew may still use it.
         self._before_start: Mark | None = None
@@ -193,17 +197,24 @@ class Streamer:
         if len(self._computed) == AHEAD:
             self._transfers.wait_on_host(self._computed[0])
 
-    def drain(self) -> None:
-        """Wait until nothing is copied any more; what was to be copied next is begun anew."""
+    def let_go(self) -> None:
+        """Want no block any more; copies may be on their way until `drain`."""
         due, self._due = self._due, None
         if due is not None and due.stays:
             self._missing.appendleft(due.block)
         self._slot_of_turn.clear()
         self._copied.clear()
-        last, self._last_copy = self._last_copy, None
+        self._staying.clear()
+        if self._bounced is not None:
+            self._bounced.drop_readings()
+
+    def drain(self) -> None:
+        """Wait until nothing is copied any more; what was to be copied next is begun anew."""
+        self.let_go()
+        may_copy, self._may_copy = self._may_copy, False
         try:
-            if last is not None:
-                self._transfers.wait_on_host(last)
+            if may_copy:
+                self._transfers.settle()
         finally:
             if self._bounced is not None:
                 self._bounced.drop()
@@ -225,17 +236,20 @@ class Streamer:
                 waits = due.turn > order.ended and due.after == order.ended - 1
                 if due_now or waits or not host_is_free:
                     break
+            if due.stays and not is_late and not self._may_stay(due.target.numel()):
+                break
             source = self._source(due, wait=is_late)
             if source is None:
                 break
             copied = self._transfers.copy(due.target, source, self._mark_before(due))
-            self._last_copy = copied
+            self._may_copy = True
             if bounces and self._bounced is not None:
                 self._bounced.note_copy(due.turn, copied)
             self._due = None
             self._copied[due.turn] = copied
             if due.stays:
                 self.bindings[due.block] = due.binding
+                self._staying.append((copied, due.target.numel()))
             else:
                 self._slot_of_turn[due.turn] = due.binding
             host_is_free = not blocks_host
@@ -257,6 +271,16 @@ class Streamer:
             return None
         target, binding = self._slot(copy.block, copy.begin)
         return _Due(copy.turn, copy.block, target, binding, copy.after, stays=False)
+
+    def _may_stay(self, size_bytes: int) -> bool:
+        """Whether one more block that stays may be on its way.
+
+        There is room for all of them, but copies that were begun are not taken back.
+        """
+        staying = self._staying
+        while staying and self._transfers.is_done(staying[0][0]):
+            staying.popleft()
+        return size_bytes + sum(one[1] for one in staying) <= self._most_staying_bytes
 
     def _mark_before(self, due: _Due) -> Mark | None:
         """What must be computed before a copy; the host has waited for what is longer ago."""

@@ -58,7 +58,10 @@ class Transfers(Protocol):
         ...
 
     def release(self, buffer: torch.Tensor) -> None:
-        """The buffer is dropped: no copy into it is on its way, and computing was told to end."""
+        """The buffer is dropped, and computing was told to end.
+
+        Copies into it may be on their way: its memory is nobody else's before they have ended.
+        """
         ...
 
     def copy(self, target: torch.Tensor, source: torch.Tensor, after: Mark | None) -> Mark:
@@ -90,6 +93,10 @@ class Transfers(Protocol):
 
     def wait_on_host(self, mark: Mark) -> None:
         """Wait until the device is past a mark."""
+        ...
+
+    def settle(self) -> None:
+        """Wait until no copy is on its way, also none into what was released."""
         ...
 
     def take_times(self) -> Times:
@@ -135,6 +142,9 @@ class DirectTransfers:
 
     def wait_on_host(self, mark: Mark) -> None:
         """It is done already."""
+
+    def settle(self) -> None:
+        """All is done already."""
 
     def take_times(self) -> Times:
         """None of it was beside the computing."""

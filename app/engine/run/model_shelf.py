@@ -235,6 +235,8 @@ class ModelShelf:
 
     def release(self) -> None:
         """Give memory back that nobody uses."""
+        if self._placer is not None:
+            self._placer.settle()
         gc.collect()
         self.device.release_cached()
         give_back_host_memory()

@@ -191,6 +191,38 @@ def test_the_host_waits_only_where_it_is_asked_to(backend: Backend) -> None:
     assert transfers.is_done(computed)
 
 
+class Released:
+    """Memory that torch's allocator is told of."""
+
+    def __init__(self) -> None:
+        self.used_in: list[_Stream] = []
+
+    def record_stream(self, stream: _Stream) -> None:
+        self.used_in.append(stream)
+
+
+def test_memory_that_is_given_back_is_nobody_elses_before_copies_have_ended(
+    backend: Backend,
+) -> None:
+    transfers, buffer = made(backend), Released()
+    transfers.copy(Place(backend), "weights", None)
+    transfers.release(buffer)
+    # The allocator waits for what this stream was told by then; nobody here does.
+    assert buffer.used_in == [backend.streams[1]]
+    assert backend.now == 0
+
+
+def test_the_host_waits_for_all_copies_and_for_no_computing(backend: Backend) -> None:
+    transfers, places = made(backend), [Place(backend), Place(backend)]
+    for number, place in enumerate(places):
+        transfers.copy(place, number, None)
+    computed = transfers.record()
+    backend.choose = lambda count: count - 1  # Copies first, wherever they may go on.
+    transfers.settle()
+    assert [place.content for place in places] == [0, 1]
+    assert not transfers.is_done(computed)
+
+
 def test_times_are_those_of_what_is_done_and_told_once(backend: Backend) -> None:
     transfers, place = made(backend), Place(backend)
     first = transfers.copy(place, 1, None)

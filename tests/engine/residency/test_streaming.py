@@ -251,7 +251,8 @@ class BlockFailedError(Exception):
 
 @pytest.mark.parametrize("at", [0, 1, 5, 7])
 @pytest.mark.parametrize("inside", [False, True])
-def test_a_failure_leaves_nothing_running(at: int, inside: bool):
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_failure_leaves_nothing_running(at: int, inside: bool, settled: bool):
     stage = Stage(files=(0, 5, 6))
     stage.placer.replace([plan_of((0, 1, 2, 4, 5, 6, 7))])
 
@@ -269,8 +270,11 @@ def test_a_failure_leaves_nothing_running(at: int, inside: bool):
 
     with pytest.raises(BlockFailedError), stage.placer.phase("transformer"):
         stage.step()
-    assert stage.is_empty()
+    assert not stage.transfers.held
     assert stage.placer.device_bytes() == 0
+    if settled:
+        stage.placer.settle()
+        assert stage.is_empty()
     # Also when the phase goes on after it.
     with stage.placer.phase("transformer"):
         with contextlib.suppress(BlockFailedError):
@@ -279,6 +283,56 @@ def test_a_failure_leaves_nothing_running(at: int, inside: bool):
         stage.step()
         stage.step()
     assert stage.is_empty()
+
+
+@pytest.mark.parametrize("streamed", [(), (1, 4, 7), BLOCKS])
+def test_what_is_broken_off_waits_for_no_copy(streamed: tuple[int, ...]):
+    """Copies go on into memory that is given back, from RAM that stays as it is until then."""
+    stage = Stage(files=(1, 3), buffers=3)
+    stage.reader.hurry = lambda: True
+    stage.placer.replace([plan_of(streamed)])
+
+    def fail(block: int) -> None:
+        if block == 3:
+            raise BlockFailedError
+
+    stage.network.between = fail
+    with pytest.raises(BlockFailedError), stage.placer.phase("transformer"):
+        stage.step()
+    copies = stage.transfers.copies
+    assert stage.transfers.pending
+    assert stage.reader.taken == 1, "the buffer that is copied from, and none that is only read"
+    assert not stage.transfers.held
+    stage.network.between = lambda _block: None
+    # The next phase begins with what is left of this one, and has all buffers.
+    stage.placer.begin_phase("transformer")
+    assert stage.reader.taken <= 3
+    assert stage.transfers.pending <= stage.transfers.copies - copies
+    stage.step()
+    stage.placer.end_phase("transformer")
+    assert stage.is_empty()
+
+
+def test_a_phase_begins_when_its_rest_is_there_and_its_blocks_are_on_their_way():
+    """Or whoever looks before the third block would wait for the rest and a block since then."""
+    stage = Stage()
+    with stage.placer.phase("transformer"):
+        assert stage.transfers.copies - stage.transfers.pending == 1
+        assert stage.transfers.pending == 2
+        stage.step()
+
+
+def test_blocks_that_stay_come_two_at_a_time():
+    """There is room for all of them, but a job that is taken back would wait for all."""
+    stage = Stage()
+    largest = max(stage.sizes)
+    on_their_way: list[int] = []
+    stage.network.between = lambda _block: on_their_way.append(stage.transfers.pending_bytes)
+    with stage.placer.phase("transformer"):
+        stage.step()
+        stage.step()
+    assert max(on_their_way) <= 2 * largest
+    assert min(on_their_way[:6]) > 0
 
 
 def test_weights_are_those_in_ram_when_the_phase_is_over():
@@ -325,6 +379,7 @@ def test_memory_that_is_refused_between_two_blocks_ends_the_phase_whole():
     stage.network.between = grow
     with pytest.raises(torch.OutOfMemoryError), stage.placer.phase("transformer"):
         stage.step()
+    stage.placer.settle()
     assert stage.is_empty()
     refusing = False
     stage.network.between = lambda _block: None

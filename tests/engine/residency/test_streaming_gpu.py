@@ -134,6 +134,27 @@ def test_copies_take_no_longer_than_computing_where_computing_is_longer(
     assert streaming.waited_s < streaming.copying_s
 
 
+def test_memory_of_what_is_broken_off_is_not_used_before_copies_into_it_have_ended(
+    placer: Placer, host: HostNetwork, inputs: torch.Tensor, expected: torch.Tensor
+):
+    """Nobody waits for the copies, and what has the memory next is not written to."""
+    stack = host.network
+    assert isinstance(stack, BlockStack)
+    sizes = [block.layout.size_bytes for block in host.blocks]
+    for streamed in ((), BLOCKS):
+        placer.replace([plan_of(streamed, slots_bytes=2 * least_slots_bytes(sizes))])
+        stack.between = lambda block: [][block]
+        with pytest.raises(IndexError), torch.no_grad(), placer.phase("transformer"):
+            stack(inputs)
+        stack.between = lambda _block: None
+        others = [torch.zeros(size, dtype=torch.uint8, device="cuda:0") for size in sizes]
+        torch.cuda.synchronize()
+        assert not any(bool(one.any()) for one in others)
+        del others
+        with torch.no_grad(), placer.phase("transformer"):
+            assert torch.equal(stack(inputs), expected)
+
+
 def test_resident_weights_are_given_back(placer: Placer, host: HostNetwork):
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
