@@ -144,7 +144,7 @@ def apply(app: QApplication, theme: ThemeName) -> None:
     # Once: with a style sheet, the style does not tell its name, and each change of it takes time.
     if not app.property(_STYLE_PROPERTY):
         app.setStyle(QStyleFactory.create("Fusion"))
-        app.setProperty(_STYLE_PROPERTY, True)
+        app.setProperty(_STYLE_PROPERTY, "fusion")
     font = app.font()
     font.setPixelSize(FONT_BODY_PX)
     app.setFont(font)
