@@ -167,6 +167,13 @@ def test_buttons_ask_the_conductor(panel, engine, control, qtbot, row, button, c
     assert control.calls == [call]
 
 
+def test_all_that_wait_are_taken_back_at_once(panel, engine, control):
+    assert not panel.cancel_waiting.isEnabled()
+    engine.on_event(queue(*JOBS))
+    panel.cancel_waiting.trigger()
+    assert control.calls == [("cancel", "d"), ("cancel", "c"), ("cancel", "b")]
+
+
 def test_retry_queues_the_failed_request_again(panel, engine, control, qtbot):
     engine.on_event(queue(*JOBS))
     choose(panel, 4)

@@ -231,6 +231,12 @@ class EngineModel(QObject):
             self._run.cancelling = True
             self._tell_progress()
 
+    @Slot()
+    def cancel_waiting(self) -> None:
+        """Take all jobs back that wait; the last first, so that none of them begins meanwhile."""
+        for job in reversed(self.queued_jobs):
+            self._control.cancel(job.id)
+
     def change_budget(self, budget: Budget) -> None:
         """Let the running job, if there is one, use more or less of the GPU from now on."""
         if self._run is not None and Budget.of(self._run.job.policy) != budget:

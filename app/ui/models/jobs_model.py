@@ -144,7 +144,9 @@ class JobsModel(QAbstractListModel):
     def _place(self, jobs: Sequence[Job]) -> None:
         """Move, insert and update rows until they are `jobs`: selection and scrolling stay."""
         for row, job in enumerate(jobs):
-            known = self.row_of(job.id)
+            # Most stay where they are, and a queue may be long.
+            stays = row < len(self._jobs) and self._jobs[row].id == job.id
+            known = row if stays else self.row_of(job.id)
             if known < 0:
                 self.beginInsertRows(_ROOT, row, row)
                 self._jobs.insert(row, job)

@@ -53,7 +53,7 @@ def fill_menu_bar(
     jobs = _menu(bar, "queue", bar.tr("&Queue"))
     jobs.addActions([actions.generate, actions.generate_next, actions.cancel])
     jobs.addSeparator()
-    jobs.addActions([queue.pause, queue.clear_ended])
+    jobs.addActions([queue.pause, queue.cancel_waiting, queue.clear_ended])
     tools = _menu(bar, "tools", bar.tr("&Tools"))
     tools.addActions([actions.models, actions.measure, actions.log])
     help_menu = _menu(bar, "help", bar.tr("&Help"))

@@ -25,6 +25,7 @@ class QueuePanel(QFrame):
         retry: Queues the chosen ended job's settings again.
         remove: Takes the chosen job off the list.
         clear_ended: Takes all ended jobs off the list.
+        cancel_waiting: Takes back all jobs that wait.
     """
 
     def __init__(self, engine: EngineModel, jobs: JobsModel, parent: QWidget | None = None) -> None:
@@ -72,6 +73,13 @@ class QueuePanel(QFrame):
             "clear",
             tr("Clear &ended"),
             tr("Take all ended jobs off the list; their pictures stay"),
+        )
+
+        self.cancel_waiting = self._action(
+            "cancel_waiting",
+            "stop",
+            tr("Cancel all &waiting"),
+            tr("Take back all jobs that wait; they stay on the list, to be tried again"),
         )
 
     def _action(self, name: str, icon: str, text: str, tip: str, shortcut: str = "") -> QAction:
@@ -131,6 +139,7 @@ class QueuePanel(QFrame):
             self.retry: self._on_retry,
             self.remove: self._on_remove,
             self.clear_ended: engine.clear_ended,
+            self.cancel_waiting: engine.cancel_waiting,
         }.items():
             action.triggered.connect(handler)
         self._list.addActions(list(self._on_job))
@@ -153,6 +162,7 @@ class QueuePanel(QFrame):
         self.retry.setEnabled(state in _ENDED)
         self.remove.setEnabled(state is JobState.QUEUED or state in _ENDED)
         self.clear_ended.setEnabled(self._jobs.count(*_ENDED) > 0)
+        self.cancel_waiting.setEnabled(waiting > 0)
         self._show_pause()
         self._summary.setText(self._summary_text(waiting))
 
