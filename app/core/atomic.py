@@ -132,4 +132,8 @@ def _take_name(partial: Path, path: Path) -> None:
             raise
         # No hard links on this disk: claim the name with an empty file, then replace that.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        os.replace(partial, path)
+        try:
+            os.replace(partial, path)
+        except BaseException:
+            path.unlink()
+            raise

@@ -27,26 +27,39 @@ _CPU_TEXTS = (
     "cannot allocate memory",
     "error code: <1455>",
     "os error 1455",
+    # A thread's stack that cannot be had.
+    "can't start new thread",
 )
 """torch raises a plain RuntimeError with one of these, safetensors an error of its own."""
+_PILLOW_TEXT = "out of memory"
+"""In what Pillow raises as an OSError without a number."""
 _DEVICE_TEXTS = (
     # torch's own allocator and the drivers, also when pinned memory cannot be had.
     "out of memory",
+    "out_of_memory",
     "cudaerrormemoryallocation",
     "hiperroroutofmemory",
+    # torch, which asks NVML for words about it and is not answered, as with a MIG device.
+    "nvml_success ==",
     # Libraries that find no room for their workspace; cuBLAS and hipBLAS name themselves before.
-    "error_out_of_memory",
     "_status_alloc_failed",
     "device_allocation_failed",
     "host_allocation_failed",
     "miopenstatusallocfailed",
+    "memory not available to allocate",
+    # cuDNN, when no way to compute a convolution finds room for its workspace.
+    "unable to find a valid cudnn algorithm",
+    "unable to find an engine to execute",
     # No room for the library's handle: it says only that it could not begin.
     "blas_status_not_initialized",
     "cudnn_status_not_initialized",
-    # Level Zero.
+    # Level Zero and SYCL.
     "out_of_device_memory",
     "out_of_host_memory",
     "out_of_resources",
+    "mem_object_allocation_failure",
+    # oneDNN.
+    "could not create a memory object",
 )
 _WINDOWS_NO_PAGE_FILE = 1455
 """ERROR_COMMITMENT_LIMIT: the page file is too small for what is to be mapped."""
@@ -129,7 +142,8 @@ def _is_of_host(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         too_little = getattr(error, "winerror", None) == _WINDOWS_NO_PAGE_FILE
-        return error.errno == errno.ENOMEM or too_little
+        by_pillow = error.errno is None and _PILLOW_TEXT in str(error).lower()
+        return error.errno == errno.ENOMEM or too_little or by_pillow
     text = str(error).lower()
     told = isinstance(error, RuntimeError | SafetensorError)
     return told and any(part in text for part in _CPU_TEXTS)

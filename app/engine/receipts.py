@@ -45,11 +45,15 @@ class Receipts:
 
     def saved(self) -> dict[int, str]:
         """Path of each image that lies whole where it was to be."""
-        return {
-            index: noted.path
-            for index, noted in sorted(self._noted.items())
-            if _digest(Path(noted.path)) == noted.sha256
-        }
+        paths = {index: self.path_of(index) for index in sorted(self._noted)}
+        return {index: path for index, path in paths.items() if path is not None}
+
+    def path_of(self, index: int) -> str | None:
+        """Where an image lies whole; None where it was not noted or is not there as noted."""
+        noted = self._noted.get(index)
+        if noted is None or _digest(Path(noted.path)) != noted.sha256:
+            return None
+        return noted.path
 
     def forget(self) -> None:
         """Remove the notes: all that they tell was told."""

@@ -51,8 +51,14 @@ class ImageSaver:
     products: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def save(self, rgb: bytes, index: int) -> ImageDone:
-        """Write image `index`; what cannot be written is handed back as a whole PNG file."""
-        request = self.job.request
+        """Write image `index`; what cannot be written is handed back as a whole PNG file.
+
+        Tried again after memory ran out behind the writing, it finds the file and writes no other.
+        """
+        request, receipts = self.job.request, self.guard.receipts
+        path = None if receipts is None else receipts.path_of(index)
+        if path is not None:
+            return self._done(index, path=path)
         created = datetime.now().astimezone()
         width_px, height_px = self._size()
         png = encode_png(
@@ -74,11 +80,9 @@ class ImageSaver:
         )
         target = self.job.output
         folder = Path(target.folder) if target.file is None else Path(target.file).parent
-        path: str | None = None
         problem: ErrorInfo | None = None
         try:
             with self.guard.writing(folder):
-                receipts = self.guard.receipts
                 path = str(
                     write_png(
                         png,
@@ -91,13 +95,23 @@ class ImageSaver:
                 )
         except AppError as error:
             problem = error.info()
+        return self._done(index, path=path, problem=problem, png=None if problem is None else png)
+
+    def _done(
+        self,
+        index: int,
+        *,
+        path: str | None,
+        problem: ErrorInfo | None = None,
+        png: bytes | None = None,
+    ) -> ImageDone:
         return ImageDone(
             job_id=self.job.id,
             index=index,
-            seed=request.seed_of(index),
+            seed=self.job.request.seed_of(index),
             path=path,
             problem=problem,
-            png=None if problem is None else png,
+            png=png,
         )
 
     def _size(self) -> tuple[int, int]:

@@ -87,6 +87,17 @@ def test_write_new_without_hard_links(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @posix_only
+def test_a_name_that_was_claimed_in_vain_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "link", fail_with(errno.EPERM))
+    monkeypatch.setattr(os, "replace", fail_with(errno.ENOMEM))
+    with pytest.raises(OSError, match="memory"):
+        write_new(numbered(tmp_path), b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix_only
 def test_write_new_tells_other_errors_of_linking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "link", fail_with(errno.ENOSPC))
     with pytest.raises(OSError, match="No space"):

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.core.events import ImageDone, JobFinished
 from app.core.jobs import Job, OutputTarget
+from app.engine import saving
 from app.engine.compute_device import CpuDevice
 from app.engine.kept_runs import forget_run, receipts_file
 from app.engine.receipts import Receipts
@@ -76,6 +78,29 @@ def test_the_notes_go_with_their_job(tmp_path: Path):
     assert receipts_file(tmp_path, "a").exists()
     forget_run(tmp_path, "a")
     assert not receipts_file(tmp_path, "a").exists()
+
+
+def test_memory_that_runs_out_behind_the_writing_has_nothing_written_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, keep = tmp_path / "out", tmp_path / "runs"
+    write_png, left = saving.write_png, 1
+
+    def runs_out_behind_it(*args: Any, **named: Any) -> Path:
+        nonlocal left
+        path = write_png(*args, **named)
+        if left:
+            left -= 1
+            raise MemoryError
+        return path
+
+    monkeypatch.setattr(saving, "write_png", runs_out_behind_it)
+    events = Runs(CpuDevice()).run(job(model, out), keep_folder=keep)
+    assert isinstance(events[-1], JobFinished)
+    assert [one.index for one in of_kind(events, ImageDone)] == [0, 1]
+    assert sorted(one.path or "" for one in of_kind(events, ImageDone)) == sorted(
+        str(path) for path in out.iterdir()
+    )
 
 
 class KilledError(Exception):
