@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QImage
-from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QToolButton
+from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QToolButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from app.core.request import MAX_REFERENCES
@@ -267,4 +267,29 @@ def test_in_the_window_pasting_adds_and_told_is_shown(
     window._commands.paste.trigger()
     assert ready.form.form.prompt == "typed elsewhere"
     assert strip.isVisible()
+    QGuiApplication.clipboard().clear()
+
+
+@pytest.mark.parametrize("focused", ["prompt_edit", "image_view"])
+def test_the_paste_key_adds_a_copied_picture_wherever_the_focus_is(
+    ready: WindowParts, qtbot: QtBot, tmp_path: Path, focused: str
+):
+    window = ready.window()
+    qtbot.addWidget(window)
+    window.show()
+    window.activateWindow()
+    qtbot.waitUntil(window.isActiveWindow)
+    widget = child(window, QWidget, focused)
+    widget.setFocus()
+    QGuiApplication.clipboard().setMimeData(urls(picture_file(tmp_path / "a.png", 64, 64)))
+    qtbot.keyClick(widget, Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
+    assert len(ready.references.references) == 1
+    assert ready.form.form.prompt == ""
+    # Text goes where it always went, once.
+    QGuiApplication.clipboard().setText("typed elsewhere")
+    edit = child(window, QWidget, "prompt_edit")
+    edit.setFocus()
+    qtbot.keyClick(edit, Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
+    assert ready.form.form.prompt == "typed elsewhere"
+    assert len(ready.references.references) == 1
     QGuiApplication.clipboard().clear()

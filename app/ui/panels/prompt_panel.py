@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from PySide6.QtCore import QEvent, QMimeData, QSize, Qt, Signal, Slot
-from PySide6.QtGui import QKeyEvent, QTextCursor
+from PySide6.QtGui import QKeyEvent, QKeySequence, QTextCursor
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QVBoxLayout, QWidget
 
 from app.core.request import MAX_PROMPT_TOKENS
@@ -46,6 +46,18 @@ class PromptEdit(QPlainTextEdit):
     def canInsertFromMimeData(self, source: QMimeData) -> bool:
         # A picture dropped here is for the window: its settings come back, not its address.
         return not source.hasUrls() and super().canInsertFromMimeData(source)
+
+    def event(self, e: QEvent) -> bool:
+        if (
+            e.type() == QEvent.Type.ShortcutOverride
+            and isinstance(e, QKeyEvent)
+            and e.matches(QKeySequence.StandardKey.Paste)
+            and not self.canPaste()
+        ):
+            # Such as a copied picture: left to the window's command, which follows it.
+            e.ignore()
+            return False
+        return super().event(e)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         # Left to the window's shortcuts: Generate; the editor would start a new line.

@@ -45,6 +45,8 @@ class WindowActions(QObject):
         self.cut = self._edit("cut", self.tr("Cu&t"), _Keys.Cut)
         self.copy = self._edit("copy", self.tr("&Copy"), _Keys.Copy)
         self.paste = self._edit("paste", self.tr("&Paste"), _Keys.Paste)
+        # A copied picture can be pasted wherever the focus is; editors of text come first.
+        self.paste.setShortcutContext(Qt.ShortcutContext.WindowShortcut)
         self.select_all = self._edit("select_all", self.tr("Select &all"), _Keys.SelectAll)
         self.focus_prompt = self._made("focus_prompt", self.tr("&Edit prompt"), "Ctrl+L")
         self.new_seed = self._made("new_seed", self.tr("&New seed"), "Ctrl+R", icon="dice")
