@@ -188,11 +188,16 @@ def test_session_is_written_by_itself_soon_after_a_change(ready: WindowParts, qt
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"seed": "x"}', b"[]", b"\xff"])
-def test_broken_session_gives_an_empty_form(ready: WindowParts, expect_log, content: bytes):
+def test_broken_session_gives_an_empty_form_and_is_kept(
+    ready: WindowParts, expect_log, content: bytes
+):
     expect_log("last session cannot be read")
-    path = ready.home / "broken.json"
+    path = ready.home / "last.json"
     path.write_bytes(content)
-    assert SessionFile(path).load().prompt == ""
+    file = SessionFile(path)
+    assert file.load().prompt == ""
+    file.save(ready.form.form)
+    assert path.with_name("last.broken.json").read_bytes() == content
 
 
 def test_session_seed_out_of_range_is_dropped(ready: WindowParts):

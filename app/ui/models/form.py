@@ -1,5 +1,6 @@
 """What stands in the form: plain data that survives a restart."""
 
+import contextlib
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -86,8 +87,15 @@ class SessionFile:
             form = msgspec.json.decode(self._path.read_bytes(), type=Form)
         except FileNotFoundError:
             return Form()
-        except (OSError, msgspec.DecodeError) as error:
+        except OSError as error:
             log.warning("the last session cannot be read: %s", error)
+            return Form()
+        except msgspec.DecodeError as error:
+            # A prompt may be in it: it is not written over.
+            aside = self._path.with_suffix(".broken.json")
+            with contextlib.suppress(OSError):
+                self._path.replace(aside)
+            log.warning("the last session cannot be read, kept as %s: %s", aside.name, error)
             return Form()
         return form if 0 <= form.seed <= MAX_SEED else replace(form, seed=0)
 
