@@ -14,7 +14,7 @@ from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DMo
 
 from app.core.policy import Precision
 from app.engine.quantize.converting import Conversion, converted_path, open_converted
-from app.engine.quantize.file_layout import Group, lay_out_file
+from app.engine.quantize.file_layout import FileLayout, Group, lay_out_file, stretches_of
 from app.engine.quantize.kept_files import told
 from app.engine.quantize.recipe import Recipe
 from app.engine.quantize.skeleton import named_modules, quantized_skeleton
@@ -81,9 +81,14 @@ def _groups(network: torch.nn.Module) -> list[Group]:
     ]
 
 
+def _stretches(layout: FileLayout) -> dict[str, int]:
+    return {name: stretches_of(size_bytes) for name, size_bytes in layout.sizes.items()}
+
+
 def _write_sparse(path: Path, groups: list[Group], about: dict[str, str]) -> int:
     layout = lay_out_file(groups, about)
     with path.open("wb") as file:
-        file.write(layout.header)
+        # Of a file that is not read, any will do.
+        file.write(layout.header({name: (0,) * n for name, n in _stretches(layout).items()}))
         file.truncate(layout.size_bytes)
     return layout.size_bytes

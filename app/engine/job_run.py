@@ -84,6 +84,7 @@ class JobRunner:
             send=self._send,
             begin=lambda left, send: self._begin(left, flag, relief, keep_folder, send),
             evict=self._shelf.evict,
+            drop=self._shelf.drop,
             on_cpu=self._device.kind == "cpu",
         )
         ended = net.carry_out()

@@ -1,14 +1,17 @@
-"""The net under whole runs: memory that runs out where no part of a run recovers costs no picture.
+"""The net under whole runs: what no part of a run recovers from costs no picture.
 
 What computes is repeated where it fails, with less (`app.engine.run.attempts`). Memory may also run
 out in what recovers, between two phases, or once the last image is saved: then the run is left, and
-another goes on from the latents that are kept and the images that are saved.
+another goes on from the latents that are kept and the images that are saved. So it is where weights
+that were converted here turn out to be damaged: the next run makes them again.
 """
 
+import contextlib
 import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from app.core.errors import AppError, ErrorInfo, OutOfVramError, describe
@@ -24,6 +27,7 @@ from app.engine.out_of_memory import (
     ran_out_sentence,
 )
 from app.engine.run.phases import PhaseLog
+from app.engine.stored_weights import DamagedFileError
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +69,14 @@ class _RanOut:
     details: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Damaged:
+    """What is left of a `DamagedFileError`."""
+
+    path: Path
+    error: ErrorInfo
+
+
 class MemoryNet:
     """Carries out one job, in as many runs as memory makes of it.
 
@@ -79,6 +91,7 @@ class MemoryNet:
         send: Send,
         begin: Callable[[Job, Send], NettedRun],
         evict: Callable[[], None],
+        drop: Callable[[], None],
         on_cpu: bool,
     ) -> None:
         """Begin nothing yet.
@@ -88,6 +101,7 @@ class MemoryNet:
             send: Takes events.
             begin: Makes a run of what is left of the job, which sends its events where it is told.
             evict: Takes all weights from the device.
+            drop: Lets the model go, so that nothing of its files is in use.
             on_cpu: Whether RAM is the device's memory.
         """
         self.run: NettedRun | None = None
@@ -95,6 +109,7 @@ class MemoryNet:
         self._send = send
         self._begin = begin
         self._evict = evict
+        self._drop = drop
         self._on_cpu = on_cpu
         self._saved = set(job.saved)
         self._images = job.request.images
@@ -104,9 +119,14 @@ class MemoryNet:
         """Work on the job until it is finished, or cannot be."""
         while True:
             outcome = self._attempt()
+            # Here, not in a handler: a live exception keeps its frames, and they hold tensors.
+            if isinstance(outcome, _Damaged):
+                if self._begun_again == MAX_BEGUN_AGAIN:
+                    return JobFailed(job_id=self._job.id, error=outcome.error)
+                self._remove(outcome.path)
+                continue
             if not isinstance(outcome, _RanOut):
                 return outcome
-            # Here, not in a handler: a live exception keeps its frames, and they hold tensors.
             reason = ran_out_sentence(outcome.name, self._phase())
             log.info("%s (%s)", reason, outcome.details)
             if self._all_saved():
@@ -126,7 +146,22 @@ class MemoryNet:
         if run is not None:
             sure(lambda: run.stop(goes_on=goes_on))
 
-    def _attempt(self) -> Outcome | _RanOut:
+    def _remove(self, path: Path) -> None:
+        self._begun_again += 1
+        self.stop(goes_on=True)
+        # Windows removes nothing that is mapped.
+        sure(self._drop)
+        message = (
+            f"The converted weights in {path.name} were damaged on the disk: they are removed, and "
+            "made again."
+        )
+        log.warning("%s (%s)", message, path)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        notice = Notice(job_id=self._job.id, code="weights.damaged", message=message)
+        sure(lambda: self._send(notice))
+
+    def _attempt(self) -> Outcome | _RanOut | _Damaged:
         """One run; what to send when it did not come to its end."""
         failure: ErrorInfo
         try:
@@ -134,6 +169,8 @@ class MemoryNet:
             return Finished(report=None if self._all_saved() else run.execute())
         except CancelRequestedError:
             return JobCancelled(job_id=self._job.id)
+        except DamagedFileError as error:
+            return _Damaged(path=error.path, error=error.info())
         except OutOfVramError as error:
             log.info("job %s failed: %s", self._job.id, error)
             failure = error.info()

@@ -2,6 +2,7 @@
 
 import mmap
 import warnings
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,29 @@ from app.engine.safetensors_header import read_header
 
 Stored = Mapping[str, "StoredTensor"]
 """Tensors by name."""
+CHECK_BYTES = 8 << 20
+"""Stretches of a tensor that have a checksum of their own, from its begin."""
+
+
+class DamagedFileError(ModelError):
+    """What a file holds is not what was written into it.
+
+    Attributes:
+        path: Of the file, which was made here, and can be made again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"The converted weights in {path} are damaged, also after they were made again: "
+            "check the disk, or choose full precision.",
+            code="model.damaged_conversion",
+        )
+        self.path = path
+
+
+def checksum(content: memoryview, before: int = 0) -> int:
+    """Of some bytes, and of those before them; see `StoredTensor.checks`."""
+    return zlib.crc32(content, before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +49,7 @@ class StoredTensor:
         nbytes: Of its elements.
         dtype: Of its elements.
         shape: Dimensions.
+        checks: Checksum of each stretch of `CHECK_BYTES`; empty where none are known.
     """
 
     path: Path
@@ -32,6 +57,7 @@ class StoredTensor:
     nbytes: int
     dtype: torch.dtype
     shape: tuple[int, ...]
+    checks: tuple[int, ...] = ()
 
 
 def stored_tensors(files: Iterable[Path]) -> dict[str, StoredTensor]:
@@ -79,12 +105,20 @@ class MappedFiles:
         """
         if stored.nbytes == 0:
             return torch.empty(stored.shape, dtype=stored.dtype)
-        whole = self._file(stored.path)
-        flat = whole[stored.offset_bytes : stored.offset_bytes + stored.nbytes]
+        flat = self.raw(stored)
         if stored.offset_bytes % stored.dtype.itemsize:
             # A file may have tensors of one byte an element before it: no place for a larger one.
             flat = flat.clone()
         return flat.view(stored.dtype).view(stored.shape)
+
+    def raw(self, stored: StoredTensor) -> torch.Tensor:
+        """The bytes of a tensor that has any; see `tensor`.
+
+        Raises:
+            OSError: The file cannot be mapped.
+        """
+        whole = self._file(stored.path)
+        return whole[stored.offset_bytes : stored.offset_bytes + stored.nbytes]
 
     def _file(self, path: Path) -> torch.Tensor:
         if path not in self._whole:

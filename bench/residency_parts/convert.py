@@ -75,7 +75,7 @@ def write_checkpoint(model: str, path: Path) -> None:
     groups = [Group(prefix=prefix, layout=layout) for _module, prefix, layout in layouts]
     file_layout = lay_out_file(groups, {})
     with path.open("wb") as file:
-        file.write(file_layout.header)
+        file.write(file_layout.header({}))
         for module, prefix, layout in layouts:
             weights.fill(module, prefix, without=blocks if module is network else ())
             tensors = dict(module.named_parameters())

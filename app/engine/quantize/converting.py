@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,11 +17,19 @@ from app.core.atomic import atomic_file, sweep_partials
 from app.core.errors import EngineError, ModelError
 from app.core.units import format_bytes
 from app.engine.out_of_memory import is_out_of_memory
-from app.engine.quantize.file_layout import FileLayout, Group, lay_out_file
-from app.engine.quantize.kept_files import SUFFIX, sources_text, told
+from app.engine.quantize.file_layout import (
+    FileLayout,
+    Group,
+    is_gap,
+    lay_out_file,
+    read_checks,
+    stretches_of,
+)
+from app.engine.quantize.kept_files import SUFFIX, remove_outdated, sources_text, told
 from app.engine.quantize.linear import QuantizedLinear
 from app.engine.quantize.piece_flow import WriteBehind, work_ahead
 from app.engine.quantize.recipe import FORMAT_VERSION, Recipe
+from app.engine.quantize.running_checks import RunningChecks
 from app.engine.quantize.skeleton import named_modules, quantized_skeleton
 from app.engine.quantize.source_key import source_key
 from app.engine.quantize.source_piece import Piece, pieces_of
@@ -29,7 +37,7 @@ from app.engine.quantize.ways import way_for
 from app.engine.residency.blocks import streamable_blocks
 from app.engine.residency.host_store import find_missing
 from app.engine.residency.leaves import ModuleTensors
-from app.engine.stored_weights import Stored, stored_tensors
+from app.engine.stored_weights import Stored, StoredTensor, stored_tensors
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +105,7 @@ def open_converted(
     kept = _kept(path, network)
     if kept is None:
         _Writer(component, network, layers, stored, conversion).write(path)
-        kept = stored_tensors([path])
+        kept = _with_checks(path)
     conversion.opened(path)
     return kept
 
@@ -106,12 +114,13 @@ def _kept(path: Path, network: nn.Module) -> Stored | None:
     """What a converted file holds; None when there is none, or it was damaged, and is removed."""
     if not path.is_file():
         return None
+    found: Stored = {}
     try:
-        found = stored_tensors([path])
+        found = _with_checks(path)
         missing = find_missing(network, found)
         damage = missing.absent or missing.of_another_shape
-    except ModelError as error:
-        found, damage = {}, str(error)
+    except (ModelError, ValueError) as error:
+        damage = str(error)
     if damage:
         log.info("a converted file is damaged and made again: %s", damage)
         path.unlink()
@@ -119,6 +128,23 @@ def _kept(path: Path, network: nn.Module) -> Stored | None:
     # The last use is what a list of the files is ordered by.
     with contextlib.suppress(OSError):
         os.utime(path)
+    return found
+
+
+def _with_checks(path: Path) -> Stored:
+    """What a converted file holds; what is read of it is compared with its checksums.
+
+    Raises:
+        ModelError: Its header is damaged.
+        ValueError: It has not all checksums.
+    """
+    checks = read_checks(path)
+    found: dict[str, StoredTensor] = {}
+    for name, tensor in stored_tensors([path]).items():
+        known = checks.get(name, ())
+        if not is_gap(name) and len(known) != stretches_of(tensor.nbytes):
+            raise ValueError(f"no checksums of {name}")
+        found[name] = replace(tensor, checks=known)
     return found
 
 
@@ -166,6 +192,7 @@ class _Writer:
             # The folder may be made anew, and a killed writer may have left much behind.
             path.parent.mkdir(parents=True, exist_ok=True)
             sweep_partials(path.parent)
+            remove_outdated(path.parent)
             if shutil.disk_usage(path.parent).free < layout.size_bytes + _SPARE_BYTES:
                 raise self._no_room(path, layout)
             log.info("converting the %s to %s", self._component, conversion.recipe.precision.value)
@@ -184,8 +211,10 @@ class _Writer:
 
     def _write_all(self, file: BinaryIO, layout: FileLayout) -> None:
         conversion = self._conversion
-        file.write(layout.header)
-        done_bytes = len(layout.header)
+        # The data comes first: its checksums stand in the header.
+        file.seek(layout.header_bytes)
+        done_bytes = layout.header_bytes
+        checks = RunningChecks()
         on_cpu = conversion.device.type == "cpu"
         workers = max(1, min(MAX_WORKERS, torch.get_num_threads())) if on_cpu else 1
         read = work_ahead(self._pieces(), _read, "quantize-reader")
@@ -196,9 +225,12 @@ class _Writer:
                     conversion.check()
                     for name, tensor in tensors.items():
                         row_bytes = tensor.nbytes // max(len(tensor), 1) if piece.first_row else 0
+                        checks.add(name, tensor)
                         writer.put(layout.places[name] + piece.first_row * row_bytes, tensor)
                         done_bytes += tensor.nbytes
                     conversion.progress(done_bytes, layout.size_bytes)
+        file.seek(0)
+        file.write(layout.header(checks.checks()))
         conversion.progress(layout.size_bytes, layout.size_bytes)
 
     def _made(

@@ -9,15 +9,23 @@ import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import torch
 
 from app.engine.residency.layout import BlockLayout, TensorSpan
+from app.engine.safetensors_header import MAX_HEADER_BYTES
+from app.engine.stored_weights import CHECK_BYTES
 
 PAGE_BYTES = 4096
 """Blocks begin at multiples of it."""
 METADATA_KEY = "headroom"
+CHECKS_KEY = "headroom_crc32"
+"""Beside it, so that whoever lists files need not read it."""
 _GAP = "gap"
+_DIGITS = 8
 _NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -31,6 +39,14 @@ _NAMES = {
     torch.bool: "BOOL",
 }
 _LENGTH = struct.Struct("<Q")
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    checks: str = msgspec.field(name=CHECKS_KEY)
+
+
+class _Header(msgspec.Struct, frozen=True):
+    metadata: _Metadata = msgspec.field(name="__metadata__")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +73,25 @@ class FileLayout:
     """A converted file before it is written.
 
     Attributes:
-        header: Its first bytes.
+        entries: Of the header, by name, without the checksums.
+        header_bytes: Length of the header, with them.
         places: Where tensors go, by name: offsets from the file's begin.
+        sizes: Of tensors, by name.
         size_bytes: Of the whole file.
     """
 
-    header: bytes
+    entries: Mapping[str, object]
+    header_bytes: int
     places: Mapping[str, int]
+    sizes: Mapping[str, int]
     size_bytes: int
+
+    def header(self, checks: Mapping[str, Sequence[int]]) -> bytes:
+        """The file's first bytes, when the checksums of its tensors are known."""
+        text = _header_text(self.entries, checks)
+        length = self.header_bytes - _LENGTH.size
+        # Spaces may follow, so that the data begins at a page.
+        return _LENGTH.pack(length) + text.ljust(length)
 
 
 def lay_out_file(groups: Sequence[Group], metadata: Mapping[str, str]) -> FileLayout:
@@ -74,8 +101,10 @@ def lay_out_file(groups: Sequence[Group], metadata: Mapping[str, str]) -> FileLa
         groups: In the order they are run.
         metadata: Kept in the header, for whoever lists the files.
     """
-    entries: dict[str, object] = {"__metadata__": {METADATA_KEY: json.dumps(dict(metadata))}}
+    about = {METADATA_KEY: json.dumps(dict(metadata))}
+    entries: dict[str, object] = {"__metadata__": about}
     places: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     end = gaps = 0
     for group in groups:
         begin = _rounded(end)
@@ -88,15 +117,55 @@ def lay_out_file(groups: Sequence[Group], metadata: Mapping[str, str]) -> FileLa
             name = f"{group.prefix}{span.name}"
             entries[name] = _entry(_NAMES[span.dtype], span.shape, offset, end)
             places[name] = offset
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    # Spaces may follow, so that the data begins at a page.
-    length = _rounded(_LENGTH.size + len(text)) - _LENGTH.size
-    header = _LENGTH.pack(length) + text.ljust(length)
+            sizes[name] = span.nbytes
+    # As long with any checksums as with these.
+    none = {name: (0,) * stretches_of(size) for name, size in sizes.items()}
+    header_bytes = _rounded(_LENGTH.size + len(_header_text(entries, none)))
     return FileLayout(
-        header=header,
-        places={name: len(header) + offset for name, offset in places.items()},
-        size_bytes=len(header) + end,
+        entries=entries,
+        header_bytes=header_bytes,
+        places={name: header_bytes + offset for name, offset in places.items()},
+        sizes=sizes,
+        size_bytes=header_bytes + end,
     )
+
+
+def is_gap(name: str) -> bool:
+    """Whether it is what lies between tensors."""
+    return name.startswith(f"{_GAP}.")
+
+
+def stretches_of(size_bytes: int) -> int:
+    """How many checksums a tensor has."""
+    return -(-size_bytes // CHECK_BYTES)
+
+
+def read_checks(path: Path) -> dict[str, tuple[int, ...]]:
+    """The checksums of a converted file's tensors by name.
+
+    Raises:
+        ValueError: It has none that can be read.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(_LENGTH.size)
+        if len(start) < _LENGTH.size:
+            raise ValueError("too short")
+        (length,) = _LENGTH.unpack(start)
+        header = msgspec.json.decode(file.read(min(length, MAX_HEADER_BYTES)), type=_Header)
+    known = msgspec.json.decode(header.metadata.checks, type=dict[str, str])
+    return {
+        name: tuple(int(text[at : at + _DIGITS], 16) for at in range(0, len(text), _DIGITS))
+        for name, text in known.items()
+    }
+
+
+def _header_text(entries: Mapping[str, object], checks: Mapping[str, Sequence[int]]) -> bytes:
+    """JSON; each checksum takes the same number of digits."""
+    known = {name: "".join(f"{one:0{_DIGITS}x}" for one in ones) for name, ones in checks.items()}
+    about: Any = entries["__metadata__"]
+    whole = {**entries, "__metadata__": {**about, CHECKS_KEY: json.dumps(known)}}
+    return json.dumps(whole, separators=(",", ":")).encode()
 
 
 def _entry(dtype: str, shape: tuple[int, ...], begin: int, end: int) -> dict[str, object]:

@@ -85,6 +85,14 @@ def remove(kept: KeptFile) -> None:
     kept.path.unlink(missing_ok=True)
 
 
+def remove_outdated(folder: Path) -> None:
+    """Remove files of another format: nothing opens them any more, and they are large."""
+    for kept in kept_files(folder):
+        if kept.format < FORMAT_VERSION:
+            with contextlib.suppress(OSError):
+                remove(kept)
+
+
 def told(component: str, precision: Precision, model: str, **more: Any) -> dict[str, str]:  # noqa: ANN401
     """What a converted file says about itself."""
     known = {"component": component, "precision": precision.value, "model": model}

@@ -14,8 +14,8 @@ QUANTIZED = frozenset({Precision.FP8, Precision.INT8, Precision.NF4})
 NF4_BLOCK = 32
 """Weights that share a scale of 16 bits: 4.5 bits a weight, as with 64 and 32 bits, but closer."""
 LEAST_BLOCK = 8
-FORMAT_VERSION = 1
-"""Of what a recipe makes: a file of another version is made again."""
+FORMAT_VERSION = 2
+"""Of what a recipe makes: a file of another version is made again. Since 2 with checksums."""
 
 _IN_A_BLOCK = re.compile(r"(^|\.)(transformer_blocks|single_transformer_blocks|layers)\.\d+\.")
 _NEVER = re.compile(r"norm|modulation|embed|vision|router|lm_head")

@@ -5,6 +5,7 @@ import io
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +16,27 @@ import torch
 from app.core.errors import ModelError
 from app.engine.residency.layout import BlockLayout, TensorSpan
 from app.engine.safetensors_header import unreadable_weights
-from app.engine.stored_weights import StoredTensor
+from app.engine.stored_weights import CHECK_BYTES, DamagedFileError, StoredTensor, checksum
 
 PIECE_BYTES = 32 << 20
-"""What one thread reads at once; a multiple of every dtype's size."""
+"""What one thread reads at once; a multiple of every dtype's size, and of `CHECK_BYTES`."""
 GAP_BYTES = 4096
 """A gap between two tensors that is read with them, where the buffer has the same one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """The checksum of a stretch of a file.
+
+    Attributes:
+        offset_bytes: In the file.
+        nbytes: Of the stretch.
+        checksum: What it has to be.
+    """
+
+    offset_bytes: int
+    nbytes: int
+    checksum: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +50,7 @@ class Piece:
         stored: Their dtype in the file; uint8 when the bytes are only copied.
         dtype: Their dtype in the buffer; uint8 when the bytes are only copied.
         target_bytes: Where they belong in the buffer.
+        checks: Of stretches of it, where they are known.
     """
 
     path: Path
@@ -42,6 +59,7 @@ class Piece:
     stored: torch.dtype
     dtype: torch.dtype
     target_bytes: int
+    checks: tuple[Check, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -99,9 +117,7 @@ class BlockSource:
             for piece in _pieces(span, stored[span.name])
         ]
         starts = sorted(span.offset_bytes for span in layout.spans if span.nbytes)
-        parts: list[ReadPart] = [
-            functools.partial(read_task, task) for task in _tasks(_joined(pieces, starts))
-        ]
+        parts: list[ReadPart] = [_Reading(task) for task in _tasks(_joined(pieces, starts))]
         parts += [
             functools.partial(_copy_made, span, made[span.name])
             for span in layout.spans
@@ -113,10 +129,74 @@ class BlockSource:
         """Fill a packed buffer in RAM.
 
         Raises:
-            ModelError: A file cannot be read, or has become shorter.
+            ModelError: A file cannot be read, has become shorter, or is damaged.
         """
         for part in self.parts:
             part(out, lambda: True)
+
+    def fill(self, out: torch.Tensor, look: Callable[[], None]) -> None:
+        """The same; checksums are compared in another thread, while the next part is read.
+
+        Args:
+            out: The packed buffer.
+            look: Called between parts; may raise to stop.
+
+        Raises:
+            ModelError: As for `read_into`.
+        """
+        checking: list[Future[None]] = []
+        with ExitStack() as stack:
+            checker: ThreadPoolExecutor | None = None
+            for part in self.parts:
+                look()
+                if not isinstance(part, _Reading) or part.is_checked:
+                    part(out, _always)
+                    continue
+                if checker is None:
+                    checker = stack.enter_context(ThreadPoolExecutor(1, "weights-checker"))
+                part.read(out, _always)
+                checking.append(checker.submit(part.check, out))
+            for one in checking:
+                one.result()
+
+
+class _Reading:
+    """A task as a part; what is read is checked the first time only."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self.is_checked = not any(piece.checks for piece in task)
+
+    def __call__(self, out: torch.Tensor, goes_on: Callable[[], bool]) -> None:
+        self.read(out, goes_on)
+        if not self.is_checked and goes_on():
+            self.check(out)
+
+    def read(self, out: torch.Tensor, goes_on: Callable[[], bool]) -> None:
+        read_task(self._task, out, goes_on)
+
+    def check(self, out: torch.Tensor) -> None:
+        check_task(self._task, out)
+        self.is_checked = True
+
+
+def _always() -> bool:
+    return True
+
+
+def check_task(task: Task, out: torch.Tensor) -> None:
+    """Compare what was read into a packed buffer in RAM with its checksums.
+
+    Raises:
+        DamagedFileError: It is something else.
+    """
+    array: Any = out.numpy()
+    memory = memoryview(array)
+    for piece in task:
+        for check in piece.checks:
+            begin = piece.target_bytes + check.offset_bytes - piece.offset_bytes
+            if checksum(memory[begin : begin + check.nbytes]) != check.checksum:
+                raise DamagedFileError(piece.path)
 
 
 def read_task(task: Task, out: torch.Tensor, goes_on: Callable[[], bool]) -> None:
@@ -191,14 +271,31 @@ def _pieces(span: TensorSpan, tensor: StoredTensor) -> Iterator[Piece]:
         stored, dtype, count = torch.uint8, torch.uint8, span.nbytes
     most = PIECE_BYTES // max(stored.itemsize, dtype.itemsize)
     for first in range(0, count, most):
+        part = min(most, count - first)
         yield Piece(
             path=tensor.path,
             offset_bytes=tensor.offset_bytes + first * stored.itemsize,
-            count=min(most, count - first),
+            count=part,
             stored=stored,
             dtype=dtype,
             target_bytes=span.offset_bytes + first * dtype.itemsize,
+            # Of what is converted on the way, the bytes in the buffer are others.
+            checks=_checks(tensor, first, part) if tensor.dtype == span.dtype else (),
         )
+
+
+def _checks(tensor: StoredTensor, first: int, count: int) -> tuple[Check, ...]:
+    """Those of stretches that lie wholly among some bytes of a tensor."""
+    stretches = enumerate(tensor.checks)
+    found = (
+        (number * CHECK_BYTES, min(CHECK_BYTES, tensor.nbytes - number * CHECK_BYTES), wanted)
+        for number, wanted in stretches
+    )
+    return tuple(
+        Check(offset_bytes=tensor.offset_bytes + begin, nbytes=size, checksum=wanted)
+        for begin, size, wanted in found
+        if first <= begin and begin + size <= first + count
+    )
 
 
 def _joined(pieces: Iterable[Piece], starts: Sequence[int]) -> Iterator[Piece]:
@@ -211,7 +308,11 @@ def _joined(pieces: Iterable[Piece], starts: Sequence[int]) -> Iterator[Piece]:
     last: Piece | None = None
     for piece in sorted(pieces, key=lambda one: (one.path, one.offset_bytes)):
         if last is not None and _continues(piece, last, starts):
-            last = replace(last, count=piece.end_bytes - last.target_bytes)
+            last = replace(
+                last,
+                count=piece.end_bytes - last.target_bytes,
+                checks=(*last.checks, *piece.checks),
+            )
             continue
         if last is not None:
             yield last

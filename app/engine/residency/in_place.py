@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from app.engine.residency.leaves import ModuleTensors, take_apart
+from app.engine.residency.mapped_checks import check_mapped
 from app.engine.residency.stored_block import StoredBlock
 from app.engine.stored_weights import MappedFiles, Stored
 
@@ -37,7 +38,9 @@ def fill_in_place(
         ModelError: A file cannot be read.
     """
     if _is_plain(network):
-        return _map(network, stored, check, progress)
+        own_bytes = _map(network, stored, check, progress)
+        check_mapped(stored.values(), check)
+        return own_bytes
     for tensors, block in groups:
         block.keep(check)
         buffer = block.packed()

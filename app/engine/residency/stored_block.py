@@ -87,9 +87,7 @@ class StoredBlock:
         if self._buffer is not None:
             return
         buffer = paged_buffer(self.layout.size_bytes)
-        for part in self._source.parts:
-            check()
-            part(buffer, lambda: True)
+        self._source.fill(buffer, check)
         with self._lock:
             self._buffer = buffer
             self.tier = HostTier.PAGEABLE

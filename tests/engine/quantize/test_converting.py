@@ -25,7 +25,7 @@ from app.engine.quantize.file_layout import PAGE_BYTES
 from app.engine.quantize.kept_files import kept_files, remove
 from app.engine.quantize.linear import QuantizedLinear
 from app.engine.quantize.piece_flow import AHEAD, WriteBehind
-from app.engine.quantize.recipe import QUANTIZED, Recipe
+from app.engine.quantize.recipe import FORMAT_VERSION, QUANTIZED, Recipe
 from app.engine.quantize.skeleton import quantize_network
 from app.engine.quantize.source_piece import Piece, pieces_of
 from app.engine.residency.blocks import streamable_blocks
@@ -138,6 +138,29 @@ def test_a_file_that_holds_something_else_is_made_again(tmp_path):
     save_file({"proj_out.weight": torch.zeros(2, 2)}, kept.path)
     assert open_converted("transformer", skeleton(), source(), conversion(tmp_path)) == first
     assert kept.path.read_bytes() == whole
+
+
+def test_a_file_without_checksums_is_made_again(tmp_path):
+    first = open_converted("transformer", skeleton(), source(), conversion(tmp_path))
+    (kept,) = kept_files(tmp_path)
+    whole = kept.path.read_bytes()
+    kept.path.write_bytes(whole.replace(b"headroom_crc32", b"headroom_crc31"))
+    assert open_converted("transformer", skeleton(), source(), conversion(tmp_path)) == first
+    assert kept.path.read_bytes() == whole
+
+
+def test_files_of_an_older_format_make_room(tmp_path):
+    open_converted("transformer", skeleton(), source(), conversion(tmp_path))
+    (kept,) = kept_files(tmp_path)
+    older, newer = tmp_path / "older.safetensors", tmp_path / "newer.safetensors"
+    told = f'\\"format\\": \\"{FORMAT_VERSION}\\"'.encode()
+    whole = kept.path.read_bytes()
+    assert told in whole
+    older.write_bytes(whole.replace(told, told.replace(b"2", b"1")))
+    newer.write_bytes(whole.replace(told, told.replace(b"2", b"3")))
+    open_converted("transformer", skeleton(), source(), conversion(tmp_path, Precision.FP8))
+    assert len(kept_files(tmp_path)) == 3
+    assert not older.exists()
 
 
 def test_a_file_that_another_engine_made_meanwhile_will_do(tmp_path, monkeypatch):
