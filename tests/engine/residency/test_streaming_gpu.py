@@ -18,6 +18,7 @@ from app.engine.residency.host_network import HostNetwork, packed_network
 from app.engine.residency.host_store import HostStore
 from app.engine.residency.pinning import CudaRegistrar, Pinning
 from app.engine.residency.ring import least_slots_bytes
+from app.engine.residency.transfers import Mark
 from app.engine.stored_weights import stored_tensors
 from tests.fakes.block_stack import BlockStack, plan_of
 
@@ -189,9 +190,19 @@ def test_blocks_of_ordinary_ram_and_of_the_disk_keep_nobody(
     inputs: torch.Tensor,
     expected: torch.Tensor,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     file_blocks: tuple[int, ...],
 ):
-    """They go through locked buffers: no call in the loop may wait for the device."""
+    """They go through locked buffers: no call in the loop may wait for the device.
+
+    Torch tells of no copy from ordinary RAM, in which the driver itself keeps the host.
+    """
+    copy, pinned = device.transfers.copy, list[bool]()
+
+    def noted(target: torch.Tensor, source: torch.Tensor, after: Mark | None) -> Mark:
+        pinned.append(source.is_pinned())
+        return copy(target, source, after)
+
     file = tmp_path / "model.safetensors"
     save_file(
         {name: one.cpu().contiguous() for name, one in host.network.state_dict().items()}, file
@@ -209,10 +220,13 @@ def test_blocks_of_ordinary_ram_and_of_the_disk_keep_nobody(
     placer.replace([plan_of(BLOCKS, slots_bytes=2 * least_slots_bytes(sizes))])
     with torch.no_grad(), placer.phase("transformer"):
         assert torch.equal(network(inputs), expected)
+        monkeypatch.setattr(device.transfers, "copy", noted)
         torch.cuda.set_sync_debug_mode("error")
         try:
             results = [network(inputs) for _step in range(3)]
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert all(torch.equal(one, expected) for one in results)
+    assert len(pinned) >= 2 * len(BLOCKS)
+    assert all(pinned)
     placer.forget("transformer")
