@@ -4,8 +4,9 @@ Works on real and on fake tensors. A storage is counted like a GPU's allocator h
 blocks of 512 bytes.
 """
 
+import functools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -27,17 +28,23 @@ def tensors_in(values: Any) -> list[torch.Tensor]:  # noqa: ANN401 - arguments o
     """
     if isinstance(values, torch.Tensor):
         return [values]
-    if isinstance(values, dict):
-        return tensors_in(tuple(cast("dict[str, Any]", values).values()))
-    if not isinstance(values, list | tuple):
+    if not isinstance(values, list | tuple | dict):
         return []
     found: list[torch.Tensor] = []
-    for value in cast("Sequence[Any]", values):
+    items = cast("Iterable[Any]", values.values() if isinstance(values, dict) else values)
+    for value in items:
         if isinstance(value, torch.Tensor):
             found.append(value)
         elif isinstance(value, list | tuple | dict):
             found += tensors_in(value)
     return found
+
+
+@functools.cache
+def is_view(func: Any) -> bool:  # noqa: ANN401 - an OpOverload
+    """Whether its result is another look at what it is given: no kernel runs for it."""
+    aliases = [result.alias_info for result in func._schema.returns]
+    return any(alias is not None and not alias.is_write for alias in aliases)
 
 
 class LiveStorages(TorchDispatchMode):
@@ -69,15 +76,36 @@ class LiveStorages(TorchDispatchMode):
     ) -> Any:  # noqa: ANN401 - whatever the operation gives
         """Run an operation and count what it made."""
         del types
-        named = kwargs or {}
-        result = func(*args, **named)
-        made = self._new_storages(tensors_in((args, named)), result)
+        return self.run_counted(func, args, kwargs or {})
+
+    def run_counted(
+        self,
+        func: Any,  # noqa: ANN401 - an OpOverload
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+        """Run an operation and count what it made.
+
+        Subclasses call this and not their parent's `__torch_dispatch__`, which torch wraps at each
+        level in what takes as long as many an operation.
+        """
+        result = self.run(func, args, kwargs)
+        made = [] if is_view(func) else self._new_storages(tensors_in((args, kwargs)), result)
         self.before_result(
-            func, args, named, result, sum(block_bytes(storage.nbytes()) for storage in made)
+            func, args, kwargs, result, sum(block_bytes(storage.nbytes()) for storage in made)
         )
         for storage in made:
             self._count(storage)
         return result
+
+    def run(
+        self,
+        func: Any,  # noqa: ANN401 - an OpOverload
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+        """The operation alone, for those who know what it gives."""
+        return func(*args, **kwargs)
 
     def before_result(
         self,

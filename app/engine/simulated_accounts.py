@@ -1,7 +1,6 @@
 """What operations on a simulated device take: memory, time, and weights that must be there."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
@@ -9,7 +8,7 @@ import torch
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 
-from app.engine.live_storages import LiveStorages, block_bytes, tensors_in
+from app.engine.live_storages import LiveStorages, block_bytes, is_view, tensors_in
 
 
 class Operations(Protocol):
@@ -80,6 +79,7 @@ class Accounts(LiveStorages):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever the operation gives
         """Run one operation."""
+        del types
         named = kwargs or {}
         if self._off:
             return func(*args, **named)
@@ -88,7 +88,7 @@ class Accounts(LiveStorages):
             return func(*args, **named)
         # Before it runs: an operation that fails must not have changed its inputs.
         self._operations.begin()
-        return super().__torch_dispatch__(func, types, args, named)
+        return self.run_counted(func, args, named)
 
     def before_result(
         self,
@@ -108,7 +108,7 @@ class Accounts(LiveStorages):
         func: Any,  # noqa: ANN401 - an OpOverload
         inputs: Sequence[torch.Tensor],
     ) -> None:
-        if _is_view(func):
+        if is_view(func):
             return
         for leaf in inputs:
             if isinstance(leaf, torch.nn.Parameter) and leaf in self._kept_off:
@@ -120,10 +120,3 @@ class Accounts(LiveStorages):
                 raise RuntimeError(
                     f"weights of shape {tuple(leaf.shape)} are computed with before they have come"
                 )
-
-
-@functools.cache
-def _is_view(func: Any) -> bool:  # noqa: ANN401 - an OpOverload
-    """Whether its result is another look at what it is given: no kernel runs for it."""
-    aliases = [result.alias_info for result in func._schema.returns]
-    return any(alias is not None and not alias.is_write for alias in aliases)

@@ -78,6 +78,7 @@ class DryRun:
         self._way = way
         self._calls = PhaseCalls(spec, self.networks)
         self._attention = attention
+        self._shapes = RememberedShapes()
 
     def encode(self) -> Measured:
         """One prompt's embeddings."""
@@ -130,14 +131,13 @@ class DryRun:
     def _watched(self, network: Untyped, call: Callable[[], object]) -> Measured:
         # Built before, so that its weights are not counted.
         _ = self.networks.autoencoder
-        storages = PhaseStorages("meta")
+        storages = PhaseStorages("meta", self._shapes)
         watch = _Watch(storages, network)
         try:
             with (
                 torch.no_grad(),
                 forced_way(self._precision, self._way),
                 FusedKernels(self._attention),
-                RememberedShapes(),
                 storages,
             ):
                 call()

@@ -110,6 +110,7 @@ def _text_encoder(spec: ModelSpec) -> TextEncoderPart:
 def _transformer(spec: ModelSpec) -> TransformerPart:
     runs = {precision: DryRun(spec, precision, shallow=True) for precision in DTYPES}
     whole = DryRun(spec, Precision.BF16)
+    plain = _denoised(runs[Precision.BF16], points.QUANTIZED)
     return TransformerPart(
         network=count_parameters("transformer", whole.networks.transformer),
         denoise={
@@ -117,7 +118,7 @@ def _transformer(spec: ModelSpec) -> TransformerPart:
             for case in points.DENOISE
         },
         denoise_with={kind: _with_attention(spec, kind) for kind in points.ATTENTION_TERMS},
-        quantized={p: _quantized_lines(spec, p, runs[Precision.BF16]) for p in WAYS},
+        quantized={p: _quantized_lines(spec, p, plain) for p in WAYS},
         flop=fit_flops(points.DENOISE_FLOP_TERMS, _denoised(whole, points.FLOPS)),
     )
 
@@ -130,19 +131,18 @@ def _with_attention(spec: ModelSpec, kind: Attention) -> dict[str, ByPrecision]:
     }
 
 
-def _quantized_lines(spec: ModelSpec, precision: Precision, plain: DryRun) -> Lines:
+def _quantized_lines(spec: ModelSpec, precision: Precision, plain: Sequence[Point]) -> Lines:
     """What quantized layers need more than plain ones, in the way that needs most."""
-    without = _denoised(plain, points.QUANTIZED)
-    more = [0] * len(without)
+    more = [0] * len(plain)
     for way in WAYS[precision]:
         found = _denoised(DryRun(spec, precision, way=way, shallow=True), points.QUANTIZED)
         more = [
             max(most, one.working_bytes - other.working_bytes)
-            for most, (_, one), (_, other) in zip(more, found, without, strict=True)
+            for most, (_, one), (_, other) in zip(more, found, plain, strict=True)
         ]
     return fit_above(
         points.QUANTIZED_TERMS,
-        [(counts, size) for (counts, _), size in zip(without, more, strict=True)],
+        [(counts, size) for (counts, _), size in zip(plain, more, strict=True)],
     )
 
 

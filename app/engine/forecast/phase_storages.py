@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import flop_registry
 
+from app.engine.forecast.remembered_shapes import RememberedShapes
 from app.engine.live_storages import LiveStorages
 
 
@@ -17,24 +18,40 @@ class PhaseStorages(LiveStorages):
         flops: Of matrix products, convolutions and attention.
     """
 
-    def __init__(self, device_type: str) -> None:
-        """Count what is made on devices of this type, such as "meta"."""
+    def __init__(self, device_type: str, shapes: RememberedShapes | None = None) -> None:
+        """Count what is made on devices of this type, such as "meta".
+
+        Args:
+            device_type: Of torch.
+            shapes: Answers operations that were asked before.
+        """
         super().__init__()
         self.history: list[int] = []
         self.flops = 0
         self._device_type = device_type
+        self._shapes = shapes
 
-    def __torch_dispatch__(
+    def run_counted(
         self,
         func: Any,  # noqa: ANN401 - an OpOverload
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:  # noqa: ANN401 - whatever the operation gives
         """Run an operation and note what lives after it."""
-        result = super().__torch_dispatch__(func, types, args, kwargs)
+        result = super().run_counted(func, args, kwargs)
         self.history.append(self.held_bytes)
         return result
+
+    def run(
+        self,
+        func: Any,  # noqa: ANN401 - an OpOverload
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+        """The operation, unless its result's form is known."""
+        if self._shapes is None:
+            return func(*args, **kwargs)
+        return self._shapes.run(func, args, kwargs)
 
     def before_result(
         self,

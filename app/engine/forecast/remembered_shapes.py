@@ -10,8 +10,10 @@ from typing import Any, cast
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-Result = tuple[torch.Size, tuple[int, ...], torch.dtype]
+Form = tuple[torch.Size, tuple[int, ...], torch.dtype]
 """Shape, strides and type of a tensor."""
+Result = Form | tuple[Form, ...]
+"""Of the one tensor that an operation gives, or of each in the tuple of them."""
 
 
 class RememberedShapes(TorchDispatchMode):
@@ -33,17 +35,25 @@ class RememberedShapes(TorchDispatchMode):
     ) -> Any:  # noqa: ANN401 - whatever the operation gives
         """Run an operation, or give what it would give."""
         del types
-        named = dict(kwargs or {})
-        key = self._key(func, args, named)
+        return self.run(func, args, dict(kwargs or {}))
+
+    def run(
+        self,
+        func: Any,  # noqa: ANN401 - an OpOverload
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+        """Run an operation, or give what it would give."""
+        key = self._key(func, args, kwargs)
         if key is None:
-            return func(*args, **named)
+            return func(*args, **kwargs)
         known = self._known.get(key)
         if known is not None:
-            shape, strides, dtype = known
-            return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
-        result = func(*args, **named)
-        if _is_whole(result):
-            self._known[key] = (result.shape, result.stride(), result.dtype)
+            return _tensors(known)
+        result = func(*args, **kwargs)
+        form = _form_of_result(result)
+        if form is not None:
+            self._known[key] = form
         return result
 
     def _key(
@@ -55,34 +65,54 @@ class RememberedShapes(TorchDispatchMode):
         """What the form of the result depends on; None where it must be worked out."""
         plain = self._plain.get(func)
         if plain is None:
-            plain = self._plain[func] = _makes_one_tensor(func)
+            plain = self._plain[func] = _makes_tensors(func)
         if not plain:
             return None
         form = _form((args, tuple(sorted(named.items()))))
         return None if form is None else (func, form)
 
 
-def _makes_one_tensor(func: Any) -> bool:  # noqa: ANN401 - an OpOverload
-    """Whether an operator gives a single new tensor, and changes none."""
+def _makes_tensors(func: Any) -> bool:  # noqa: ANN401 - an OpOverload
+    """Whether an operator gives new tensors and nothing else, and changes none."""
     schema = func._schema
-    returns = list(schema.returns)
     return (
         not schema.is_mutable
-        and len(returns) == 1
-        and returns[0].alias_info is None
-        and str(returns[0].type) == "Tensor"
+        and all(
+            returned.alias_info is None and str(returned.type) == "Tensor"
+            for returned in schema.returns
+        )
         # The one that gives a view and does not say so.
         and func is not torch.ops.aten._unsafe_view.default
     )
 
 
-def _is_whole(result: object) -> bool:
-    """Whether a result is a tensor without data that fills its storage."""
-    return (
-        isinstance(result, torch.Tensor)
-        and result.device.type == "meta"
-        and result.untyped_storage().nbytes() == result.numel() * result.element_size()
+def _tensors(known: Result) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    if isinstance(known[0], torch.Size):
+        shape, strides, dtype = cast("Form", known)
+        return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+    return tuple(
+        torch.empty_strided(shape, strides, dtype=dtype, device="meta")
+        for shape, strides, dtype in cast("tuple[Form, ...]", known)
     )
+
+
+def _form_of_result(result: object) -> Result | None:
+    """None where a tensor of the result has data, or is a part of its storage."""
+    if isinstance(result, torch.Tensor):
+        return _form_of_whole(result)
+    forms = [_form_of_whole(one) for one in cast("tuple[torch.Tensor, ...]", result)]
+    found = tuple(form for form in forms if form is not None)
+    return found if len(found) == len(forms) else None
+
+
+def _form_of_whole(tensor: torch.Tensor) -> Form | None:
+    """Of a tensor without data that fills its storage."""
+    if (
+        tensor.device.type != "meta"
+        or tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
+    ):
+        return None
+    return (tensor.shape, tensor.stride(), tensor.dtype)
 
 
 def _form(value: object) -> Hashable | None:
