@@ -1,6 +1,7 @@
 """Which device the engine works on, and in which precision."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -96,11 +97,19 @@ def release_cached_memory(device: torch.device) -> None:
 def release_host_cache(device: torch.device) -> None:
     """Give locked RAM that no tensor uses back: torch keeps it for the next who wants it.
 
-    Older versions of torch have no way to say so.
+    On Intel GPUs older versions of torch have no way to say so.
     """
     accelerator: Any = getattr(torch, "accelerator", None)
-    if device.type != "cpu" and hasattr(accelerator, "empty_host_cache"):
+    if device.type == "cpu":
+        return
+    if hasattr(accelerator, "empty_host_cache"):
         accelerator.empty_host_cache()
+        return
+    # What torch itself called before it had a name for it; only builds for CUDA and ROCm have it.
+    core: Any = getattr(torch, "_C", None)
+    empty: Callable[[], None] | None = getattr(core, "_host_emptyCache", None)
+    if device.type == "cuda" and empty is not None:
+        empty()
 
 
 def _backend(kind: str) -> Any:  # noqa: ANN401 - torch.cuda or torch.xpu, which look alike

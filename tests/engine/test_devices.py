@@ -1,7 +1,7 @@
 """What GPUs are asked, of stand-ins for torch's interfaces to them."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
@@ -89,8 +89,28 @@ def test_locked_ram_is_given_back_where_torch_can(monkeypatch: pytest.MonkeyPatc
     assert not accelerator.emptied
     release_host_cache(GPU)
     assert accelerator.emptied == 1
-    # As in older versions of torch.
-    older: Any
-    for older in (object(), None):
-        monkeypatch.setattr(torch, "accelerator", older)
-        release_host_cache(GPU)
+    monkeypatch.setattr(torch._C, "_host_emptyCache", _never, raising=False)
+    release_host_cache(GPU)
+
+
+@pytest.mark.parametrize("accelerator", [object(), None], ids=["older", "none"])
+def test_locked_ram_is_given_back_by_older_versions_of_torch(
+    accelerator: object | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emptied: list[str] = []
+    monkeypatch.setattr(torch, "accelerator", accelerator)
+    # As a build without CUDA is.
+    monkeypatch.delattr(torch._C, "_host_emptyCache", raising=False)
+    release_host_cache(GPU)
+    empty = partial(emptied.append, "CUDA")
+    monkeypatch.setattr(torch._C, "_host_emptyCache", empty, raising=False)
+    release_host_cache(CPU)
+    # Intel's cache is another, which those versions cannot empty.
+    release_host_cache(INTEL)
+    assert not emptied
+    release_host_cache(GPU)
+    assert emptied == ["CUDA"]
+
+
+def _never() -> None:
+    raise AssertionError("not where torch has a name for it")
