@@ -48,7 +48,9 @@ class CalibrationEntry:
             found = measured.phases.get(phase)
             if found is None:
                 continue
-            ratio = _bytes_ratio(planned, found, measured)
+            # What loading needs is needed by few runs: those that fit previews to a model.
+            learns = phase is not Phase.LOAD
+            ratio = _bytes_ratio(planned, found, measured) if learns else None
             if ratio is not None:
                 ratio *= applied.bytes_factor.get(phase, 1.0)
                 bytes_ratios[phase] = added(bytes_ratios.get(phase, ()), ratio)

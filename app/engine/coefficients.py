@@ -45,6 +45,8 @@ SHIPPED: tuple[str, ...] = (
 SMALL_DECODER = "+small-decoder"
 PATCH_PX = 16
 """One image token is 16x16 pixels."""
+PREVIEW_FIT_PX = 256
+"""Side of the picture that previews are fitted with, once a model is loaded."""
 REFERENCE_AREA_PX = 1024 * 1024
 """Larger reference images are made smaller, to this area (diffusers Flux2ImageProcessor)."""
 
@@ -234,6 +236,12 @@ class ModelCoefficients:
         width_px, height_px = reference_size(width_px, height_px)
         counts = decode_counts(1, width_px, height_px)
         return self.encode_reference[_unquantized(precision)].at(counts)
+
+    def preview_fit_working_bytes(self, *, precision: Precision) -> int:
+        """Peak above the autoencoder's weights while previews are fitted."""
+        return self.encode_reference_working_bytes(
+            width_px=PREVIEW_FIT_PX, height_px=PREVIEW_FIT_PX, precision=precision
+        )
 
     def encode_flops(self, *, prompts: int) -> int:
         """Floating-point operations to encode prompts."""

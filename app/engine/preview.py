@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from app.core.events import Preview
+from app.engine.coefficients import PREVIEW_FIT_PX
 from app.engine.compute_device import ComputeDevice
 from app.engine.latents import to_spatial
 from app.engine.loader import LoadedModel
 
-_FIT_SIZE_PX = 256
 _FIT_SEED = 20
 _RIDGE = 1e-3
 """Keeps colours calm where the patches leave a channel undetermined."""
@@ -28,7 +28,7 @@ def fit_preview_matrix(model: LoadedModel, device: ComputeDevice) -> torch.Tenso
     """
     autoencoder = model.pipeline.vae
     with device.on_host():
-        picture = _patches(_FIT_SIZE_PX)
+        picture = _patches(PREVIEW_FIT_PX)
     with torch.no_grad():
         pixels = device.to_device(picture.to(autoencoder.dtype))
         mode = autoencoder.encode(pixels).latent_dist.mode()
@@ -39,7 +39,7 @@ def fit_preview_matrix(model: LoadedModel, device: ComputeDevice) -> torch.Tenso
 
 def _fitted(picture: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
     """The least-squares map from latents (1, c, h, w) to a picture (1, 3, h * 8, w * 8)."""
-    scale = _FIT_SIZE_PX // latents.shape[-1]
+    scale = PREVIEW_FIT_PX // latents.shape[-1]
     colours = torch.nn.functional.avg_pool2d(picture, scale)
     inputs = _with_offset(latents[0].flatten(1).T).double()  # (h * w, c + 1)
     targets = colours[0].flatten(1).T.double()  # (h * w, 3)

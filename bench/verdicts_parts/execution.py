@@ -73,6 +73,8 @@ class Execution:
     def _load(self, model: LoadedModel, device: RealSizeDevice, placer: Placer) -> None:
         device.begin_phase(Phase.LOAD)
         placer.replace(self.plan.components)
+        if not self.plan.phase(Phase.LOAD).working_bytes:
+            return  # There is no room for previews, as the engine has it.
         autoencoder = model.pipeline.vae
         # What previews are fitted with; the fit itself is the CPU's.
         with placer.phase(AUTOENCODER), device.watch(Phase.LOAD), torch.no_grad():

@@ -200,8 +200,8 @@ what the allocator keeps, against the plan's peak without its doubt; an allocato
 keeps more than it needs.
 
 {_markdown(rows)}
-Loading is planned without what previews are fitted with: a picture of 256 px through the
-autoencoder, before anything else is on the device but what stays there.
+Loading ends with what previews are fitted with, where there is room for that: a picture of 256 px
+through the autoencoder, beside what stays on the device.
 """
 
 

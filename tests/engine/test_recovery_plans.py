@@ -56,6 +56,15 @@ CASES = st.fixed_dictionaries(
 )
 
 
+def needs(plan: GenerationPlan, phase: Phase) -> tuple[int, int]:
+    """Of a phase; then what stays for the whole run, which loading brings before it is at its peak.
+
+    Previews are fitted with the autoencoder on the device, whether it stays there or not.
+    """
+    stays = [one for one in plan.components if one.placement is Placement.RESIDENT]
+    return needed_of(plan.phase(phase)), sum(one.device_bytes for one in stays)
+
+
 @settings(max_examples=25, deadline=None)
 @given(case=CASES, phase=st.sampled_from(list(Phase)), data=st.data())
 def test_rungs_come_to_an_end_and_each_needs_less(
@@ -74,7 +83,7 @@ def test_rungs_come_to_an_end_and_each_needs_less(
             plan.height_px,
             plan.images,
         )
-        assert needed_of(found.phase(phase)) < needed_of(plan.phase(phase))
+        assert needs(found, phase) < needs(plan, phase)
         assert changes_between(plan, found, "why")
         plan = found
     else:

@@ -41,8 +41,25 @@ class AnySize:
             ),
             default=0,
         )
+        self._preview_bytes = coefficients.preview_fit_working_bytes(precision=precision)
         flops = sum(coefficients.encode_reference_flops(**size) for size in sizes)
         self._references_s = compute_seconds(problem, Phase.ENCODE, flops)
+
+    def load(self, staying: Names, seconds: float) -> PhaseNeed:
+        """What stays is brought; then the autoencoder encodes what previews are fitted with.
+
+        Previews are fitted once for a model where they are wanted, and only where there is room:
+        no picture is made smaller for them.
+
+        Args:
+            staying: Components that are on the device anyway.
+            seconds: To load what is not there yet.
+        """
+        problem = self._problem
+        fitting = self._beside_autoencoder(staying), self._preview_bytes
+        if needed_bytes(problem, Phase.LOAD, *fitting) <= problem.budget_bytes:
+            return PhaseNeed(*fitting, seconds)
+        return PhaseNeed(sum(problem.weights[name] for name in staying), 0, seconds)
 
     def encode(self, staying: Names, kept: Kept) -> PhaseNeed:
         """The text encoder for the prompts, then the autoencoder for the reference images.
@@ -118,13 +135,14 @@ class AnySize:
         text = (kept.device_bytes + others, self._encode_forecast_bytes)
         if not self._problem.references:
             return text
-        return max(text, (self._references_weights(staying), self._references_bytes), key=sum)
+        return max(text, (self._beside_autoencoder(staying), self._references_bytes), key=sum)
 
-    def _references_weights(self, staying: Names) -> int:
+    def _beside_autoencoder(self, staying: Names) -> int:
+        """Weights on the device while the autoencoder encodes."""
         others = self.others_bytes(staying, AUTOENCODER)
         return self.autoencoder(staying).device_bytes + others
 
     def _references(self, staying: Names) -> PhaseNeed:
         kept = self.autoencoder(staying)
         seconds = self._references_s + weights_seconds(self._problem, kept)
-        return PhaseNeed(self._references_weights(staying), self._references_bytes, seconds)
+        return PhaseNeed(self._beside_autoencoder(staying), self._references_bytes, seconds)

@@ -9,7 +9,7 @@ from app.engine.planning.any_size import AnySize
 from app.engine.planning.decode_ways import DecodeWay
 from app.engine.planning.kept import Kept, in_turns
 from app.engine.planning.memory import needed_of, phase_plan
-from app.engine.planning.phase_need import PhaseNeed
+from app.engine.planning.phase_need import Names, PhaseNeed
 from app.engine.planning.phase_needs import PhaseNeeds
 from app.engine.planning.problem import (
     AUTOENCODER,
@@ -69,7 +69,7 @@ class Way:
         )
         pixels = self.images * self.width_px * self.height_px
         needs = {
-            Phase.LOAD: PhaseNeed(resident, 0, loading_s),
+            Phase.LOAD: once(problem, AnySize).load(self._staying(problem), loading_s),
             Phase.ENCODE: self._encoding(problem),
             Phase.DENOISE: self.denoising.less_weights(resting),
             Phase.DECODE: self.decoding.less_weights(resting),
@@ -136,12 +136,16 @@ class Way:
     def _encoding(self, problem: PlanProblem) -> PhaseNeed:
         if not problem.prompts_known:
             return self.encoding
-        staying = frozenset(
+        return once(problem, AnySize).encode_references(self._staying(problem))
+
+    def _staying(self, problem: PlanProblem) -> Names:
+        """Components that are on the device in all phases, without a text encoder that rests."""
+        return frozenset(
             name
             for name, kept in self.kept.items()
-            if kept.placement is Placement.RESIDENT and name != TEXT_ENCODER
+            if kept.placement is Placement.RESIDENT
+            and not (name == TEXT_ENCODER and problem.prompts_known)
         )
-        return once(problem, AnySize).encode_references(staying)
 
 
 def streams(problem: PlanProblem, way: Way) -> bool:

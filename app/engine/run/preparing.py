@@ -132,7 +132,8 @@ def _load(
         # What a run without it needs says nothing about plans, which reckon with it.
         force.touched.update(Phase)
     attempts.run(Phase.LOAD, attempts.place)
-    if context.job.previews and model.preview_matrix is None:
+    has_room = force.plan.phase(Phase.LOAD).working_bytes > 0
+    if context.job.previews and model.preview_matrix is None and has_room:
         _fit_previews(context, attempts, model)
     return model
 
