@@ -22,8 +22,8 @@ class HostNetwork:
     Attributes:
         name: "text_encoder", "transformer" or "autoencoder".
         network: Its parameters may be on the meta device; what is in a layout is re-pointed.
-        rest: What it has besides its blocks. What is not in its layout, such as an embedding table
-            that is looked up on the host, is left as it is.
+        rest: What it has besides its blocks, in RAM. What is not in its layout, such as an
+            embedding table that is looked up on the host, is left as it is.
         blocks: In the order they run.
         modules: The same blocks as modules of the network.
         reader: Fills bounce buffers; None where no block is of the tier FILE.

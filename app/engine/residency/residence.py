@@ -5,7 +5,7 @@ from collections.abc import Collection
 import torch
 
 from app.core.plan import ComponentPlan, Placement
-from app.engine.residency.host_block import HostBlock, HostTier
+from app.engine.residency.host_block import HostBlock
 from app.engine.residency.host_network import HostNetwork
 from app.engine.residency.layout import ALIGNMENT_BYTES
 from app.engine.residency.leaves import Binding, ModuleTensors
@@ -132,10 +132,8 @@ class Residence:
 
         Until then the weights must stay where they are in RAM.
         """
-        rest_copied, self._rest_copied = self._rest_copied, None
+        self._await_rest()
         left, self._left = self._left, None
-        if rest_copied is not None:
-            self._transfers.wait_on_host(rest_copied)
         if left is not None:
             left.drain()
 
@@ -261,14 +259,10 @@ class Residence:
             self._arena = None
 
     def _load_rest(self, buffer: torch.Tensor) -> None:
-        host, transfers = self._host.rest, self._transfers
-        packed = host.packed()
+        packed = self._host.rest.packed()
         if packed is None:
-            packed = transfers.host_buffer(host.layout.size_bytes)[0]
-            host.read_into(packed)
-        self._rest_copied = transfers.copy(buffer, packed, None)
-        if host.tier is HostTier.FILE:
-            self._await_rest()
+            raise RuntimeError(f"the rest of {self._host.name} is not in RAM")
+        self._rest_copied = self._transfers.copy(buffer, packed, None)
         self._rest_tensors.bind(buffer).apply()
 
     def _await_rest(self) -> None:
@@ -276,9 +270,9 @@ class Residence:
 
         The first blocks are on their way meanwhile, so the device is no later for it.
         """
-        if self._rest_copied is not None:
-            self._transfers.wait_on_host(self._rest_copied)
-            self._rest_copied = None
+        copied, self._rest_copied = self._rest_copied, None
+        if copied is not None:
+            self._transfers.wait_on_host(copied)
 
     def _go_home(self, *, only: Collection[int] | None = None) -> None:
         """Point the network at its weights in RAM, or at no data where they are on the disk.
