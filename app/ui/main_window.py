@@ -27,6 +27,7 @@ from app.ui.models.layout_file import LAYOUT_VERSION
 from app.ui.models.run_progress import RunProgress
 from app.ui.models.studio import Reused
 from app.ui.models.window_models import WindowModels
+from app.ui.panels import window_layout
 from app.ui.panels.close_dialog import CloseDialog
 from app.ui.panels.dock_widths import DockWidths
 from app.ui.panels.form_panel import FormPanel
@@ -37,7 +38,6 @@ from app.ui.panels.run_bar import RunBar
 from app.ui.panels.text_dialog import error_text
 from app.ui.panels.window_actions import WindowActions
 from app.ui.panels.window_dialogs import WindowDialogs, ask_picture, open_folder
-from app.ui.panels.window_layout import centre_on_screen, first_size, restore_layout, save_layout
 from app.ui.widgets.centre import Centre
 from app.ui.widgets.dock import Dock
 from app.ui.widgets.dropped_path import dropped_path
@@ -92,7 +92,7 @@ class MainWindow(QMainWindow):
         self._connect_commands()
         self._connect_models()
         self._default_state = self.saveState(LAYOUT_VERSION)
-        restore_layout(self, models.layout)
+        window_layout.restore_layout(self, models.layout)
         self._on_settings_changed(models.settings.settings)
         self._prompt.focus_prompt()
 
@@ -114,7 +114,7 @@ class MainWindow(QMainWindow):
     def save_layout(self) -> None:
         """Keep where the window is and how it is arranged; a hidden one has been kept before."""
         if self.isVisible():
-            save_layout(self, self._models.layout)
+            window_layout.save_layout(self, self._models.layout)
 
     @Slot(object)
     def show_error(self, error: ErrorInfo) -> None:
@@ -180,10 +180,9 @@ class MainWindow(QMainWindow):
 
     def _arrange(self) -> None:
         """The sizes of a new window."""
-        self.resize(first_size())
+        self.resize(window_layout.first_size())
         self._widths.arrange()
-        docks = [self._memory_dock, self._queue_dock]
-        self.resizeDocks(docks, [520, 210], Qt.Orientation.Vertical)
+        window_layout.arrange_sides(self, self._memory_dock, self._queue_dock)
 
     def _message_action(self, name: str, text: str) -> QAction:
         action = QAction(text, self)
@@ -369,7 +368,7 @@ class MainWindow(QMainWindow):
         self.showNormal()
         self.restoreState(self._default_state, LAYOUT_VERSION)
         self._arrange()
-        centre_on_screen(self)
+        window_layout.centre_on_screen(self)
 
     # Qt's own.
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from PySide6.QtCore import QModelIndex, QSize, Qt, Signal, Slot
-from PySide6.QtGui import QAction, QImage
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtGui import QImage
+from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from app.core.errors import ErrorInfo
 from app.core.events import (
@@ -24,6 +24,7 @@ from app.ui.models.engine_model import EngineModel
 from app.ui.models.results_model import RESULT_ROLE, Result, ResultsModel
 from app.ui.models.run_progress import RunProgress
 from app.ui.panels.picture_actions import PictureActions
+from app.ui.panels.picture_toolbar import PictureToolbar
 from app.ui.panels.result_commands import ResultCommands
 from app.ui.widgets.image_view import ImageView
 from app.ui.widgets.message_bar import MessageBar
@@ -67,7 +68,7 @@ class PicturePanel(QFrame):
         self._strip = ThumbnailStrip(results, self)
         self._message = MessageBar("picture_message", self)
         self._unsaved = MessageBar("picture_unsaved", self)
-        self._zoom = QLabel(self)
+        self._toolbar = PictureToolbar(self.commands, self)
         self._lay_out()
         self._connect_engine()
         self._connect_results()
@@ -86,42 +87,13 @@ class PicturePanel(QFrame):
         column = QVBoxLayout(self)
         column.setContentsMargins(gap, gap, gap, gap)
         column.setSpacing(gap)
-        column.addLayout(self._toolbar())
+        column.addWidget(self._toolbar)
         column.addWidget(self._message)
         column.addWidget(self._unsaved)
         column.addWidget(self._view, 1)
         column.addWidget(self._row)
         column.addWidget(self._strip)
         self._strip.hide()
-
-    def _toolbar(self) -> QHBoxLayout:
-        commands = self.commands
-        row = QHBoxLayout()
-        row.setSpacing(theme.SPACING_PX // 2)
-        self._zoom.setObjectName("zoom_label")
-        self._zoom.setToolTip(self.tr("Zoom: pixels of the screen per pixel of the picture"))
-        self._zoom.setAccessibleDescription(self._zoom.toolTip())
-        self._zoom.setMinimumWidth(self._zoom.fontMetrics().horizontalAdvance("3200 % "))
-        theme.set_role(self._zoom, "muted")
-        for action in commands.zooming:
-            row.addWidget(self._button(action))
-        row.addWidget(self._zoom)
-        row.addStretch(1)
-        row.addWidget(self._button(commands.follow))
-        for action in commands.on_picture:
-            if action is not commands.copy_prompt:
-                row.addWidget(self._button(action))
-        return row
-
-    def _button(self, action: QAction) -> QToolButton:
-        button = QToolButton(self)
-        button.setDefaultAction(action)
-        button.setObjectName(action.objectName().replace("action_", "button_"))
-        button.setAccessibleName(action.text().replace("&", ""))
-        button.setIconSize(QSize(theme.ICON_PX, theme.ICON_PX))
-        button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        theme.set_role(button, "flat")
-        return button
 
     def _connect_engine(self) -> None:
         engine = self._engine
@@ -395,6 +367,6 @@ class PicturePanel(QFrame):
 
     @Slot(object)
     def _on_zoom_changed(self, scale: float | None) -> None:
-        self._zoom.setText("" if scale is None else f"{scale:.0%}".replace("%", " %"))
+        self._toolbar.set_zoom("" if scale is None else f"{scale:.0%}".replace("%", " %"))
         for action in self.commands.zooming:
             action.setEnabled(scale is not None)

@@ -1,8 +1,8 @@
 """Puts the window where it was, and keeps where it is."""
 
-from PySide6.QtCore import QByteArray, QSize
+from PySide6.QtCore import QByteArray, QSize, Qt
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QMainWindow
+from PySide6.QtWidgets import QDockWidget, QMainWindow
 
 from app.ui.models.layout_file import LAYOUT_VERSION, Layout, LayoutFile
 
@@ -11,10 +11,23 @@ TITLE_BAR_PX = 40
 """What the system puts around a window is only known once it is shown."""
 
 
+LOW_PX = 640
+"""Lower than that, such as 1080 pixels at twice their size, the graph and a queue have no room."""
+
+
 def first_size() -> QSize:
     """Of a window that was never arranged: all of it is on the screen."""
     space = QGuiApplication.primaryScreen().availableSize()
     return DEFAULT_SIZE.boundedTo(QSize(space.width(), space.height() - TITLE_BAR_PX))
+
+
+def arrange_sides(window: QMainWindow, memory: QDockWidget, queue: QDockWidget) -> None:
+    """Put memory above the queue; on a low screen, one behind the other."""
+    if QGuiApplication.primaryScreen().availableSize().height() < LOW_PX:
+        window.tabifyDockWidget(memory, queue)
+        memory.raise_()
+    else:
+        window.resizeDocks([memory, queue], [520, 210], Qt.Orientation.Vertical)
 
 
 def restore_layout(window: QMainWindow, file: LayoutFile) -> None:

@@ -2,11 +2,12 @@
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QLabel, QToolButton, QVBoxLayout, QWidget
 
 from app.ui import theme
 from app.ui.models.progress_text import progress_text
 from app.ui.models.run_progress import RunProgress
+from app.ui.widgets.narrowing_row import NarrowingRow
 from app.ui.widgets.progress_bar import ProgressBar
 
 
@@ -43,18 +44,15 @@ class ProgressRow(QWidget):
             policy.setRetainSizeWhenHidden(True)
             widget.setSizePolicy(policy)
         gap = theme.SPACING_PX
-        words = QHBoxLayout()
-        words.setSpacing(2 * gap)
-        for label in (self._phase, self._step):
-            words.addWidget(label)
-        words.addStretch(1)
-        for label in (self._streaming, self._rate, self._remaining, self._elapsed):
-            words.addWidget(label)
-        words.addWidget(self._cancel)
+        self._words = NarrowingRow("progress_words", self, spacing_px=2 * gap)
+        self._words.add(self._phase, self._step)
+        self._words.add_stretch()
+        self._words.add(self._streaming, self._rate, self._remaining, self._elapsed, self._cancel)
+        self._words.set_spare((self._elapsed, self._streaming, self._rate, self._step))
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(gap // 2)
-        column.addLayout(words)
+        column.addWidget(self._words)
         column.addWidget(self._bar)
         self.show_outcome(self.tr("Ready"))
 
@@ -65,7 +63,6 @@ class ProgressRow(QWidget):
         self._step.setText(text.step)
         self._rate.setText(text.rate)
         self._streaming.setText(text.streaming)
-        self._streaming.setVisible(bool(text.streaming))
         self._streaming.setToolTip(text.streaming_tip)
         self._remaining.setText(text.remaining)
         self._elapsed.setText(text.elapsed)
@@ -73,17 +70,18 @@ class ProgressRow(QWidget):
         self._bar.show()
         self._show_cancel(again=progress.cancelling)
         self._cancel.show()
+        self._words.refresh()
 
     def show_outcome(self, text: str) -> None:
         """Say how the last run ended; nothing runs."""
         self._phase.setText(text)
-        for label in (self._step, self._rate, self._remaining, self._elapsed):
+        for label in (self._step, self._rate, self._streaming, self._remaining, self._elapsed):
             label.setText("")
-        self._streaming.hide()
         self._bar.set_fraction(0.0)
         self._bar.hide()
         self._show_cancel(again=False)
         self._cancel.hide()
+        self._words.refresh()
         if self.isVisible():
             QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, text))
 
