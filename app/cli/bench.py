@@ -3,10 +3,11 @@
 import math
 from dataclasses import asdict
 
-from app.cli.kept_speeds import keep_speeds
+from app.cli.kept_speeds import keep_speeds, last_words
 from app.cli.report import write_json
 from app.cli.stdout import write_out
 from app.core.bench_result import BenchResult
+from app.core.errors import OutputError
 from app.core.machine_speeds import MachineSpeeds
 from app.core.paths import app_paths
 from app.core.settings import SettingsStore
@@ -28,18 +29,25 @@ def run_bench(*, device: str | None, as_json: bool, start: StartEngine | None = 
     Raises:
         SetupError: There is no such device, or the engine cannot be started.
         EngineError: The engine failed.
-        OutputError: What was measured cannot be kept.
+        OutputError: What was measured was told, but cannot be kept.
     """
     chosen = device or SettingsStore(app_paths().settings_file).load().device
     result = bench_with_engine(start or engine_starter(device=chosen))
-    problem = keep_speeds(chosen, _speeds(result), over_others=True)
+    problem, refused = "", None
+    try:
+        problem = keep_speeds(chosen, _speeds(result), over_others=True)
+    except OutputError as error:
+        refused = error
     if as_json:
         remarks = [remark for remark in (*result.remarks, problem) if remark]
         told = {**asdict(result), "remarks": remarks}
         derived = {"floor_step_s": result.floor_step_s, "over_floor": result.over_floor}
         write_json({"event": "bench", **told, **derived})
     else:
-        write_out(_as_text(result, problem))
+        write_out(_as_text(result, problem, kept=refused is None))
+    if refused is not None:
+        # Last: it took a while to measure, and is worth reading also where it is not kept.
+        raise refused
     return EXIT_OK
 
 
@@ -58,7 +66,7 @@ def _speeds(result: BenchResult) -> MachineSpeeds:
     )
 
 
-def _as_text(result: BenchResult, problem: str) -> str:
+def _as_text(result: BenchResult, problem: str, *, kept: bool) -> str:
     size = format_bytes(result.blocks * result.block_bytes)
     rows = [
         ("device", f"{result.device_name}, torch {result.torch_version}"),
@@ -78,9 +86,7 @@ def _as_text(result: BenchResult, problem: str) -> str:
     ]
     text = "".join(f"{name:20}{found}\n" for name, found in rows if found)
     text += "".join(f"{remark}\n" for remark in (*result.remarks, problem) if remark)
-    return (
-        text + f"Measured in {format_seconds(result.seconds)}; plans reckon with it from now on.\n"
-    )
+    return text + last_words(result.seconds, kept=kept)
 
 
 def _copying(result: BenchResult) -> str:

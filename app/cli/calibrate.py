@@ -1,13 +1,14 @@
 """`doctor --calibrate`: measure how fast this machine is, tell it, and keep it for plans."""
 
 from app.cli.gpu_here import gpu_here
-from app.cli.kept_speeds import keep_speeds
+from app.cli.kept_speeds import keep_speeds, last_words
 from app.cli.report import write_json
 from app.cli.stdout import write_out
+from app.core.errors import OutputError
 from app.core.machine_speeds import MachineSpeeds
 from app.core.paths import app_paths
 from app.core.settings import SettingsStore
-from app.core.units import format_bandwidth, format_bytes, format_flops, format_seconds
+from app.core.units import format_bandwidth, format_bytes, format_flops
 from app.engine.calibration_run import measure_with_engine
 from app.engine.catalog import Catalog
 from app.engine.client import StartEngine, engine_starter
@@ -27,7 +28,7 @@ def run_calibrate(*, device: str | None, as_json: bool, start: StartEngine | Non
     Raises:
         SetupError: There is no such device, or the engine cannot be started.
         EngineError: The engine failed.
-        OutputError: What was measured cannot be kept.
+        OutputError: What was measured was told, but cannot be kept.
     """
     paths = app_paths()
     settings = SettingsStore(paths.settings_file).load()
@@ -42,11 +43,18 @@ def run_calibrate(*, device: str | None, as_json: bool, start: StartEngine | Non
         Calibrate(model_folders=folders, scratch_folder=str(paths.cache)),
         own_bytes=lambda pid: _own_bytes(chosen, pid),
     )
-    problem = keep_speeds(chosen, speeds)
+    problem, refused = "", None
+    try:
+        problem = keep_speeds(chosen, speeds)
+    except OutputError as error:
+        refused = error
     if as_json:
         write_json(_as_json(speeds, problem))
     else:
-        write_out(_as_text(speeds, problem))
+        write_out(_as_text(speeds, problem, kept=refused is None))
+    if refused is not None:
+        # Last: it took a while to measure, and is worth reading also where it is not kept.
+        raise refused
     return EXIT_OK
 
 
@@ -72,7 +80,7 @@ def _as_json(speeds: MachineSpeeds, problem: str) -> dict[str, object]:
     }
 
 
-def _as_text(speeds: MachineSpeeds, problem: str) -> str:
+def _as_text(speeds: MachineSpeeds, problem: str, *, kept: bool) -> str:
     rows = [
         ("device", f"{speeds.device_name}, torch {speeds.torch_version}"),
         ("compute", f"{format_flops(speeds.compute_flops)} in {speeds.precision}"),
@@ -83,9 +91,7 @@ def _as_text(speeds: MachineSpeeds, problem: str) -> str:
     ]
     text = "".join(f"{name:20}{found}\n" for name, found in rows if found)
     text += "".join(f"{remark}\n" for remark in (*speeds.remarks, problem) if remark)
-    return (
-        text + f"Measured in {format_seconds(speeds.seconds)}; plans reckon with it from now on.\n"
-    )
+    return text + last_words(speeds.seconds, kept=kept)
 
 
 def _rate(bytes_per_s: float | None) -> str:

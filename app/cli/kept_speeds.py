@@ -8,6 +8,7 @@ from app.core.errors import OutputError
 from app.core.machine_speeds import MachineSpeeds
 from app.core.measured_run import CalibrationKey
 from app.core.paths import app_paths
+from app.core.units import format_seconds
 from app.engine.machine import CPU, calibration_key
 
 
@@ -37,9 +38,17 @@ def keep_speeds(device: str, speeds: MachineSpeeds, *, over_others: bool = False
         store.record_speeds(key, speeds)
     except OSError as error:
         raise OutputError(
-            f"What was measured cannot be kept ({error.strerror or error}).", code="output.failed"
+            f"What was measured cannot be kept ({error.strerror or error}), so plans do not reckon "
+            f"with it: allow writing in {app_paths().calibration_file.parent}.",
+            code="output.failed",
         ) from error
     return store.problem
+
+
+def last_words(seconds: float, *, kept: bool) -> str:
+    """The line under what was measured."""
+    effect = "; plans reckon with it from now on" if kept else ""
+    return f"Measured in {format_seconds(seconds)}{effect}.\n"
 
 
 def _key(device: str, speeds: MachineSpeeds) -> CalibrationKey:

@@ -206,3 +206,29 @@ def test_an_engine_that_does_not_answer_is_not_waited_for_for_ever():
         bench_with_engine(engines, clock=Passing())
     assert engines.client is not None
     assert engines.client.ended_by == "stop"
+
+
+@pytest.fixture
+def unwritable() -> None:
+    app_paths().data.parent.mkdir(parents=True, exist_ok=True)
+    app_paths().data.write_bytes(b"a file where the folder should be")
+
+
+@pytest.mark.usefixtures("unwritable")
+def test_what_cannot_be_kept_is_told_all_the_same(finds, capsys):
+    finds(GPU, RTX)
+    assert main(["bench"]) == 1
+    told = capsys.readouterr()
+    assert "streamed            10.5 ms" in told.out
+    assert told.out.endswith("Measured in 2.00 s.\n")
+    assert "What was measured cannot be kept (" in told.err
+    assert str(app_paths().data) in told.err
+
+
+@pytest.mark.usefixtures("unwritable")
+def test_programs_are_told_both(finds, capsys):
+    finds(GPU, RTX)
+    assert main(["bench", "--json"]) == 1
+    found, error = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (found["event"], found["streamed_step_s"]) == ("bench", 0.0105)
+    assert (error["event"], error["code"]) == ("error", "output.failed")

@@ -149,7 +149,10 @@ def test_measurements_that_cannot_be_kept_are_told(
     app_paths().calibration_file.parent.parent.mkdir(parents=True, exist_ok=True)
     app_paths().calibration_file.parent.write_text("", encoding="utf-8")
     assert main(["doctor", "--calibrate"]) == 1
-    assert "cannot be kept" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "cannot be kept" in told.err
+    assert "compute  " in told.out
+    assert "from now on" not in told.out
 
 
 @pytest.mark.slow
