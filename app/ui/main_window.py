@@ -230,7 +230,9 @@ class MainWindow(QMainWindow):
         self.addActions(list(acts.all()))
         self._prompt.generate_clicked.connect(models.studio.generate)
         self._prompt.cancel_clicked.connect(models.engine.cancel_current)
-        self._settings.get_model_button.clicked.connect(lambda: dialogs.show_models())
+        self._settings.get_model_button.clicked.connect(
+            lambda: dialogs.show_models(models.form.form.model)
+        )
 
     def _connect_models(self) -> None:
         models = self._models

@@ -422,6 +422,19 @@ def test_demo_hint_opens_the_models(window: MainWindow, qtbot: QtBot):
     child(window, ModelsDialog, "models_dialog").close()
 
 
+def test_a_model_that_is_not_installed_leads_to_where_it_can_be_had(
+    window: MainWindow, ready: WindowParts, qtbot: QtBot
+):
+    ready.form.set_model("klein-9b")
+    button = child(window, QPushButton, "get_model_button")
+    assert button.isVisible()
+    qtbot.mouseClick(button, LEFT)
+    dialog = child(window, ModelsDialog, "models_dialog")
+    assert "klein-9B" in child(dialog, QLabel, "models_detail").text()
+    assert child(dialog, QPushButton, "models_web").isEnabled()
+    dialog.close()
+
+
 def test_diagnostics_reach_the_clipboard(window: MainWindow):
     action(window, "copy_diagnostics").trigger()
     assert QGuiApplication.clipboard().text() == "diagnostics of the test"

@@ -113,6 +113,12 @@ class ModelsDialog(QDialog):
         )
         return Path(chosen) if chosen else None
 
+    def choose(self, model: str) -> None:
+        """Show what there is to know about this one."""
+        row = self._catalog.row_of(model)
+        if row >= 0:
+            self._list.setCurrentIndex(self._rows.index(row, 0))
+
     def _lay_out(self) -> None:
         intro = QLabel(
             self.tr(

@@ -132,7 +132,7 @@ class SettingsPanel(QWidget):
         theme.set_role(self._add_folder, "small")
         self._add_folder.clicked.connect(self.add_model_folder)
         self._model_field.add_beside_label(self._add_folder)
-        self._demo_hint = QPushButton(self.tr("Get a real model under Models"), self)
+        self._demo_hint = QPushButton(self)
         self._demo_hint.setObjectName("get_model_button")
         self._demo_hint.setToolTip(
             self.tr("Shows where FLUX.2 models can be had and how to add one")
@@ -212,7 +212,7 @@ class SettingsPanel(QWidget):
 
     @property
     def get_model_button(self) -> QPushButton:
-        """Shown with the demo: leads to Models."""
+        """Shown with the demo, and with a model that is not installed: leads to Models."""
         return self._demo_hint
 
     # Model to view.
@@ -221,7 +221,7 @@ class SettingsPanel(QWidget):
         values = self._form.values()
         choice = self._catalog.choice(form.model)
         self._model.setCurrentIndex(self._catalog.row_of(form.model))
-        self._demo_hint.setVisible(choice is not None and choice.is_demo)
+        self._show_way_to_models(choice)
         self._size.set_size(values.width_px, values.height_px)
         for spin, value in ((self._steps, values.steps), (self._images, form.images)):
             with QSignalBlocker(spin):
@@ -239,6 +239,16 @@ class SettingsPanel(QWidget):
         if self._form.has_seed:
             self._seed.set_seed(form.seed)
         self._seed.set_locked(locked=form.seed_locked)
+
+    def _show_way_to_models(self, choice: ModelChoice | None) -> None:
+        is_demo = choice is not None and choice.is_demo
+        is_missing = choice is not None and not choice.is_demo and choice.folder is None
+        self._demo_hint.setVisible(is_demo or is_missing)
+        self._demo_hint.setText(
+            self.tr("Get it under Models")
+            if is_missing
+            else self.tr("Get a real model under Models")
+        )
 
     def _show_costs(self, state: PlanState) -> None:
         self._size_cost.set_cost(state.size_cost)

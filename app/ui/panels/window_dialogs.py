@@ -55,12 +55,14 @@ class WindowDialogs:
             "settings", lambda: SettingsDialog(self._settings, self._parent, kept=self._kept)
         )
 
-    def show_models(self) -> None:
-        """Which models there are."""
-        self._show(
+    def show_models(self, model: str = "") -> None:
+        """Which models there are; one of them to begin with."""
+        dialog = self._show(
             "models",
             lambda: ModelsDialog(self._catalog, self._parent, plans=self._plans, kept=self._kept),
         )
+        if isinstance(dialog, ModelsDialog) and model:
+            dialog.choose(model)
 
     def show_measure(self) -> None:
         """How fast the machine is."""
@@ -95,7 +97,7 @@ class WindowDialogs:
         for dialog in tuple(self._open.values()):
             dialog.close()
 
-    def _show(self, key: object, make: Callable[[], QDialog]) -> None:
+    def _show(self, key: object, make: Callable[[], QDialog]) -> QDialog:
         dialog = self._open.get(key)
         if dialog is None:
             dialog = make()
@@ -105,6 +107,7 @@ class WindowDialogs:
         dialog.show()
         dialog.raise_()
         dialog.activateWindow()
+        return dialog
 
 
 def ask_picture(parent: QWidget, folder: Path) -> Path | None:

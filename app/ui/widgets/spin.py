@@ -14,7 +14,7 @@ def _calm(box: QAbstractSpinBox) -> None:
     box.setAccelerated(True)
     box.setMinimumWidth(NARROWEST_PX)
     # The style sheet's padding does not reach the editor inside.
-    box.lineEdit().setTextMargins(6, 0, 0, 0)
+    box.lineEdit().setTextMargins(9, 0, 0, 0)
 
 
 class CalmSpinBox(QSpinBox):
