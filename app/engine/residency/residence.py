@@ -83,7 +83,7 @@ class Residence:
             self._streamer.expect(passes)
 
     def leave(self) -> None:
-        """Take from the device what is not to be there now; see `settle`."""
+        """Take from the device what is not to be there now; before it comes back, `settle`."""
         if not self.active:
             self.expect(None)
         if not self._is_wanted():
@@ -235,7 +235,6 @@ class Residence:
             return
         if self._rest is None and not self._resident and self._arena is None:
             return
-        self.settle()
         self._left, self._streamer = self._streamer, None
         try:
             if self._left is not None:
