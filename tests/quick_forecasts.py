@@ -116,6 +116,9 @@ class QuickCoefficients:
     ) -> int:
         return _reference_tokens([(width_px, height_px)]) * 256 * 40 * _BYTES[precision]
 
+    def preview_fit_working_bytes(self, *, precision: Precision) -> int:
+        return 256 * 256 * 40 * _BYTES[precision]
+
     def encode_reference_flops(self, *, width_px: int, height_px: int) -> int:
         return _reference_tokens([(width_px, height_px)]) * 256 * 10**4
 
