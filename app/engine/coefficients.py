@@ -25,6 +25,7 @@ from app.engine.architecture import (
 )
 from app.engine.attention.chunks import chunk_bytes
 from app.engine.foreign_weights import ForeignWeights, foreign_of
+from app.engine.gguf_turning import turning_bytes
 from app.engine.lines import Lines
 from app.engine.model_folder import ModelInfo, stored_dtypes
 from app.engine.quantize.recipe import QUANTIZED
@@ -190,6 +191,10 @@ class ModelCoefficients:
         lines = self.denoise_with.get(attention, self.denoise)[denoise_case(counts)]
         if precision not in QUANTIZED:
             return lines[_unquantized(precision)].at(counts)
+        foreign = foreign_of(self.foreign, "transformer")
+        if foreign is not None and foreign.turned_back:
+            largest = self.networks["transformer"].largest_matrix()
+            return lines[beside].at(counts) + turning_bytes(foreign.turned_back, largest)
         return lines[beside].at(counts) + self.denoise_quantized[precision].at(counts)
 
     def decode_working_bytes(

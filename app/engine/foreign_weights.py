@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from app.core.policy import Precision
+from app.engine.gguf_turning import bytes_per_weight
 from app.engine.model_weights import ComponentWeights
 from app.engine.quantize.gguf_file import KIND_PREFIX
 from app.engine.quantize.kept_ways import CANDIDATES
@@ -35,10 +36,12 @@ class ForeignWeights:
     Attributes:
         component: "transformer" or "text_encoder".
         stored_as: For people and for a picture's metadata: "fp8", "gguf Q8_0".
-        precision: It is computed like; GGUF blocks are turned back piece by piece, as fp8 is.
+        precision: It is computed like.
         block_bytes: Of each block that runs, in their order.
         outside_bytes: Of what is outside the blocks; None where the file holds more than runs.
         e4m3: Whether it is in the fp8 that GPUs multiply with.
+        turned_back: Working memory to turn GGUF blocks back into numbers, in bytes for each weight
+            of a piece; 0 for what needs as much as its precision.
     """
 
     component: str
@@ -47,6 +50,7 @@ class ForeignWeights:
     block_bytes: tuple[int, ...]
     outside_bytes: int | None
     e4m3: bool = False
+    turned_back: float = 0.0
 
 
 def foreign_of(foreign: Iterable[ForeignWeights], component: str) -> ForeignWeights | None:
@@ -96,6 +100,9 @@ def foreign_weights(
         precision=Precision.FP8,
         block_bytes=tuple(sizes.values()),
         outside_bytes=outside if whole else None,
+        turned_back=bytes_per_weight(
+            entry.dtype.removeprefix(KIND_PREFIX) for entry in weights.tensors.values()
+        ),
         e4m3=any(entry.dtype == _E4M3 for entry in weights.tensors.values()),
     )
 
