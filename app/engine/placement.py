@@ -175,7 +175,6 @@ class Placer:
 
     def evict(self) -> None:
         """Take all weights from the device; what is to stay comes back with the next `replace`."""
-        self.settle()
         for component in self._components.values():
             component.active = False
             component.evict()
