@@ -74,6 +74,20 @@ class LoadedModel:
             found.append(" ".join([*words, str(dtype), *product]))
         return tuple(found)
 
+    def compare_mapped(self, name: str, check: Callable[[], None]) -> None:
+        """Have the weights of a component compared with their checksums before their first use.
+
+        Args:
+            name: Of the component.
+            check: Called between stretches; may raise to stop.
+
+        Raises:
+            DamagedFileError: They are something else.
+        """
+        mapped = self.hosts[name].mapped
+        if mapped is not None:
+            mapped.compare(check)
+
 
 def model_key(folder: Path) -> ModelKey:
     """The folder with names, times and sizes of its files: the same key means the same model.

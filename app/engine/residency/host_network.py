@@ -9,6 +9,7 @@ from app.engine.residency.blocks import streamable_blocks
 from app.engine.residency.host_block import BlockReader, HostBlock, HostTier
 from app.engine.residency.layout import ALIGNMENT_BYTES, BlockLayout
 from app.engine.residency.leaves import ModuleTensors
+from app.engine.residency.mapped_checks import MappedChecks
 from app.engine.residency.stored_block import StoredBlock
 
 HostBuffer = tuple[torch.Tensor, HostTier]
@@ -28,6 +29,7 @@ class HostNetwork:
         modules: The same blocks as modules of the network.
         reader: Fills bounce buffers; None where no block is of the tier FILE.
         unpacked_bytes: RAM of weights that are in no packed buffer and no mapped file.
+        mapped: To be compared with their checksums before the first use of the weights.
     """
 
     name: str
@@ -37,6 +39,7 @@ class HostNetwork:
     modules: tuple[torch.nn.Module, ...]
     reader: BlockReader | None = None
     unpacked_bytes: int = 0
+    mapped: MappedChecks | None = None
 
     @property
     def size_bytes(self) -> int:

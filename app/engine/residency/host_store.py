@@ -18,6 +18,7 @@ from app.engine.residency.host_block import HostTier
 from app.engine.residency.host_network import HostNetwork
 from app.engine.residency.in_place import fill_in_place
 from app.engine.residency.leaves import ModuleTensors
+from app.engine.residency.mapped_checks import MappedChecks
 from app.engine.residency.pinning import MIN_RAM_LEFT_BYTES, Pinning, spread_order
 from app.engine.residency.stored_block import StoredBlock
 from app.engine.stored_weights import Stored, StoredTensor
@@ -170,6 +171,7 @@ class HostStore:
             modules=modules,
             reader=self._bounces.reader,
             unpacked_bytes=unpacked_bytes,
+            mapped=MappedChecks(stored.values()) if self.in_place else None,
         )
         self._hosts.add(host)
         # Or buffers would stay for a network that is gone.

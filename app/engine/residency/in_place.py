@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 import torch
 
 from app.engine.residency.leaves import ModuleTensors, take_apart
-from app.engine.residency.mapped_checks import check_mapped
 from app.engine.residency.stored_block import StoredBlock
 from app.engine.stored_weights import MappedFiles, Stored
 
@@ -38,9 +37,7 @@ def fill_in_place(
         ModelError: A file cannot be read.
     """
     if _is_plain(network):
-        own_bytes = _map(network, stored, check, progress)
-        check_mapped(stored.values(), check)
-        return own_bytes
+        return _map(network, stored, check, progress)
     for tensors, block in groups:
         block.keep(check)
         buffer = block.packed()

@@ -1,7 +1,7 @@
-"""Checksums of mapped files, compared when they are opened.
+"""Checksums of mapped files, compared before they are used for the first time.
 
 The device computes with mapped weights where they are, so nobody reads them who could look at them;
-but all are used in the first step, which then finds in RAM what was read here.
+but the first pass uses all of them, and finds in RAM what was read here.
 """
 
 import logging
@@ -29,6 +29,20 @@ THREADS = 4
 _AHEAD = 2 * THREADS
 _Stretch = tuple[StoredTensor, torch.Tensor, int]
 """Of a tensor, its bytes in the file, and the checksum they have to have."""
+
+
+class MappedChecks:
+    """What is to be compared of one network, once."""
+
+    def __init__(self, stored: Iterable[StoredTensor]) -> None:
+        """Read nothing yet."""
+        self._stored: tuple[StoredTensor, ...] = tuple(one for one in stored if one.checks)
+
+    def compare(self, check: Callable[[], None]) -> None:
+        """See `check_mapped`; nothing happens when all was compared before."""
+        if self._stored:
+            check_mapped(self._stored, check)
+            self._stored = ()
 
 
 def check_mapped(

@@ -149,6 +149,7 @@ class Run:
         def encode_all() -> Sequence[torch.Tensor]:
             if cached:
                 return encode(model, prompts, self._device)
+            model.compare_mapped("text_encoder", self._context.cancel.check)
             self._attempts.place()
             placer = self._context.shelf.placer
             with placer.phase("text_encoder"), self._device.watch(Phase.ENCODE):
@@ -214,6 +215,7 @@ class Run:
             step=step,
             references=self._reference_latents,
         )
+        model.compare_mapped("transformer", self._context.cancel.check)
         self._attempts.place()
         placer = self._context.shelf.placer
         self._streams.begin()

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from app.engine.residency import block_source, mapped_checks
 from app.engine.residency.block_source import BlockSource
 from app.engine.residency.layout import BlockLayout, lay_out
-from app.engine.residency.mapped_checks import check_mapped
+from app.engine.residency.mapped_checks import MappedChecks, check_mapped
 from app.engine.residency.readers import FileReader
 from app.engine.residency.stored_block import StoredBlock
 from app.engine.stored_weights import DamagedFileError, StoredTensor, stored_tensors
@@ -130,6 +130,18 @@ def test_mapped_weights_that_ram_cannot_hold_are_not_read_for_it(file: Path) -> 
     check_mapped(stored.values(), lambda: None, room_bytes=lambda: size_bytes - 1)
     with pytest.raises(DamagedFileError):
         check_mapped(stored.values(), lambda: None, room_bytes=lambda: size_bytes)
+
+
+def test_opening_compares_nothing_and_the_first_use_once(file: Path) -> None:
+    stored = with_checks(file)
+    flip(file, stored["t3"].offset_bytes)
+    mapped = MappedChecks(stored.values())
+    with pytest.raises(DamagedFileError):
+        mapped.compare(lambda: None)
+    flip(file, stored["t3"].offset_bytes)
+    mapped.compare(lambda: None)
+    file.unlink()
+    mapped.compare(lambda: None)
 
 
 class StopError(Exception):
