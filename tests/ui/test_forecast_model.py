@@ -208,6 +208,8 @@ def test_on_the_cpu_the_plan_stands_on_what_the_process_holds_without_a_model(pl
     lifted = player.forecast(RECENT).ahead[2]
     assert lifted.expected_bytes == gib(7.3) + gib(1.0) + gib(0.5)
     assert lifted.high_bytes - lifted.low_bytes == 2 * gib(0.3)
+    # What fits stays below the limit.
+    assert player.forecast(RECENT).budget_bytes == gib(10.5) + gib(0.5)
     player.model.set_planned(plan(), lane=Lane.DEVICE)
     assert player.forecast(RECENT).ahead[2].expected_bytes == gib(7.3) + gib(1.0)
 

@@ -40,7 +40,7 @@ class Forecast:
         behind: On the monotonic clock: what the curves run over.
         ahead: From now on; not drawn where the curves' own axis goes on into the future.
         ahead_s: How long what is ahead takes from its beginning, also when part of it has passed.
-        budget_bytes: The limit our engine keeps to.
+        budget_bytes: The limit our engine keeps to, where the curves would reach it.
         fits: Whether it keeps to it.
     """
 

@@ -168,7 +168,8 @@ class ForecastModel(QObject):
             behind=lifted(behind, idle_bytes),
             ahead=lifted(ahead, idle_bytes),
             ahead_s=max(plan.seconds, ahead[-1].end_s if ahead else 0.0),
-            budget_bytes=plan.budget_bytes,
+            # The plan may use this much on top of what the process holds anyway.
+            budget_bytes=plan.budget_bytes + idle_bytes if plan.budget_bytes > 0 else 0,
             fits=plan_fits(plan),
         )
 
