@@ -152,7 +152,7 @@ class MemoryNet:
         # Windows removes nothing that is mapped.
         sure(self._drop)
         message = (
-            f"The converted weights in {path.name} were damaged on the disk: they are removed, and "
+            f"The converted weights in {path.name} were damaged on the disk, or are gone: they are "
             "made again."
         )
         log.warning("%s (%s)", message, path)

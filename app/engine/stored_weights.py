@@ -19,7 +19,7 @@ CHECK_BYTES = 8 << 20
 
 
 class DamagedFileError(ModelError):
-    """What a file holds is not what was written into it.
+    """What a file holds is not what was written into it, or it is gone.
 
     Attributes:
         path: Of the file, which was made here, and can be made again.
@@ -27,8 +27,8 @@ class DamagedFileError(ModelError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"The converted weights in {path} are damaged, also after they were made again: "
-            "check the disk, or choose full precision.",
+            f"The converted weights in {path} are damaged or gone, also after they were made "
+            "again: check the disk, or choose full precision.",
             code="model.damaged_conversion",
         )
         self.path = path

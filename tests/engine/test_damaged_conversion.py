@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.core.events import Converting, JobFailed, JobFinished, Notice, PlanMade
+from app.core.events import Converting, JobFailed, JobFinished, Notice, PlanMade, StepDone
 from app.core.jobs import Job
 from app.core.paths import app_paths
 from app.core.policy import MemoryMode, Precision, Precisions
@@ -100,6 +100,29 @@ def test_what_is_damaged_is_made_again_and_the_picture_is_the_same(
     assert kept()[component].path.name in message
     assert {one.component for one in of_kind(events, Converting)} == {component}
     assert kept()[component].path.read_bytes() == whole
+
+
+def test_what_is_removed_while_it_streams_is_made_again(
+    model: Path, tmp_path: Path, expect_log: Any
+) -> None:
+    asked = job(model, tmp_path / "out", mode=MemoryMode.MINIMAL)
+    # More than blocks are read ahead.
+    asked = replace(asked, request=replace(asked.request, steps=8))
+    expected = pixels(Runs(gpu_without_ram()).run(asked))
+    runs = Runs(gpu_without_ram())
+    lost: list[Path] = []
+
+    def lose(event: object) -> None:
+        if isinstance(event, StepDone) and not lost:
+            lost.append(kept()["transformer"].path)
+            lost[0].unlink()
+
+    runs.on_event = lose
+    expect_log("converted weights in .* or are gone")
+    events = runs.run(replace(asked, id="again"))
+    assert isinstance(events[-1], JobFinished), events[-1]
+    assert same(pixels(events), expected)
+    assert kept()["transformer"].path == lost[0]
 
 
 def test_a_sound_file_costs_no_notice(model: Path, tmp_path: Path) -> None:

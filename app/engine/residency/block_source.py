@@ -1,5 +1,6 @@
 """The weights of a block in files, read straight to where they belong in its packed buffer."""
 
+import errno
 import functools
 import io
 import os
@@ -20,6 +21,7 @@ from app.engine.stored_weights import CHECK_BYTES, DamagedFileError, StoredTenso
 
 PIECE_BYTES = 32 << 20
 """What one thread reads at once; a multiple of every dtype's size, and of `CHECK_BYTES`."""
+_FILE_IS_LOST = frozenset({errno.ENOENT, errno.EIO, errno.ESTALE})
 GAP_BYTES = 4096
 """A gap between two tensors that is read with them, where the buffer has the same one."""
 
@@ -129,7 +131,8 @@ class BlockSource:
         """Fill a packed buffer in RAM.
 
         Raises:
-            ModelError: A file cannot be read, has become shorter, or is damaged.
+            DamagedFileError: A file that has checksums is damaged or gone.
+            ModelError: Another cannot be read, or has become shorter.
         """
         for part in self.parts:
             part(out, lambda: True)
@@ -219,7 +222,7 @@ def read_task(task: Task, out: torch.Tensor, goes_on: Callable[[], bool]) -> Non
             if not goes_on():
                 return
             if (file := files.get(piece.path)) is None:
-                file = files[piece.path] = stack.enter_context(_opened(piece.path))
+                file = files[piece.path] = stack.enter_context(_opened(piece))
             if not piece.converts:
                 _read_fully(file, piece, memory[piece.target_bytes : piece.end_bytes])
                 continue
@@ -236,11 +239,18 @@ def _copy_made(
         span.view_of(out).copy_(made)
 
 
-def _opened(path: Path) -> io.FileIO:
+def _opened(piece: Piece) -> io.FileIO:
     try:
-        return io.FileIO(path, "rb")
+        return io.FileIO(piece.path, "rb")
     except OSError as error:
-        raise unreadable_weights(path, error) from error
+        raise _unreadable(piece, error) from error
+
+
+def _unreadable(piece: Piece, error: OSError) -> ModelError:
+    """What was made here can be made again, unless the reason is another than the file."""
+    if piece.checks and error.errno in _FILE_IS_LOST:
+        return DamagedFileError(piece.path)
+    return unreadable_weights(piece.path, error)
 
 
 def _read_fully(file: io.FileIO, piece: Piece, out: memoryview) -> None:
@@ -249,6 +259,8 @@ def _read_fully(file: io.FileIO, piece: Piece, out: memoryview) -> None:
         done = 0
         while done < len(out):
             count = file.readinto(out[done:])
+            if not count and piece.checks:
+                raise DamagedFileError(piece.path)
             if not count:
                 raise ModelError(
                     f"The weights file {piece.path} has become shorter while it was in use: "
@@ -257,7 +269,7 @@ def _read_fully(file: io.FileIO, piece: Piece, out: memoryview) -> None:
                 )
             done += count
     except OSError as error:
-        raise unreadable_weights(piece.path, error) from error
+        raise _unreadable(piece, error) from error
 
 
 def _pieces(span: TensorSpan, tensor: StoredTensor) -> Iterator[Piece]:

@@ -88,7 +88,10 @@ def check_mapped(
 def _stretches(stored: Iterable[StoredTensor]) -> Iterator[_Stretch]:
     files = MappedFiles()
     for tensor in stored:
-        content = files.raw(tensor)
+        try:
+            content = files.raw(tensor)
+        except OSError as error:
+            raise DamagedFileError(tensor.path) from error
         for number, wanted in enumerate(tensor.checks):
             begin = number * CHECK_BYTES
             yield tensor, content[begin : begin + CHECK_BYTES], wanted

@@ -1,7 +1,7 @@
 """What is read of files with checksums is compared with them, once."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from app.core.errors import ModelError
 from app.engine.residency import block_source, mapped_checks
 from app.engine.residency.block_source import BlockSource
 from app.engine.residency.layout import BlockLayout, lay_out
@@ -142,6 +143,28 @@ def test_opening_compares_nothing_and_the_first_use_once(file: Path) -> None:
     mapped.compare(lambda: None)
     file.unlink()
     mapped.compare(lambda: None)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, cut], ids=["gone", "shorter"])
+def test_what_was_made_here_is_lost_and_not_to_be_downloaded_again(
+    file: Path, lose: Callable[[Path], None]
+) -> None:
+    stored = with_checks(file)
+    plain = BlockSource(layout_of(), stored_tensors([file]))
+    source = BlockSource(layout_of(), stored)
+    lose(file)
+    out = torch.empty(layout_of().size_bytes, dtype=torch.uint8)
+    with pytest.raises(DamagedFileError):
+        source.read_into(out)
+    with pytest.raises(DamagedFileError):
+        check_mapped(stored.values(), lambda: None)
+    with pytest.raises(ModelError, match=r"cannot be read|has become shorter") as told:
+        plain.read_into(out)
+    assert not isinstance(told.value, DamagedFileError)
 
 
 class StopError(Exception):
