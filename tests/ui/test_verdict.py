@@ -137,6 +137,8 @@ def test_the_popup_gives_the_plans_reasons(stand: Stand):
     made = stand.made
     said = find(stand.popup, QLabel, "fit_reasons").text()
     assert made.reasons[0] in said
+    read = QTextDocumentFragment.fromHtml(said).toPlainText()
+    assert all(reason in read for reason in made.reasons)
     assert find(stand.popup, QLabel, "fit_title").text() == "Fits"
     assert not find(stand.popup, QLabel, "fit_looking").isVisible()
     stand.popup.close()

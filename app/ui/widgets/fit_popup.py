@@ -1,5 +1,8 @@
 """Why it fits or not, what can be done about it, and the most that would fit."""
 
+from collections.abc import Sequence
+from html import escape
+
 from PySide6.QtCore import QPoint, QSize, Qt, Signal, Slot
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
@@ -37,6 +40,7 @@ class FitPopup(QFrame):
         self._icon = QLabel(self)
         self._title = self._label("fit_title", "title")
         self._reasons = self._label("fit_reasons", "")
+        self._reasons.setTextFormat(Qt.TextFormat.RichText)
         self._looking = self._label("fit_looking", "muted")
         self._looking.setText(self.tr("Looking for what would fit…"))
         self._found = QWidget(self)
@@ -67,7 +71,7 @@ class FitPopup(QFrame):
         self._title.setText(verdict_word(plan.verdict))
         time = "" if plan.verdict is Verdict.DOES_NOT_FIT else time_words(plan)
         first, *more = [line for line in (*plan.reasons, time) if line] or [""]
-        self._reasons.setText("\n".join([first, *(f"• {line}" for line in more)]))
+        self._reasons.setText(_listed(first, more))
         self._clear()
         self._looking.show()
         self._fit_height()
@@ -153,3 +157,12 @@ class FitPopup(QFrame):
         if role:
             theme.set_role(label, role)
         return label
+
+
+def _listed(first: str, more: Sequence[str]) -> str:
+    """A sentence and points below it, whose second lines begin where their first ones do."""
+    rows = "".join(
+        f"<tr><td>•&nbsp;</td><td>{escape(line, quote=False)}</td></tr>" for line in more
+    )
+    points = f'<table cellspacing="0" cellpadding="0">{rows}</table>' if rows else ""
+    return f"{escape(first, quote=False)}{points}"
