@@ -7,6 +7,8 @@ import logging
 
 import torch
 
+from app.engine.out_of_memory import is_out_of_memory
+
 log = logging.getLogger(__name__)
 
 _SIDE = 64
@@ -28,5 +30,18 @@ def still_computes(device: torch.device) -> bool:
     except Exception as error:
         if isinstance(error, torch.OutOfMemoryError):
             return True
+        # A library without room for itself says nothing of the device, and out of resources is
+        # what Level Zero says of one that is full and of one that is broken.
+        if is_out_of_memory(error) and _adds(device):
+            return True
         log.info("the device computes nothing any more", exc_info=True)
         return False
+
+
+def _adds(device: torch.device) -> bool:
+    """Whether a device does what needs no library."""
+    try:
+        ones = torch.ones(_SIDE, device=device)
+        return bool((ones + ones).sum().item() == 2 * _SIDE)
+    except RuntimeError as error:
+        return isinstance(error, torch.OutOfMemoryError)

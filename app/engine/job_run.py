@@ -11,6 +11,7 @@ from app.core.calibration_store import CalibrationStore
 from app.core.events import ImageDone, JobCancelled, JobFailed, JobFinished
 from app.core.jobs import Job
 from app.core.paths import AppPaths
+from app.engine.broken_device import DeviceBrokenError, still_computes
 from app.engine.cancel import CancelFlag, CancelPoints
 from app.engine.compute_device import ComputeDevice
 from app.engine.engine_memory import MemoryMeter
@@ -75,6 +76,10 @@ class JobRunner:
             flag: Whether it is to stop.
             relief: What is asked of it meanwhile.
             keep_folder: Where its latents are kept; None keeps them in memory only.
+
+        Raises:
+            DeviceBrokenError: The job failed because the device computes nothing any more. It is
+                not told so: the app runs it again in another process, from what is kept.
         """
         began_s = self._device.clock_s()
         self._cancel.flag = flag
@@ -88,6 +93,9 @@ class JobRunner:
             on_cpu=self._device.kind == "cpu",
         )
         ended = net.carry_out()
+        if isinstance(ended, JobFailed) and not self._still_computes():
+            net.stop(goes_on=True)
+            raise DeviceBrokenError(f"{self._device.name} stopped working: {ended.error.message}")
         goes_on = isinstance(ended, JobCancelled) and flag.goes_on
         if not goes_on:
             spare(lambda: sure(self._guard.forget_receipts))
@@ -141,6 +149,10 @@ class JobRunner:
                 tools=self._tools,
             )
         )
+
+    def _still_computes(self) -> bool:
+        device = self._device
+        return device.kind == "cpu" or still_computes(device.torch_device)
 
     def _tidy(self) -> None:
         """Give back what the next job would not take again anyway."""
