@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.core.events import Converting, JobFailed, JobFinished, Notice, PlanMade, StepDone
-from app.core.jobs import Job
+from app.core.events import Converting, JobFailed, JobFinished, Notice, PhaseStarted, PlanMade
+from app.core.jobs import Job, Phase
 from app.core.paths import app_paths
 from app.core.policy import MemoryMode, Precision, Precisions
 from app.core.profile import HostProfile
@@ -55,6 +55,12 @@ def damage(component: str) -> Path:
     return path
 
 
+def forget_embeddings() -> None:
+    """Those that are kept would leave the text encoder on the disk."""
+    for file in app_paths().embeddings_folder.iterdir():
+        file.unlink()
+
+
 def notices(events: list[Any]) -> list[str]:
     return [one.message for one in of_kind(events, Notice) if one.code == DAMAGED]
 
@@ -89,9 +95,7 @@ def test_what_is_damaged_is_made_again_and_the_picture_is_the_same(
     assert bool(on_disk) == (place == "on the disk")
     whole = kept()[component].path.read_bytes()
     damage(component)
-    # Embeddings that are kept would leave the text encoder on the disk.
-    for file in app_paths().embeddings_folder.iterdir():
-        file.unlink()
+    forget_embeddings()
     expect_log("converted weights in .* were damaged")
     events = Runs(device()).run(replace(asked, id="again"))
     assert isinstance(events[-1], JobFinished), events[-1]
@@ -102,19 +106,18 @@ def test_what_is_damaged_is_made_again_and_the_picture_is_the_same(
     assert kept()[component].path.read_bytes() == whole
 
 
-def test_what_is_removed_while_it_streams_is_made_again(
+def test_what_is_removed_before_it_streams_is_made_again(
     model: Path, tmp_path: Path, expect_log: Any
 ) -> None:
     asked = job(model, tmp_path / "out", mode=MemoryMode.MINIMAL)
-    # More than blocks are read ahead.
-    asked = replace(asked, request=replace(asked.request, steps=8))
     expected = pixels(Runs(gpu_without_ram()).run(asked))
+    forget_embeddings()
     runs = Runs(gpu_without_ram())
     lost: list[Path] = []
 
     def lose(event: object) -> None:
-        if isinstance(event, StepDone) and not lost:
-            lost.append(kept()["transformer"].path)
+        if isinstance(event, PhaseStarted) and event.phase is Phase.ENCODE and not lost:
+            lost.append(kept()["text_encoder"].path)
             lost[0].unlink()
 
     runs.on_event = lose
@@ -122,7 +125,7 @@ def test_what_is_removed_while_it_streams_is_made_again(
     events = runs.run(replace(asked, id="again"))
     assert isinstance(events[-1], JobFinished), events[-1]
     assert same(pixels(events), expected)
-    assert kept()["transformer"].path == lost[0]
+    assert kept()["text_encoder"].path == lost[0]
 
 
 def test_a_sound_file_costs_no_notice(model: Path, tmp_path: Path) -> None:
