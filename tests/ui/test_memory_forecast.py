@@ -1,7 +1,7 @@
 """The plan on the memory graph: real widgets, fake hardware, a fake clock."""
 
 import pytest
-from PySide6.QtCore import QSize, Qt
+from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -14,7 +14,7 @@ from app.ui.models.forecast_model import ForecastModel
 from app.ui.models.memory_frame import Lane, MemoryView
 from app.ui.models.monitor_model import MonitorModel
 from app.ui.panels.memory_panel import MemoryPanel
-from app.ui.widgets.lane_canvas import LaneCanvas
+from app.ui.widgets.lane_canvas import LaneCanvas, beside
 from tests.fakes.clock import FakeClock
 from tests.fakes.hardware import device, host, sample
 from tests.fakes.plans import PHASES, gib, plan
@@ -106,6 +106,20 @@ def test_boxes_are_as_high_as_they_need_and_as_wide_as_they_take(bench: Bench):
     assert widths[2] > 3 * widths[0]
     # A moment is still to be seen.
     assert min(widths) >= 4
+
+
+def test_a_text_makes_room_for_another():
+    limit = QRectF(4, 50, 80, 12)
+    far = QRectF(200, 50, 60, 12)
+    assert beside(far, limit, right_px=300) == far
+    assert beside(limit, QRectF(), right_px=300) == limit
+    near = QRectF(40, 55, 60, 12)
+    moved = beside(near, limit, right_px=300)
+    assert not moved.intersects(limit)
+    assert moved.top() == near.top()
+    below = beside(near, limit, right_px=120)
+    assert not below.intersects(limit)
+    assert below.left() == near.left()
 
 
 def test_the_limit_stands_at_the_budget_with_its_name(bench: Bench):

@@ -7,7 +7,7 @@ made of plot items, which cost several times as much, and this is done ten times
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PySide6.QtCore import QPointF, QRect, Qt
+from PySide6.QtCore import QPointF, QRect, QRectF, Qt
 from PySide6.QtGui import QColor, QFont, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QWidget
 
@@ -222,16 +222,23 @@ class LaneCanvas(QWidget):
 
     def _paint_budget(self, painter: QPainter, picture: LanePicture) -> None:
         """Name the line, where the line of the total leaves room above it."""
+        place = self._budget_place(picture)
+        if not place.isNull():
+            self._texts.draw(
+                painter,
+                place.topLeft(),
+                picture.budget_text,
+                self._muted,
+                patch=self._behind_text,
+            )
+
+    def _budget_place(self, picture: LanePicture) -> QRectF:
+        """Where the line's name stands; nowhere where there is none, or no room."""
         y, total = picture.budget_y_px, picture.limit_y_px or 0.0
-        if y is None or not picture.budget_text or y - total <= self._texts.height + TITLE_GAP_PX:
-            return
-        self._texts.draw(
-            painter,
-            QPointF(4, y - self._texts.height - 1),
-            picture.budget_text,
-            self._muted,
-            patch=self._behind_text,
-        )
+        height = self._texts.height
+        if y is None or not picture.budget_text or y - total <= height + TITLE_GAP_PX:
+            return QRectF()
+        return QRectF(4, y - height - 1, self._texts.patch_width(picture.budget_text), height)
 
     def _paint_marks(self, painter: QPainter, picture: LanePicture) -> None:
         pen = QPen(self._muted, 0)
@@ -272,8 +279,13 @@ class LaneCanvas(QWidget):
         left = min(max(x - width / 2, 2.0), max(2.0, picture.plot_width_px - width - 2))
         above = y - PEAK_RADIUS_PX - 3 - self._texts.height
         top = above if above >= 0 else y + PEAK_RADIUS_PX + 3
+        place = beside(
+            QRectF(left, top, width, self._texts.height),
+            self._budget_place(picture),
+            right_px=picture.plot_width_px,
+        )
         self._texts.draw(
-            painter, QPointF(left, top), picture.peak_text, self._text, patch=self._behind_text
+            painter, place.topLeft(), picture.peak_text, self._text, patch=self._behind_text
         )
         painter.setPen(QPen(self._surface, 1.5))
         painter.setBrush(self._ours.line)
@@ -313,3 +325,15 @@ class LaneCanvas(QWidget):
             painter.setPen(QPen(style.line, 1.5))
             painter.drawEllipse(QPointF(x, y), 3, 3)
         painter.setBrush(Qt.BrushStyle.NoBrush)
+
+
+def beside(text: QRectF, taken: QRectF, *, right_px: float) -> QRectF:
+    """Where a text goes so that it does not stand on another one: right of it, else below it."""
+    if taken.isNull() or not text.intersects(taken):
+        return text
+    moved = QRectF(text)
+    moved.moveLeft(taken.right() + LABEL_GAP_PX)
+    if moved.right() > right_px:
+        moved = QRectF(text)
+        moved.moveTop(taken.bottom() + LABEL_GAP_PX)
+    return moved
