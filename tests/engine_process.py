@@ -13,6 +13,7 @@ from app.core.events import EngineReady
 from app.core.jobs import Job, OutputTarget
 from app.core.request import GenerationRequest
 from app.engine.protocol import Command, Hello, RunJob, encode, read_message
+from tests.forked_engine import ForkedEngine
 
 DEADLINE_S = 120.0
 """For anything to be heard from the process; only reached when a test fails."""
@@ -48,18 +49,31 @@ class EngineProcess:
     """What `python -m app.engine.worker` runs; a context manager that leaves nothing running.
 
     Attributes:
-        process: The child.
+        process: The engine's.
         seen: All messages so far, in order.
     """
 
-    def __init__(self, *, device: str = "cpu", command: Sequence[str] = ()) -> None:
-        self.process = subprocess.Popen(
-            command or (sys.executable, "-P", "-c", _ENGINE, "--device", device),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(_ROOT)},
-        )
+    def __init__(
+        self, *, device: str = "cpu", fresh: bool = False, command: Sequence[str] = ()
+    ) -> None:
+        """Start it.
+
+        Args:
+            device: As the engine is told it.
+            fresh: Whether it imports torch itself, which takes seconds.
+            command: To run instead.
+        """
+        arguments = ("--device", device)
+        if hasattr(os, "fork") and not fresh and not command:
+            self.process = ForkedEngine(arguments)
+        else:
+            self.process = subprocess.Popen(
+                command or (sys.executable, "-P", "-c", _ENGINE, *arguments),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            )
         self.seen: list[Any] = []
         self.errors = ""
         self._messages: queue.Queue[Any] = queue.Queue()

@@ -314,9 +314,11 @@ def test_stray_output_does_not_come_between_messages(tmp_path: Path) -> None:
         assert "stray from C" in engine.errors
 
 
-def test_end_of_stdin_ends_an_idle_engine(mortal_engine: EngineProcess) -> None:
-    mortal_engine.close_stdin()
-    assert mortal_engine.process.wait(EXIT_LIMIT_S) == 0
+def test_end_of_stdin_ends_an_idle_engine() -> None:
+    with EngineProcess(fresh=True) as engine:
+        engine.wait_until_ready()
+        engine.close_stdin()
+        assert engine.process.wait(EXIT_LIMIT_S) == 0
 
 
 @pytest.mark.parametrize("phase", [Phase.LOAD, Phase.DENOISE])
@@ -332,14 +334,14 @@ def test_end_of_stdin_ends_a_busy_engine(
 
 
 def test_end_of_stdin_ends_an_engine_that_still_imports_torch() -> None:
-    with EngineProcess() as engine:
+    with EngineProcess(fresh=True) as engine:
         engine.wait_for(Hello)
         engine.close_stdin()
         assert engine.process.wait(EXIT_LIMIT_S) == 0
 
 
 def test_end_of_stdin_in_the_middle_of_a_command_ends_it_too() -> None:
-    with EngineProcess() as engine:
+    with EngineProcess(fresh=True) as engine:
         engine.wait_for(Hello)
         engine.send_bytes(b"\x40\x00\x00\x00\x92")
         engine.close_stdin()
@@ -350,7 +352,7 @@ def test_end_of_stdin_in_the_middle_of_a_command_ends_it_too() -> None:
     "frame", [b"\x03\x00\x00\x00abc", b"\xff\xff\xff\xff", b"\x0c\x00\x00\x00\x92\xa9Nonsense!\x80"]
 )
 def test_command_that_is_none_ends_the_engine_with_a_reason(frame: bytes) -> None:
-    with EngineProcess() as engine:
+    with EngineProcess(fresh=True) as engine:
         engine.wait_for(Hello)
         engine.send_bytes(frame)
         assert "a command cannot be understood" in engine.wait_for(EngineLog).message

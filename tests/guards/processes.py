@@ -5,8 +5,12 @@ from pathlib import Path
 
 import psutil
 
-# Python's own helper of `multiprocessing` lives as long as the process that started it.
-_KNOWN_COMMANDS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+# These helpers live as long as the process that started them; what they start in turn does not.
+_KNOWN_COMMANDS = (
+    "multiprocessing.resource_tracker",
+    "multiprocessing.forkserver",
+    "tests.engine_server",
+)
 
 GRACE_S = 2.0
 
@@ -53,7 +57,12 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def _is_known(process: psutil.Process) -> bool:
-    return any(known in _describe(process) for known in _KNOWN_COMMANDS)
+    if not any(known in _describe(process) for known in _KNOWN_COMMANDS):
+        return False
+    try:
+        return process.ppid() == os.getpid()
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _describe(process: psutil.Process) -> str:
