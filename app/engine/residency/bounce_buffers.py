@@ -74,6 +74,8 @@ class BounceBuffers:
         if any(block.tier is HostTier.FILE for block in waiting):
             return
         if waiting and self._pinning is not None:
+            if any(self._pinning.wastes(block.layout.size_bytes) for block in waiting):
+                return
             taken_bytes = self._pinning.pinned_bytes - sum(self._locked.values())
             taken_bytes += sum(self._taken_bytes(block.layout.size_bytes) for block in waiting)
             if taken_bytes > self._pinning.most_bytes:

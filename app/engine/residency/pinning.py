@@ -152,6 +152,10 @@ class Pinning:
         """RAM that a locked buffer of so many bytes takes."""
         return self._registrar.taken_bytes(size_bytes)
 
+    def wastes(self, size_bytes: int) -> bool:
+        """Whether locking so many bytes takes too much RAM besides: only buffers are worth that."""
+        return self.taken_bytes(size_bytes) - size_bytes > size_bytes * MOST_LOST
+
     def pin(
         self, buffer: torch.Tensor, *, again: bool = False, any_loss: bool = False
     ) -> torch.Tensor | None:
@@ -164,7 +168,7 @@ class Pinning:
         """
         size_bytes = buffer.nbytes
         taken_bytes = self.taken_bytes(size_bytes)
-        if size_bytes == 0 or (taken_bytes - size_bytes > size_bytes * MOST_LOST and not any_loss):
+        if size_bytes == 0 or (self.wastes(size_bytes) and not any_loss):
             return None
         is_bounded = again or self._refused
         if is_bounded and self.pinned_bytes + taken_bytes > self.most_bytes:

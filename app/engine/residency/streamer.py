@@ -204,7 +204,6 @@ class Streamer:
             self._missing.appendleft(due.block)
         self._slot_of_turn.clear()
         self._copied.clear()
-        self._staying.clear()
         if self._bounced is not None:
             self._bounced.drop_readings()
 

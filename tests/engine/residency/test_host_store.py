@@ -444,6 +444,25 @@ def test_following_twice_is_following_once(stored: Stored, data: st.DataObject) 
         assert registrar.asked == asked
 
 
+def test_buffers_stay_for_blocks_that_are_not_worth_locking(stored: Stored) -> None:
+    """Locked copies are rounded up; there is no RAM to have the buffers made a second time."""
+    room = [1 << 40]
+    registrar = FakeRegistrar(copies=True)
+    store = store_with(registrar, room_bytes=lambda: room[0])
+    host = store.open("transformer", skeleton(), stored)
+    store.pin([host])
+    small = host.blocks[-1].layout.size_bytes
+    for on_disk in ([0], []):
+        # While a large block is on the disk the buffers are large, and more is locked than ever.
+        room[0] = 9000
+        store.follow(host, on_disk)
+        room[0] = 0
+        assert not store.follow(host, on_disk)
+        assert host.reader is not None
+        assert host.reader.is_locked(small)
+    assert tiers(host)[-SINGLE:] == [PAGEABLE] * SINGLE
+
+
 def test_locked_copies_take_the_place_of_what_they_copy(
     stored: Stored, weights: dict[str, torch.Tensor]
 ) -> None:
