@@ -18,7 +18,6 @@ from app.core.atomic import PARTIAL_PREFIX, PARTIAL_SUFFIX
 from app.core.events import (
     ConductorEvent,
     Converting,
-    EngineReady,
     EngineState,
     EngineStateChanged,
     ImageDone,
@@ -172,19 +171,26 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_cancel_during_load_is_answered_and_the_next_job_runs_in_the_same_process(
+def test_cancel_is_answered_while_loading_and_denoising_and_the_process_stays(
     studio: Studio,
 ) -> None:
-    def cancel(event: ConductorEvent) -> None:
+    def while_loading(event: ConductorEvent) -> None:
         if isinstance(event, PhaseStarted) and event.phase is Phase.LOAD:
             studio.conductor.cancel(event.job_id)
 
-    events = studio.run(react=cancel)
-    assert any(isinstance(event, JobCancelled) for event in events)
-    again = studio.run()
-    assert any(isinstance(event, JobFinished) for event in again)
-    assert states([*events, *again]).count(EngineState.STARTING) == 1, "the same process"
-    assert EngineState.STOPPED not in states([*events, *again])
+    def while_denoising(event: ConductorEvent) -> None:
+        if isinstance(event, StepDone) and event.step == 1:
+            studio.conductor.cancel(event.job_id)
+
+    events: list[ConductorEvent] = []
+    for cancel in (while_loading, while_denoising):
+        told = studio.run(react=cancel)
+        assert any(isinstance(event, JobCancelled) for event in told)
+        events += told
+    told = studio.run()
+    assert any(isinstance(event, JobFinished) for event in told)
+    assert states([*events, *told]).count(EngineState.STARTING) == 1, "the same process"
+    assert EngineState.STOPPED not in states([*events, *told])
 
 
 @pytest.mark.usefixtures("patient")
@@ -208,6 +214,13 @@ def test_cancel_while_converting_is_answered_and_leaves_nothing_half_written(
     assert EngineState.STOPPED not in states([*events, *again])
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that hangs does so for ever: why wait."""
+    monkeypatch.setattr(session, "CANCEL_DEADLINE_S", 0.1)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_an_engine_that_hangs_while_converting_is_ended_and_swept_after(studio: Studio) -> None:
     found: list[Path] = []
     pid: int | None = None
@@ -236,18 +249,6 @@ def test_an_engine_that_hangs_while_converting_is_ended_and_swept_after(studio: 
 
 def half_converted() -> list[Path]:
     return list(app_paths().converted_folder.glob(f"{PARTIAL_PREFIX}*{PARTIAL_SUFFIX}"))
-
-
-def test_cancel_while_denoising_keeps_the_process(studio: Studio) -> None:
-    def cancel(event: ConductorEvent) -> None:
-        if isinstance(event, StepDone) and event.step == 1:
-            studio.conductor.cancel(event.job_id)
-
-    events = studio.run(react=cancel)
-    assert any(isinstance(event, JobCancelled) for event in events)
-    again = studio.run()
-    assert any(isinstance(event, JobFinished) for event in again)
-    assert not any(isinstance(event, EngineReady) for event in again), "the same process"
 
 
 class Command:
