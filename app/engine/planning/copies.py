@@ -15,6 +15,20 @@ from app.engine.residency.ring import Ring
 from app.engine.residency.timeline import MEASURED_PASSES, WARM_UP_PASSES
 
 
+class Placed(NamedTuple):
+    """A copy of a block, in the order of copies.
+
+    Attributes:
+        turn: It comes in for.
+        after: The turn that must have computed before it is overwritten, or -1.
+        size_bytes: Of the block.
+    """
+
+    turn: int
+    after: int
+    size_bytes: int
+
+
 class Coming(NamedTuple):
     """A block that comes in for a turn.
 
@@ -28,13 +42,13 @@ class Coming(NamedTuple):
 
 
 @functools.lru_cache(maxsize=512)
-def copies_of(
+def places_of(
     blocks: tuple[int, ...],
     streamed: tuple[int, ...],
     slots_bytes: int,
     cyclic: bool,  # noqa: FBT001 - a key of the cache
-) -> tuple[Coming | None, ...]:
-    """For each turn what comes in for it, or None: of many passes, or of one by itself.
+) -> tuple[Placed, ...]:
+    """All copies of many passes, or of one by itself.
 
     Args:
         blocks: Bytes of each.
@@ -45,12 +59,9 @@ def copies_of(
     count = len(blocks)
     place = Ring([blocks[index] for index in streamed], slots_bytes).place
     taken: list[tuple[int, int, int]] = []
-    told = 0
-    found: list[Coming | None] = []
-    for first in range(0, _passes(cyclic=cyclic) * count, count):
-        found += [None] * count
+    found: list[Placed] = []
+    for first in range(0, turns_of(count, cyclic=cyclic), count):
         for block in streamed:
-            turn = first + block
             begin, end = place()
             after = -1
             left: list[tuple[int, int, int]] = []
@@ -59,12 +70,28 @@ def copies_of(
                     left.append(one)
                 elif one[0] > after:
                     after = one[0]
-            left.append((turn, begin, end))
+            left.append((first + block, begin, end))
             taken = left
-            # The host tells in this turn, as it looks no further than the same block's next turn.
-            told = max(told, after, turn - count + 1)
-            # It waits for a turn some way back before it goes on to the next.
-            found[turn] = Coming(max(after, told - AHEAD), end - begin)
+            found.append(Placed(first + block, after, end - begin))
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=512)
+def copies_of(
+    blocks: tuple[int, ...],
+    streamed: tuple[int, ...],
+    slots_bytes: int,
+    cyclic: bool,  # noqa: FBT001 - a key of the cache
+) -> tuple[Coming | None, ...]:
+    """For each turn what comes in for it, or None; see `places_of`."""
+    count = len(blocks)
+    found: list[Coming | None] = [None] * turns_of(count, cyclic=cyclic)
+    told = 0
+    for turn, after, size_bytes in places_of(blocks, streamed, slots_bytes, cyclic):
+        # The host tells in this turn, as it looks no further than the same block's next turn.
+        told = max(told, after, turn - count + 1)
+        # It waits for a turn some way back before it goes on to the next.
+        found[turn] = Coming(max(after, told - AHEAD), size_bytes)
     return tuple(found)
 
 
@@ -97,9 +124,14 @@ def played_seconds(
         ended_s.append(now_s)
     if not cyclic:
         return now_s
-    warm = len(copies) * WARM_UP_PASSES // _passes(cyclic=True)
-    return (now_s - ended_s[warm - 1]) / MEASURED_PASSES
+    return (now_s - ended_s[warm_turns_of(len(copies)) - 1]) / MEASURED_PASSES
 
 
-def _passes(*, cyclic: bool) -> int:
-    return WARM_UP_PASSES + MEASURED_PASSES if cyclic else 1
+def turns_of(blocks: int, *, cyclic: bool) -> int:
+    """Turns that are played."""
+    return blocks * (WARM_UP_PASSES + MEASURED_PASSES if cyclic else 1)
+
+
+def warm_turns_of(turns: int) -> int:
+    """Of the turns of passes that follow one another, those before what is measured."""
+    return turns * WARM_UP_PASSES // (WARM_UP_PASSES + MEASURED_PASSES)

@@ -91,6 +91,8 @@ def fastest_streamed(
         if streaming.least_seconds(kept) >= below_s * CLOSE:
             break
         told = with_files(problem, name, kept)
+        if told.file_blocks and streaming.unread_seconds(told) >= below_s:
+            continue
         seconds = streaming.seconds(told)
         if seconds < below_s:
             best, below_s = told, seconds

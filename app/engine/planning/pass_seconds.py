@@ -3,7 +3,8 @@
 import functools
 from collections.abc import Sequence
 
-from app.engine.planning.copies import copies_of, played_seconds
+from app.engine.planning.copies import copies_of, places_of, played_seconds
+from app.engine.planning.read_copies import read_played_seconds
 
 
 @functools.lru_cache(maxsize=4096)
@@ -34,6 +35,39 @@ def pass_seconds(
             return seconds
     copies = copies_of(blocks, streamed, slots_bytes, cyclic)
     return played_seconds(copies, computing_s / len(blocks), bytes_per_s, cyclic=cyclic)
+
+
+@functools.lru_cache(maxsize=1024)
+def read_pass_seconds(
+    blocks: tuple[int, ...],
+    streamed: tuple[int, ...],
+    slots_bytes: int,
+    computing_s: float,
+    bytes_per_s: float,
+    cyclic: bool,  # noqa: FBT001 - a key of the cache
+    read: tuple[int, ...],
+    read_bytes_per_s: float,
+) -> float:
+    """The same where readers fill bounce buffers with some of the blocks.
+
+    Args:
+        blocks: Bytes of each.
+        streamed: Indices of those that come in, rising; not empty.
+        slots_bytes: They come in through.
+        computing_s: Of the whole pass.
+        bytes_per_s: Of the link.
+        cyclic: Whether passes follow one another; else one alone, from empty slots.
+        read: Indices of those that are read from the disk.
+        read_bytes_per_s: Of the disk.
+    """
+    return read_played_seconds(
+        places_of(blocks, streamed, slots_bytes, cyclic),
+        len(blocks),
+        {index: blocks[index] / read_bytes_per_s for index in read},
+        computing_s / len(blocks),
+        bytes_per_s,
+        cyclic=cyclic,
+    )
 
 
 def _plain_seconds(

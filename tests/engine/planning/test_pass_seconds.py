@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from app.engine.planning import pass_seconds as module
 from app.engine.planning.block_residency import block_residencies
 from app.engine.planning.copies import copies_of, played_seconds
-from app.engine.planning.pass_seconds import pass_seconds
+from app.engine.planning.pass_seconds import pass_seconds, read_pass_seconds
 from app.engine.residency.timeline import step_seconds
 
 stacks = st.tuples(st.integers(0, 6), st.integers(3, 16)).map(
@@ -62,6 +62,50 @@ def test_copies_told_once_are_those_of_the_timeline_to_the_last_bit(
         ).seconds
         copies = copies_of(blocks, way.streamed_blocks, way.slots_bytes, cyclic)
         assert played_seconds(copies, computing_s / len(blocks), 100.0, cyclic=cyclic) == played_s
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.integers(1, 300), min_size=3, max_size=14),
+    st.integers(0, 1000),
+    st.floats(1, 9),
+    st.floats(10, 300),
+    st.sets(st.integers(0, 13)),
+    st.booleans(),
+)
+def test_blocks_that_are_read_come_as_by_the_timeline_to_the_last_bit(
+    sizes: list[int],
+    choice: int,
+    computing_s: float,
+    read_bytes_per_s: float,
+    read: set[int],
+    cyclic: bool,
+) -> None:
+    blocks = tuple(sizes)
+    ways = block_residencies(blocks)
+    assume(ways)
+    way = ways[choice % len(ways)]
+    from_disk = tuple(block for block in way.streamed_blocks if block in read)
+    played_s = step_seconds(
+        [computing_s / len(blocks)] * len(blocks),
+        blocks,
+        way.streamed_blocks,
+        way.slots_bytes,
+        100.0,
+        cyclic=cyclic,
+        read_s={block: blocks[block] / read_bytes_per_s for block in from_disk},
+    ).seconds
+    told_s = read_pass_seconds(
+        blocks,
+        way.streamed_blocks,
+        way.slots_bytes,
+        computing_s,
+        100.0,
+        cyclic,
+        from_disk,
+        read_bytes_per_s,
+    )
+    assert told_s == played_s
 
 
 @pytest.mark.parametrize(("computing_s", "seconds"), [(20.0, 20.0), (1.0, 8.0)])
