@@ -56,28 +56,11 @@ def run_plan(arguments: PlanArguments) -> int:
         app_paths(), keeps_embeddings=settings.keep_embeddings and arguments.prompt is not None
     )
     at_hand = look_up(model.info, request, machine.device, policy, folders)
-    plan = plan_generation(
-        request,
-        machine.device,
-        machine.host,
-        policy,
-        coefficients,
-        preset.limits,
-        references=references,
-        at_hand=at_hand,
-    )
+    asked = (request, machine.device, machine.host, policy, coefficients, preset.limits)
+    plan = plan_generation(*asked, references=references, at_hand=at_hand)
     told = (*notes, *(() if machine.ram_told else (RAM_NOT_TOLD,)))
     plan = replace(plan, reasons=(*plan.reasons, *told))
-    solver = Solver(
-        request,
-        machine.device,
-        machine.host,
-        policy,
-        coefficients,
-        preset.limits,
-        references=references,
-        at_hand=at_hand,
-    )
+    solver = Solver(*asked, references=references, at_hand=at_hand)
     if arguments.as_json:
         figures = figures_of(plan, request, policy)
         line = plan_as_json(plan, machine, steps=request.steps, figures=figures)

@@ -14,19 +14,10 @@ from app.cli.report import SavedImage
 from app.cli.stderr import rewrites, write_err
 from app.core.errors import ErrorInfo
 from app.core.events import Notice
+from tests.fakes.streams import FullDisk, NobodyReads
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = Path("/dev/full")
-
-
-class FullDisk(io.StringIO):
-    def flush(self) -> None:
-        raise OSError(28, "No space left on device")
-
-
-class NobodyReads(io.StringIO):
-    def flush(self) -> None:
-        raise BrokenPipeError
 
 
 def closed() -> io.StringIO:

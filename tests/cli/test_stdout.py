@@ -9,19 +9,10 @@ from pathlib import Path
 import pytest
 
 from app.cli.stdout import StdoutError, write_out
+from tests.fakes.streams import FullDisk, NobodyReads
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = Path("/dev/full")
-
-
-class FullDisk(io.StringIO):
-    def flush(self) -> None:
-        raise OSError(28, "No space left on device")
-
-
-class NobodyReads(io.StringIO):
-    def flush(self) -> None:
-        raise BrokenPipeError
 
 
 def test_text_is_written_at_once():

@@ -18,18 +18,8 @@ from app.engine.run.bad_images import BadImages
 from app.engine.run.decode import DecodedImage, Flaw
 from tests.engine_process import make_job
 from tests.engine_runs import FULL, POLICY, Runs, of_kind, pixels, same, simulated
-from tests.quick_forecasts import use_quick_forecasts
-from tests.tiny_models import make_tiny_model
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_quick_forecasts(monkeypatch.setattr)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model("klein", tmp_path_factory.mktemp("klein"))
+pytestmark = pytest.mark.usefixtures("quick_forecasts")
 
 
 def job(model: Path, out: Path, **request: Any) -> Job:

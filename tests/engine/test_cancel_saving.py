@@ -11,18 +11,8 @@ from app.core.preset import PresetLimits
 from app.engine.compute_device import CpuDevice
 from tests.engine_process import make_job
 from tests.engine_runs import POLICY, Runs, of_kind, pixels, same
-from tests.quick_forecasts import use_quick_forecasts
-from tests.tiny_models import make_tiny_model
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_quick_forecasts(monkeypatch.setattr)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model("klein", tmp_path_factory.mktemp("klein"))
+pytestmark = pytest.mark.usefixtures("quick_forecasts")
 
 
 def job(model: Path, out: Path) -> Job:

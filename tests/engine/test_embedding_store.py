@@ -18,7 +18,6 @@ from app.engine.embedding_store import EmbeddingStore
 from app.engine.encoder_identity import encoder_identity, prompt_key
 from app.engine.model_folder import ModelInfo, inspect_model_folder
 from app.engine.prompt_folder import SUFFIX
-from tests.tiny_models import make_tiny_model
 
 RUNS_AS = ("cpu", "bf16")
 
@@ -139,11 +138,6 @@ def test_a_cache_finds_what_an_earlier_engine_kept(tmp_path: Path) -> None:
     assert found is not None
     assert torch.equal(found, embeddings(1))
     assert EmbeddingCache().needs_text_encoder(("a",))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model("klein", tmp_path_factory.mktemp("model"))
 
 
 def identity(folder: Path, runs_as: Iterable[str] = RUNS_AS) -> str:

@@ -21,17 +21,13 @@ from tests.engine_runs import POLICY, Runs, of_kind, simulated
 from tests.fakes.block_stack import BlockStack, DeviceWith
 from tests.fakes.block_stack import plan_of as streamed_plan
 from tests.fakes.transfers import LateTransfers
-from tests.quick_forecasts import use_quick_forecasts
 from tests.tiny_models import make_tiny_model
+
+pytestmark = pytest.mark.usefixtures("quick_forecasts")
 
 STEPS = 3
 PROMPTS = PASSES = 2
 """With guidance of its own: the prompt's and the one that it pushes away from."""
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_quick_forecasts(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="module")

@@ -30,16 +30,12 @@ from app.engine.run.profiles import profiles_of
 from tests.engine_process import make_job
 from tests.engine_runs import POLICY, Runs, of_kind, simulated
 from tests.fakes.converted import make_converted
-from tests.quick_forecasts import use_quick_forecasts
 from tests.tiny_models import make_tiny_model
+
+pytestmark = pytest.mark.usefixtures("quick_forecasts")
 
 NETWORKS = ("text_encoder", "transformer")
 DEVICES: tuple[Callable[[], ComputeDevice], ...] = (CpuDevice, simulated)
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_quick_forecasts(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="module")

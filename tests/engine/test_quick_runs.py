@@ -20,16 +20,12 @@ from app.engine.compute_device import CpuDevice
 from app.engine.run import tools
 from tests.engine_process import make_job
 from tests.engine_runs import POLICY, Runs, of_kind, pixels, record_of, report_of, same, simulated
-from tests.quick_forecasts import use_quick_forecasts
 from tests.tiny_models import Kind, make_tiny_model
+
+pytestmark = pytest.mark.usefixtures("quick_forecasts")
 
 KINDS: tuple[Kind, ...] = ("klein-base", "dev")
 """One that needs two prompts, and the other family."""
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_quick_forecasts(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="module")

@@ -15,20 +15,10 @@ from app.engine.kept_runs import forget_run, receipts_file
 from app.engine.receipts import Receipts
 from tests.engine_process import make_job
 from tests.engine_runs import POLICY, Runs, of_kind
-from tests.quick_forecasts import use_quick_forecasts
-from tests.tiny_models import make_tiny_model
+
+pytestmark = pytest.mark.usefixtures("quick_forecasts")
 
 PNG = b"a picture"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_quick_forecasts(monkeypatch.setattr)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model("klein", tmp_path_factory.mktemp("klein"))
 
 
 def job(model: Path, out: Path) -> Job:

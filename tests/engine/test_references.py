@@ -33,19 +33,15 @@ from app.engine.run.kept_latents import RunIdentity
 from tests.engine_process import make_job
 from tests.engine_runs import POLICY, Runs, of_kind, pixels, record_of, same, simulated
 from tests.fakes.pictures import picture, picture_file
-from tests.quick_forecasts import use_quick_forecasts
 from tests.reference_pipeline import diffusers_pictures, reference_pipeline
 from tests.tiny_models import Kind, make_tiny_model
+
+pytestmark = pytest.mark.usefixtures("quick_forecasts")
 
 KINDS: tuple[Kind, ...] = ("klein", "klein-base", "dev")
 STEPS = 3
 SIZE = {"width_px": 96, "height_px": 64}
 SEED = 7
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_quick_forecasts(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="module")

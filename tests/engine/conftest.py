@@ -1,0 +1,20 @@
+"""What many tests of the engine begin with."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.quick_forecasts import use_quick_forecasts
+from tests.tiny_models import make_tiny_model
+
+
+@pytest.fixture
+def quick_forecasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models that are not known are not measured: that takes longer than all tests of a run."""
+    use_quick_forecasts(monkeypatch.setattr)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny klein that nobody changes."""
+    return make_tiny_model("klein", tmp_path_factory.mktemp("klein"))
