@@ -19,12 +19,14 @@ from app.core.paths import resource
 from app.core.policy import Precision
 from app.engine.compute_device import CpuDevice
 from app.engine.libraries import diffusers_class
-from app.engine.loader import load_model, load_text_encoder, model_key
+from app.engine.loader import LoadedModel, load_model, load_text_encoder, model_key
 from app.engine.model_folder import inspect_model_folder, stored_dtypes
 from app.engine.quantize import linear
 from app.engine.quantize.gguf_file import read_gguf
 from app.engine.quantize.gguf_linear import GgufLinear, gguf_rows, stored_gguf
+from app.engine.quantize.kept_ways import Way
 from app.engine.quantize.linear import Fp8Linear
+from app.engine.quantize.ways import forced_way
 from app.engine.stored_weights import MappedFiles
 from tests.engine_process import make_job
 from tests.engine_runs import Runs, of_kind, pixels
@@ -214,6 +216,25 @@ def test_the_way_of_a_text_encoder_that_is_read_later_is_tried_then(folder, monk
     assert asked == []
     load_text_encoder(model, cpu, lambda: None)
     assert asked == [(Precision.FP8, cpu, torch.bfloat16)]
+
+
+@pytest.mark.parametrize(
+    ("scaled", "way"), [(row_scale, Way.FP8_ROWS), (only_rounded, Way.DEQUANTIZE)]
+)
+def test_latents_are_those_of_one_way_to_multiply(folder, scaled, way):
+    write_fp8(folder, scaled, "scale_weight")
+    info = inspect_model_folder(folder)
+
+    def loaded() -> LoadedModel:
+        return load_model(info, model_key(folder), torch.device("cpu"), lambda: None)
+
+    plain = loaded()
+    assert plain.products == {"transformer": "dequantize"}
+    with forced_way(Precision.FP8, Way.FP8_ROWS):
+        other = loaded()
+    assert other.products == {"transformer": way.value}
+    # An interrupted run goes on only where these are the same.
+    assert (other.precisions == plain.precisions) == (way is Way.DEQUANTIZE)
 
 
 def test_scales_of_another_kind_are_refused(folder):
