@@ -23,6 +23,7 @@ from app.ui.models.plan_model import PlanModel
 from app.ui.models.plan_words import model_words
 from app.ui.panels.kept_section import KeptSection
 from app.ui.widgets.verdict_icon import verdict_icon
+from app.ui.widgets.wrapping_label import WrappingLabel
 
 
 class ModelsDialog(QDialog):
@@ -58,20 +59,16 @@ class ModelsDialog(QDialog):
         self._rows = EveryRowEnabled(self)
         self._rows.setSourceModel(catalog)
         self._list.setModel(self._rows)
-        self._detail = QLabel(self)
+        self._detail = WrappingLabel(self)
         self._detail.setObjectName("models_detail")
-        self._detail.setWordWrap(True)
-        self._detail.setTextFormat(Qt.TextFormat.PlainText)
-        self._detail.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._detail.setMinimumHeight(54)
         self._detail.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._fit = QLabel(self)
         self._fit.setObjectName("models_fit")
         self._fit.setWordWrap(True)
         self._fit_icon = QLabel(self)
-        self._message = QLabel(self)
+        self._message = WrappingLabel(self)
         self._message.setObjectName("models_message")
-        self._message.setWordWrap(True)
         self._message.hide()
         self._add = self._button(
             "models_add",

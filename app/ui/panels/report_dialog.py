@@ -24,6 +24,7 @@ from app.core.run_report_file import report_csv, write_report
 from app.core.units import format_bandwidth, format_bytes, format_seconds
 from app.ui import theme
 from app.ui.widgets.series_style import mark_name
+from app.ui.widgets.wrapping_label import WrappingLabel
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +51,8 @@ class ReportDialog(QDialog):
         self._streamed = any(phase.streamed is not None for phase in report.phases)
         self.resize(960 if self._streamed else 680, 380)
         self._table = self._made_table()
-        self._said = QLabel(self)
+        self._said = WrappingLabel(self)
         self._said.setObjectName("report_said")
-        self._said.setWordWrap(True)
         theme.set_role(self._said, "muted")
         self._said.hide()
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close, self)

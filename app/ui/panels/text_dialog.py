@@ -4,7 +4,6 @@ from PySide6.QtGui import QFontDatabase, QGuiApplication
 from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
-    QLabel,
     QPlainTextEdit,
     QVBoxLayout,
     QWidget,
@@ -12,6 +11,7 @@ from PySide6.QtWidgets import (
 
 from app.core.errors import ErrorInfo
 from app.ui import theme
+from app.ui.widgets.wrapping_label import WrappingLabel
 
 
 class TextDialog(QDialog):
@@ -24,9 +24,9 @@ class TextDialog(QDialog):
         self.setObjectName("text_dialog")
         self.setWindowTitle(title)
         self.resize(640, 420)
-        label = QLabel(heading, self)
+        label = WrappingLabel(self)
         label.setObjectName("text_dialog_heading")
-        label.setWordWrap(True)
+        label.setText(heading)
         theme.set_role(label, "title")
         self._text = QPlainTextEdit(text, self)
         self._text.setObjectName("text_dialog_text")

@@ -1,9 +1,9 @@
 """A label above a control, and below it whatever there is to say about its value."""
 
-from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from app.ui import theme
+from app.ui.widgets.wrapping_label import WrappingLabel
 
 
 class Field(QWidget):
@@ -25,11 +25,8 @@ class Field(QWidget):
         theme.set_role(self._label, "field")
         self._aside = QHBoxLayout()
         self._aside.setSpacing(4)
-        self.message = QLabel(self)
+        self.message = WrappingLabel(self)
         self.message.setObjectName(f"{name}_message")
-        self.message.setWordWrap(True)
-        self.message.setTextFormat(Qt.TextFormat.PlainText)
-        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.message.hide()
         if not control.accessibleName():
             control.setAccessibleName(label.replace("&", ""))

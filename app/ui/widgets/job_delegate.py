@@ -11,6 +11,7 @@ from app.ui import theme
 from app.ui.models.jobs_model import JOB_ROLE, PROGRESS_ROLE, JobsModel, prompt_excerpt
 from app.ui.models.progress_text import progress_text
 from app.ui.models.run_progress import RunProgress
+from app.ui.widgets.wrapping_label import breakable
 
 BAR_HEIGHT_PX = 4
 _LINE_PX = 20
@@ -77,7 +78,7 @@ class JobDelegate(QStyledItemDelegate):
         if job.error is not None:
             painter.setPen(QColor(theme.colours().danger))
             rest = QRect(area.left(), top + 4, area.width(), area.bottom() - top)
-            painter.drawText(rest, _WRAP, job.error.message)
+            painter.drawText(rest, _WRAP, breakable(job.error.message))
         painter.restore()
 
     def _paint_heading(self, painter: QPainter, area: QRect, job: Job, font: QFont) -> int:
@@ -159,4 +160,4 @@ def _small(font: QFont) -> QFont:
 
 def _error_height(text: str, font: QFont, width: int) -> int:
     metrics = QFontMetrics(_small(font))
-    return metrics.boundingRect(QRect(0, 0, width, 10_000), _WRAP, text).height()
+    return metrics.boundingRect(QRect(0, 0, width, 10_000), _WRAP, breakable(text)).height()

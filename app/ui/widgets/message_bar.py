@@ -8,6 +8,7 @@ from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent, QAction
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
 
 from app.ui import theme
+from app.ui.widgets.wrapping_label import WrappingLabel
 
 MessageKind = Literal["problem", "notice", "info"]
 _LOOKS: dict[MessageKind, tuple[str, str, str]] = {
@@ -26,11 +27,8 @@ class MessageBar(QFrame):
         self.setObjectName(name)
         self._kind: MessageKind = "info"
         self._icon = QLabel(self)
-        self._text = QLabel(self)
+        self._text = WrappingLabel(self)
         self._text.setObjectName(f"{name}_text")
-        self._text.setWordWrap(True)
-        self._text.setTextFormat(Qt.TextFormat.PlainText)
-        self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self._buttons: list[QToolButton] = []
         self._close = QToolButton(self)

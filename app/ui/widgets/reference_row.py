@@ -26,6 +26,7 @@ from app.ui.models.plan_inputs import Cost
 from app.ui.models.references_model import Reference
 from app.ui.widgets.cost_badge import CostBadge
 from app.ui.widgets.picture_mime import row_data
+from app.ui.widgets.wrapping_label import WrappingLabel
 
 PICTURE_PX = 44
 _CORNER_PX = 5
@@ -64,10 +65,8 @@ class ReferenceRow(QFrame):
         self._size = QLabel(self)
         self._size.setObjectName(f"reference_size_{row}")
         theme.set_role(self._size, "muted")
-        self._problem = QLabel(self)
+        self._problem = WrappingLabel(self)
         self._problem.setObjectName(f"reference_problem_{row}")
-        self._problem.setTextFormat(Qt.TextFormat.PlainText)
-        self._problem.setWordWrap(True)
         theme.set_role(self._problem, "problem")
         self._badge = CostBadge(
             f"reference_cost_{row}",
