@@ -37,7 +37,7 @@ from app.engine.quantize.ways import way_for
 from app.engine.residency.blocks import streamable_blocks
 from app.engine.residency.host_store import find_missing
 from app.engine.residency.leaves import ModuleTensors
-from app.engine.stored_weights import Stored, StoredTensor, stored_tensors
+from app.engine.stored_weights import DamagedFileError, Stored, StoredTensor, stored_tensors
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ def open_converted(
         The weights by the names of the quantized network's tensors.
 
     Raises:
+        DamagedFileError: What was written cannot be read.
         EngineError: The disk has no room for the file, or its folder cannot be written to.
         OSError: A file cannot be read.
     """
@@ -105,7 +106,12 @@ def open_converted(
     kept = _kept(path, network)
     if kept is None:
         _Writer(component, network, layers, stored, conversion).write(path)
-        kept = _with_checks(path)
+        try:
+            kept = _with_checks(path)
+        except (ModelError, ValueError, OSError) as error:
+            # The disk has not kept it; or, on Windows, an old one that another engine has mapped
+            # could not be replaced.
+            raise DamagedFileError(path) from error
     conversion.opened(path)
     return kept
 
@@ -119,11 +125,12 @@ def _kept(path: Path, network: nn.Module) -> Stored | None:
         found = _with_checks(path)
         missing = find_missing(network, found)
         damage = missing.absent or missing.of_another_shape
-    except (ModelError, ValueError) as error:
+    except (ModelError, ValueError, OSError) as error:
         damage = str(error)
     if damage:
         log.info("a converted file is damaged and made again: %s", damage)
-        path.unlink()
+        with contextlib.suppress(OSError):
+            path.unlink()
         return None
     # The last use is what a list of the files is ordered by.
     with contextlib.suppress(OSError):

@@ -30,7 +30,7 @@ from app.engine.quantize.skeleton import quantize_network
 from app.engine.quantize.source_piece import Piece, pieces_of
 from app.engine.residency.blocks import streamable_blocks
 from app.engine.residency.leaves import ModuleTensors
-from app.engine.stored_weights import MappedFiles, Stored, stored_tensors
+from app.engine.stored_weights import DamagedFileError, MappedFiles, Stored, stored_tensors
 
 DEMO = resource("models/demo/transformer")
 PRECISIONS = sorted(QUANTIZED, key=lambda precision: precision.value)
@@ -147,6 +147,20 @@ def test_a_file_without_checksums_is_made_again(tmp_path):
     kept.path.write_bytes(whole.replace(b"headroom_crc32", b"headroom_crc31"))
     assert open_converted("transformer", skeleton(), source(), conversion(tmp_path)) == first
     assert kept.path.read_bytes() == whole
+
+
+def test_a_damaged_file_that_cannot_be_replaced_is_told_as_damaged(tmp_path, monkeypatch):
+    open_converted("transformer", skeleton(), source(), conversion(tmp_path))
+    (kept,) = kept_files(tmp_path)
+    os.truncate(kept.path, kept.size_bytes - 1000)
+
+    def refused(*_paths: object, **_options: object) -> None:
+        raise PermissionError(errno.EACCES, "The file is used by another process")
+
+    monkeypatch.setattr("app.core.atomic.os.replace", refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(DamagedFileError):
+        open_converted("transformer", skeleton(), source(), conversion(tmp_path))
 
 
 def test_files_of_an_older_format_make_room(tmp_path):
