@@ -4,8 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, QSize, Qt, QUrl
-from PySide6.QtGui import QAction, QDragEnterEvent, QDropEvent, QGuiApplication, QKeySequence
+from PySide6.QtCore import QMimeData, QPoint, QPointF, QRect, QSize, Qt, QUrl
+from PySide6.QtGui import (
+    QAction,
+    QDragEnterEvent,
+    QDropEvent,
+    QGuiApplication,
+    QKeySequence,
+    QScreen,
+)
 from PySide6.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
@@ -540,6 +547,20 @@ def test_window_off_every_screen_comes_back(window: MainWindow, ready: WindowPar
         screen.availableGeometry().intersects(again.frameGeometry())
         for screen in QGuiApplication.screens()
     )
+
+
+def test_window_of_a_larger_screen_fits_on_this_one(
+    window: MainWindow, ready: WindowParts, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+):
+    window.resize(1600, 900)
+    with qtbot.waitSignal(window.close_confirmed):
+        window.close()
+    small = QRect(0, 0, 1200, 700)
+    monkeypatch.setattr(QScreen, "availableVirtualGeometry", lambda _screen: small)
+    monkeypatch.setattr(QScreen, "availableGeometry", lambda _screen: small)
+    again = ready.window()
+    qtbot.addWidget(again)
+    assert small.size().expandedTo(again.size()) == small.size()
 
 
 def test_idle_window_closes_without_a_question(

@@ -38,10 +38,15 @@ def restore_layout(window: QMainWindow, file: LayoutFile) -> None:
     # Qt moves a window that would be on a screen that is gone.
     window.restoreGeometry(QByteArray(layout.geometry_bytes()))
     window.restoreState(QByteArray(layout.state_bytes()), LAYOUT_VERSION)
-    if not any(
+    is_seen = any(
         screen.availableGeometry().intersects(window.frameGeometry())
         for screen in QGuiApplication.screens()
-    ):
+    )
+    # Also one that was arranged on a larger screen, and is not as large as screens are by itself.
+    space = QGuiApplication.primaryScreen().availableVirtualGeometry().size()
+    filling = Qt.WindowState.WindowMaximized | Qt.WindowState.WindowFullScreen
+    is_too_large = window.size() != window.size().boundedTo(space)
+    if not is_seen or (is_too_large and not window.windowState() & filling):
         centre_on_screen(window)
 
 
