@@ -128,12 +128,6 @@ class FileReader:
         self._buffers: list[torch.Tensor] = []
 
     @property
-    def buffer_bytes(self) -> int:
-        """RAM of the buffers that nobody uses now."""
-        with self._changed:
-            return sum(buffer.nbytes for buffer in self._free)
-
-    @property
     def all_bytes(self) -> int:
         """RAM of all buffers."""
         with self._changed:
