@@ -1,7 +1,7 @@
 """The chip, its popup and what is done there: real planner, described machines."""
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QPoint, QRect, QSize, Qt
 from PySide6.QtGui import QImage, QTextDocumentFragment
 from PySide6.QtWidgets import QFrame, QLabel, QListView, QPushButton
 from pytestqt.qtbot import QtBot
@@ -15,6 +15,7 @@ from app.ui.models.plan_model import PlanState
 from app.ui.models.policy_file import PolicyState
 from app.ui.panels.models_dialog import ModelsDialog
 from app.ui.panels.verdict_row import VerdictRow
+from app.ui.widgets.fit_popup import place_of
 from app.ui.widgets.remedy_button import RemedyButton
 from app.ui.widgets.verdict_chip import VerdictChip
 from tests.fakes.described import machine
@@ -135,10 +136,12 @@ def test_the_popup_gives_the_plans_reasons(stand: Stand):
     stand.settle(Verdict.FITS)
     stand.open()
     made = stand.made
+    assert find(stand.popup, QLabel, "fit_summary").text().startswith(made.reasons[0])
     said = find(stand.popup, QLabel, "fit_reasons").text()
-    assert made.reasons[0] in said
     read = QTextDocumentFragment.fromHtml(said).toPlainText()
-    assert all(reason in read for reason in made.reasons)
+    assert len(made.reasons) > 1
+    assert all(reason in read for reason in made.reasons[1:])
+    assert made.reasons[0] not in read
     assert find(stand.popup, QLabel, "fit_title").text() == "Fits"
     assert not find(stand.popup, QLabel, "fit_looking").isVisible()
     stand.popup.close()
@@ -229,6 +232,18 @@ def test_nothing_is_offered_that_makes_nothing_better(stand: Stand):
     stand.open()
     assert not [name for name in stand.offered() if name.startswith("fit_remedy")]
     stand.popup.close()
+
+
+@pytest.mark.parametrize("height_px", [200, 450, 700])
+@pytest.mark.parametrize("corner", [(27, 296), (27, 700), (1200, 296), (900, 40)])
+def test_the_popup_is_on_the_screen_and_not_over_what_opened_it(
+    height_px: int, corner: tuple[int, int]
+):
+    screen, size = QRect(0, 0, 1280, 800), QSize(400, height_px)
+    anchor = QRect(QPoint(*corner), QSize(60, 30))
+    placed = QRect(place_of(size, anchor, screen), size)
+    assert screen.contains(placed)
+    assert not placed.intersects(anchor)
 
 
 def test_escape_closes_the_popup(stand: Stand):

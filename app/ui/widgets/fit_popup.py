@@ -1,9 +1,9 @@
-"""Why it fits or not, what can be done about it, and the most that would fit."""
+"""Whether it fits, what can be done about it, the most that would fit, and why."""
 
 from collections.abc import Sequence
 from html import escape
 
-from PySide6.QtCore import QPoint, QSize, Qt, Signal, Slot
+from PySide6.QtCore import QPoint, QRect, QSize, Qt, Signal, Slot
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
@@ -39,7 +39,10 @@ class FitPopup(QFrame):
         self._offered: list[QWidget] = []
         self._icon = QLabel(self)
         self._title = self._label("fit_title", "title")
-        self._reasons = self._label("fit_reasons", "")
+        self._summary = self._label("fit_summary", "")
+        self._why = self._label("fit_why", "heading")
+        self._why.setText(self.tr("Why"))
+        self._reasons = self._label("fit_reasons", "muted")
         self._reasons.setTextFormat(Qt.TextFormat.RichText)
         self._looking = self._label("fit_looking", "muted")
         self._looking.setText(self.tr("Looking for what would fit…"))
@@ -56,9 +59,12 @@ class FitPopup(QFrame):
         column.setContentsMargins(14, 12, 14, 14)
         column.setSpacing(theme.SPACING_PX)
         column.addLayout(head)
-        column.addWidget(self._reasons)
+        column.addWidget(self._summary)
         column.addWidget(self._looking)
+        # What can be done comes before the reasons, of which there can be many.
         column.addWidget(self._found)
+        column.addWidget(self._why)
+        column.addWidget(self._reasons)
 
     def show_state(self, state: PlanState) -> None:
         """Say a plan's verdict and reasons; what can be done comes with `show_fitting`."""
@@ -70,8 +76,11 @@ class FitPopup(QFrame):
         self._icon.setPixmap(theme.icon(icon, colour).pixmap(size, self.devicePixelRatioF()))
         self._title.setText(verdict_word(plan.verdict))
         time = "" if plan.verdict is Verdict.DOES_NOT_FIT else time_words(plan)
-        first, *more = [line for line in (*plan.reasons, time) if line] or [""]
-        self._reasons.setText(_listed(first, more))
+        first, more = plan.reasons[:1], plan.reasons[1:]
+        self._summary.setText(" ".join(filter(None, (*first, time))))
+        self._reasons.setText(_listed(more))
+        for label in (self._why, self._reasons):
+            label.setVisible(bool(more))
         self._clear()
         self._looking.show()
         self._fit_height()
@@ -90,7 +99,7 @@ class FitPopup(QFrame):
         self._fit_height()
 
     def open_below(self, widget: QWidget) -> None:
-        """Show it below a widget, or above it where the screen ends."""
+        """Show it below a widget; above or beside it where the screen ends."""
         self._anchor = widget
         self._fit_height()
         self._place()
@@ -141,13 +150,9 @@ class FitPopup(QFrame):
             self._place()
 
     def _place(self) -> None:
-        corner = self._anchor.mapToGlobal(QPoint(0, self._anchor.height() + _EDGE_PX))
+        anchor = QRect(self._anchor.mapToGlobal(QPoint(0, 0)), self._anchor.size())
         screen = self._anchor.screen().availableGeometry()
-        left = min(corner.x(), screen.right() - self.width() - _EDGE_PX)
-        top = corner.y()
-        if top + self.height() > screen.bottom():
-            top = max(screen.top(), corner.y() - self._anchor.height() - self.height() - 8)
-        self.move(max(screen.left() + _EDGE_PX, left), top)
+        self.move(place_of(self.size(), anchor, screen))
 
     def _label(self, name: str, role: str) -> QLabel:
         label = QLabel(self)
@@ -159,10 +164,26 @@ class FitPopup(QFrame):
         return label
 
 
-def _listed(first: str, more: Sequence[str]) -> str:
-    """A sentence and points below it, whose second lines begin where their first ones do."""
+def place_of(size: QSize, anchor: QRect, screen: QRect) -> QPoint:
+    """Where a popup goes: below what opened it, else above it, else beside it, never over it."""
+    rightmost = screen.right() - size.width() - _EDGE_PX
+    left = max(screen.left() + _EDGE_PX, min(anchor.left(), rightmost))
+    below, above = anchor.bottom() + _EDGE_PX, anchor.top() - _EDGE_PX - size.height()
+    if below + size.height() <= screen.bottom():
+        return QPoint(left, below)
+    if above >= screen.top():
+        return QPoint(left, above)
+    lowest = screen.bottom() - size.height() - _EDGE_PX
+    top = max(screen.top() + _EDGE_PX, min(anchor.top(), lowest))
+    beside = anchor.right() + 2 * _EDGE_PX
+    if beside > rightmost:
+        beside = max(screen.left() + _EDGE_PX, anchor.left() - 2 * _EDGE_PX - size.width())
+    return QPoint(beside, top)
+
+
+def _listed(points: Sequence[str]) -> str:
+    """Points below each other, whose second lines begin where their first ones do."""
     rows = "".join(
-        f"<tr><td>•&nbsp;</td><td>{escape(line, quote=False)}</td></tr>" for line in more
+        f"<tr><td>•&nbsp;</td><td>{escape(line, quote=False)}</td></tr>" for line in points
     )
-    points = f'<table cellspacing="0" cellpadding="0">{rows}</table>' if rows else ""
-    return f"{escape(first, quote=False)}{points}"
+    return f'<table cellspacing="0" cellpadding="0">{rows}</table>'
