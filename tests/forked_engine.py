@@ -90,6 +90,7 @@ def _server() -> socket.socket:
 
     def end() -> None:
         ours.close()
+        server.kill()
         server.wait()
 
     atexit.register(end)
