@@ -73,7 +73,7 @@ def precision(text: str) -> Precision:
 
 
 def memory_mode(text: str) -> MemoryMode:
-    """How eagerly weights stay on the device."""
+    """How eagerly weights stay on the GPU."""
     for mode in MemoryMode:
         if mode.value == text.lower():
             return mode

@@ -31,12 +31,12 @@ class PlanArguments:
         reference: Files, or sizes such as "1600x1200", of further ones.
         preset: Name of one; "none" is without any.
         precision: Of text encoder and transformer.
-        memory: How eagerly weights stay on the device.
+        memory: How eagerly weights stay on the GPU.
         tile_px: Side of decode tiles; 0 is whole.
         strict: Never fewer images, never a smaller size.
         vram_gib: Of a GPU to plan for instead of this machine's.
         ram_gib: Of a computer to plan for instead of this one.
-        headroom_gib: Left free on the device.
+        headroom_gib: Left free of the GPU, or of the RAM on the CPU.
         limit_gib: Never more than this of the device.
         device: Of this machine.
         solve: Also say what would fit.

@@ -37,7 +37,7 @@ def plan_as_text(
         *_phases(plan),
         *(_assumed(device) if device.simulated else []),
         "",
-        *(_component(component) for component in plan.components),
+        *(_component(component, on_cpu=machine.on_cpu) for component in plan.components),
     ]
     if plan.changes:
         lines += ["", "What gives way:"]
@@ -111,17 +111,18 @@ def _phases(plan: GenerationPlan) -> list[str]:
     return _table(rows)
 
 
-def _component(component: ComponentPlan) -> str:
+def _component(component: ComponentPlan, *, on_cpu: bool) -> str:
     name = f"{COMPONENT_WORDS[component.name]:14}"
     if not component.weights_bytes:
         return f"{name}not loaded, as the prompt's embeddings are kept"
     precision = component.stored_as or _PRECISION_WORDS[component.precision]
     weights = f"{format_bytes(component.weights_bytes)} in {precision}"
+    place = "in RAM" if on_cpu else "on the GPU"
     match component.placement:
         case Placement.RESIDENT:
-            where = "on the device all the time"
+            where = f"{place} all the time"
         case Placement.TURNS:
-            where = "on the device while in use" if component.device_bytes else "on the CPU"
+            where = f"{place} while in use" if component.device_bytes else "on the CPU"
         case Placement.STREAMED:
             where = (
                 f"{len(component.streamed_blocks)} blocks come in as they are needed, "

@@ -22,7 +22,7 @@ class TypedMemory(Protocol):
 
     Attributes:
         strict: Never fewer images, never a smaller size.
-        memory: How eagerly weights stay on the device.
+        memory: How eagerly weights stay on the GPU.
         precision: Of text encoder and transformer.
         headroom_gib: Left free, of the GPU or, on the CPU, of the RAM.
     """

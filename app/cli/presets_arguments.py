@@ -28,10 +28,10 @@ class SaveOptions:
         replacing: Whether a preset of the same name is replaced.
         any_gpu: Whether it is for every GPU instead of this one.
         model: It is for.
-        headroom_gib: Left free on the device.
+        headroom_gib: Left free of the GPU, or of the RAM on the CPU.
         limit_gib: Never more than this of the device; 0 is no limit.
         ram_headroom_gib: Left free of the RAM.
-        mode: How eagerly weights stay on the device.
+        mode: How eagerly weights stay on the GPU.
         tile: "auto", "whole" or a number of pixels.
         strict: Never fewer images, never a smaller size.
         upscale_back: Resample what was made smaller.
@@ -160,8 +160,7 @@ def _add_save(parser: argparse.ArgumentParser) -> None:
         "--memory",
         type=memory_mode,
         metavar="MODE",
-        help="how eagerly weights stay on the device: "
-        + ", ".join(mode.value for mode in MemoryMode),
+        help="how eagerly weights stay on the GPU: " + ", ".join(mode.value for mode in MemoryMode),
     )
     parser.add_argument("--tile", metavar="PX", help="auto, whole, or a side in pixels")
     for option, what in (

@@ -388,7 +388,13 @@ def test_people_get_a_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\ndenoise " in told
     assert "What gives way:\n" in told
     assert "\nlargest size " in told
+    assert ", on the GPU while in use\n" in told
     assert max(len(line) for line in told.splitlines()) < 130
+
+
+def test_on_the_cpu_weights_are_in_ram(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan"]) == 0
+    assert capsys.readouterr().out.count(", in RAM all the time\n") == 3
 
 
 def test_people_are_told_that_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
