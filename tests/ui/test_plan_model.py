@@ -29,6 +29,7 @@ from app.engine.planner import plan_generation
 from app.engine.planning.at_hand import AtHand
 from app.engine.prompt_folder import prompt_folder
 from app.engine.quantize.kept_files import kept_files
+from app.engine.quantize.kept_ways import Way, WayRecord
 from app.ui.models.memory_frame import Lane
 from app.ui.models.plan_model import PlanModel
 from app.ui.models.policy_file import PolicyState
@@ -166,7 +167,8 @@ def test_what_a_run_left_is_in_the_plan_after_it_and_gone_when_it_is_removed(
     planner: Planner, drawn: Callable[[str], None]
 ):
     policy = planner.parts.planning.policy
-    planner.has(machine(12.0))
+    described = machine(12.0)
+    planner.has(described)
     planner.change(lambda: policy.set_precision(Precision.FP8))
     planner.form.set_prompt("a new fox")
     planner.says("converted once")
@@ -177,6 +179,11 @@ def test_what_a_run_left_is_in_the_plan_after_it_and_gone_when_it_is_removed(
     for component in ("transformer", "text_encoder"):
         make_converted(folder, Precision.FP8, model=choice.info.label, component=component)
     drawn("a new fox")
+    # Embeddings depend on how fp8 was multiplied, which the run has found out.
+    gpu = described.device
+    assert gpu is not None
+    products = planner.parts.home / "data" / "products.json"
+    WayRecord(products, gpu.name, Precision.FP8, "bfloat16").note_chosen(Way.DEQUANTIZE)
     planner.parts.planning.on_event(
         JobFinished(job_id="a", seconds=1.0, memory=MEMORY, report=report())
     )

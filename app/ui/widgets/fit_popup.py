@@ -40,8 +40,8 @@ class FitPopup(QFrame):
         self._icon = QLabel(self)
         self._title = self._label("fit_title", "title")
         self._summary = self._label("fit_summary", "")
-        self._why = self._label("fit_why", "heading")
-        self._why.setText(self.tr("Why"))
+        self._heading = self._label("fit_details_heading", "heading")
+        self._heading.setText(self.tr("In detail"))
         self._reasons = self._label("fit_reasons", "muted")
         self._reasons.setTextFormat(Qt.TextFormat.RichText)
         self._looking = self._label("fit_looking", "muted")
@@ -63,7 +63,7 @@ class FitPopup(QFrame):
         column.addWidget(self._looking)
         # What can be done comes before the reasons, of which there can be many.
         column.addWidget(self._found)
-        column.addWidget(self._why)
+        column.addWidget(self._heading)
         column.addWidget(self._reasons)
 
     def show_state(self, state: PlanState) -> None:
@@ -76,10 +76,12 @@ class FitPopup(QFrame):
         self._icon.setPixmap(theme.icon(icon, colour).pixmap(size, self.devicePixelRatioF()))
         self._title.setText(verdict_word(plan.verdict))
         time = "" if plan.verdict is Verdict.DOES_NOT_FIT else time_words(plan)
-        first, more = plan.reasons[:1], plan.reasons[1:]
+        # What does not fit is explained, and what helps besides the offers, in two or three lines.
+        told = len(plan.reasons) if plan.verdict is Verdict.DOES_NOT_FIT else 1
+        first, more = plan.reasons[:told], plan.reasons[told:]
         self._summary.setText(" ".join(filter(None, (*first, time))))
         self._reasons.setText(_listed(more))
-        for label in (self._why, self._reasons):
+        for label in (self._heading, self._reasons):
             label.setVisible(bool(more))
         self._clear()
         self._looking.show()
