@@ -15,8 +15,6 @@ from jinja2 import ext, nodes, parser, sandbox
 from app.core.errors import ModelError
 from app.engine.model_checks import convert_config, missing_file, read_json
 
-Message = dict[str, Any]
-
 
 class _GenerationBlock(ext.Extension):
     """`{% generation %}` marks the model's own words for training; here it changes nothing."""

@@ -25,11 +25,6 @@ def to_grid(packed: torch.Tensor, *, width_px: int, height_px: int, patch_px: in
     return packed.permute(0, 2, 1).reshape(images, channels, rows, columns)
 
 
-def to_packed(grid: torch.Tensor) -> torch.Tensor:
-    """A grid as packed latents; the inverse of `to_grid`."""
-    return grid.flatten(2).permute(0, 2, 1)
-
-
 def patch_px_of(pipeline: Any) -> int:  # noqa: ANN401 - a pipeline of diffusers
     """Pixels along an edge of one token."""
     return int(pipeline.vae_scale_factor) * 2

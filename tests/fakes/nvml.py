@@ -67,7 +67,6 @@ class FakeNvml:
 
     NVMLError: type[Exception] = FakeNvmlError
     NVML_TEMPERATURE_GPU: int = 0
-    NVML_ERROR_NOT_SUPPORTED: int = 3
     NVML_ERROR_NO_PERMISSION: int = 4
     NVML_ERROR_DRIVER_NOT_LOADED: int = 9
     NVML_ERROR_LIBRARY_NOT_FOUND: int = 12

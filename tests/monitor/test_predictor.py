@@ -38,8 +38,6 @@ from tests.fakes.memory_story import (
 )
 
 DENOISE_BEGINS_S = 3.0
-FREE_GIB = 12.0 - 1.0 - 8.0
-"""While denoising, beside another program's 1 GB."""
 
 
 def test_a_run_by_its_plan_is_left_alone() -> None:
