@@ -201,7 +201,7 @@ class Streamer:
         """Want no block any more; copies may be on their way until `drain`."""
         due, self._due = self._due, None
         if due is not None and due.stays:
-            self._missing.appendleft(due.block)
+            self._missing.append(due.block)
         self._slot_of_turn.clear()
         self._copied.clear()
         if self._bounced is not None:

@@ -128,3 +128,11 @@ def test_nothing_streamed_takes_no_time():
     assert step_seconds([1.0, 2.0], [5, 5], (), 0, 1.0) == StepTime(
         seconds=3.0, waited_s=0.0, copying_s=0.0
     )
+
+
+def test_blocks_that_stay_are_read_ahead_as_well():
+    """From the disk, in the first pass: one is read while the one before it computes."""
+    count = len(LAYERS)
+    side = HostSide(tiers=[HostTier.FILE] * count, read_s=[1.0] * count)
+    with Streamed([1.0] * count, (), 0, 1e12, host_side=side) as running:
+        assert running.passes(1).seconds == pytest.approx(count + 1)
