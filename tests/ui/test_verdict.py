@@ -6,7 +6,7 @@ from PySide6.QtGui import QImage, QTextDocumentFragment
 from PySide6.QtWidgets import QFrame, QLabel, QListView, QPushButton
 from pytestqt.qtbot import QtBot
 
-from app.core.plan import GenerationPlan, Verdict
+from app.core.plan import GenerationPlan, PlanChange, Rung, Verdict
 from app.core.policy import MemoryMode, MemoryPolicy
 from app.core.preset import PresetLimits
 from app.core.units import GIB
@@ -281,3 +281,17 @@ def test_with_little_room_the_chip_takes_the_short_word(qtbot: QtBot):
     chip.resize(metrics.horizontalAdvance(chip.line) - 10, 30)
     assert chip.text().startswith("Streams · ")
     assert "Fits with streaming" in chip.accessibleName()
+
+
+def test_with_less_room_the_chip_leaves_memory_out_before_it_cuts_the_time_off(qtbot: QtBot):
+    chip = VerdictChip()
+    qtbot.addWidget(chip)
+    smaller = PlanChange(rung=Rung.SMALLER, before="", after="", reason="")
+    chip.set_state(
+        PlanState(plan=plan(Verdict.SMALLER, width_px=1600, height_px=1600, changes=(smaller,)))
+    )
+    shortest = "Smaller · 1600 × 1600 · about 34 s"
+    chip.resize(chip.fontMetrics().horizontalAdvance(shortest) + 50, 30)
+    chip.show()
+    assert chip.text() == shortest
+    assert " GB" in chip.toolTip()

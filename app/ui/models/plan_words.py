@@ -47,6 +47,16 @@ def chip_text(plan: GenerationPlan, *, short: bool = False) -> str:
     return " · ".join(parts)
 
 
+def chip_texts(plan: GenerationPlan) -> tuple[str, ...]:
+    """The verdict in one line, each shorter than the one before; the last has no figures of memory.
+
+    What gives way in the picture, and the time, are worth more than how full the memory is.
+    """
+    short = chip_text(plan, short=True)
+    shortest = short.replace(f" · {peak_words(plan)}", "")
+    return (chip_text(plan), short, shortest)
+
+
 def made_words(plan: GenerationPlan) -> str:
     """What will be made: "768 × 768" or "2 of 4 images"."""
     if any(change.rung is Rung.SMALLER for change in plan.changes):

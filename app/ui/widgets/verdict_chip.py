@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QPushButton, QSizePolicy, QWidget
 from app.core.plan import Verdict
 from app.ui import theme
 from app.ui.models.plan_model import PlanState
-from app.ui.models.plan_words import chip_text, spoken, time_words
+from app.ui.models.plan_words import chip_texts, spoken, time_words
 from app.ui.widgets.verdict_icon import verdict_icon
 
 _ICON_PX = 16
@@ -24,15 +24,14 @@ class VerdictChip(QPushButton):
         theme.set_role(self, "verdict")
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setIconSize(QSize(_ICON_PX, _ICON_PX))
-        self._line = ""
-        self._short = ""
+        self._lines: tuple[str, ...] = ("",)
         self._verdict: Verdict | None = None
         self.set_state(PlanState())
 
     @property
     def line(self) -> str:
         """The whole text, also where there is no room for it."""
-        return self._line
+        return self._lines[0]
 
     @property
     def verdict(self) -> Verdict | None:
@@ -43,15 +42,14 @@ class VerdictChip(QPushButton):
         """Show a plan's verdict, or why there is none."""
         plan = state.plan
         self._verdict = None if plan is None else plan.verdict
-        self._line = state.why if plan is None else chip_text(plan)
-        self._short = self._line if plan is None else chip_text(plan, short=True)
+        self._lines = (state.why,) if plan is None else chip_texts(plan)
         self.setEnabled(plan is not None)
         if plan is None:
             self.setAccessibleName(state.why or self.tr("Does it fit?"))
             self.setToolTip(state.why)
         else:
             self.setAccessibleName(self.tr("Does it fit? {answer}").format(answer=spoken(plan)))
-            lines = [self._line, *plan.reasons, time_words(plan)]
+            lines = [self.line, *plan.reasons, time_words(plan)]
             lines.append(self.tr("Click for details and what can be done."))
             self.setToolTip("\n".join(line for line in lines if line))
         self._show()
@@ -71,6 +69,7 @@ class VerdictChip(QPushButton):
         room = max(0, self.width() - _SIDES_PX)
         metrics = self.fontMetrics()
         # A mnemonic would eat an ampersand in a model's name.
-        wanted = self._line if metrics.horizontalAdvance(self._line) <= room else self._short
+        fitting = (line for line in self._lines if metrics.horizontalAdvance(line) <= room)
+        wanted = next(fitting, self._lines[-1])
         text = metrics.elidedText(wanted, Qt.TextElideMode.ElideRight, room)
         self.setText(text.replace("&", "&&"))
