@@ -130,9 +130,11 @@ def test_nothing_streamed_takes_no_time():
     )
 
 
-def test_blocks_that_stay_are_read_ahead_as_well():
-    """From the disk, in the first pass: one is read while the one before it computes."""
+def test_blocks_that_stay_are_read_as_far_ahead_as_there_are_buffers():
+    """From the disk, in the first pass: three are read while a long one computes."""
     count = len(LAYERS)
-    side = HostSide(tiers=[HostTier.FILE] * count, read_s=[1.0] * count)
-    with Streamed([1.0] * count, (), 0, 1e12, host_side=side) as running:
-        assert running.passes(1).seconds == pytest.approx(count + 1)
+    side = HostSide(tiers=[HostTier.FILE] * count, read_s=[2.0] * count)
+    compute_s = [1.0, 8.0] + [1.0] * (count - 2)
+    with Streamed(compute_s, (), 0, 1e12, host_side=side) as running:
+        # Two are waited for: at the beginning, and one of the last three.
+        assert running.passes(1).seconds == pytest.approx(sum(compute_s) + 3.0)
