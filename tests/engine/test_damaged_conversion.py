@@ -14,8 +14,11 @@ from app.core.policy import MemoryMode, Precision, Precisions
 from app.core.profile import HostProfile
 from app.core.units import GIB
 from app.engine.compute_device import ComputeDevice, CpuDevice
+from app.engine.loader import load_model
 from app.engine.quantize.kept_files import KeptFile, kept_files
 from app.engine.residency.block_source import Task
+from app.engine.run import model_shelf
+from app.engine.run.model_shelf import ModelShelf
 from app.engine.stored_weights import DamagedFileError
 from tests.engine_process import make_job
 from tests.engine_runs import POLICY, Runs, of_kind, pixels, same, simulated
@@ -126,6 +129,36 @@ def test_what_is_removed_before_it_streams_is_made_again(
     assert isinstance(events[-1], JobFinished), events[-1]
     assert same(pixels(events), expected)
     assert kept()["text_encoder"].path == lost[0]
+
+
+def test_nothing_of_a_file_is_in_use_when_it_is_removed(
+    model: Path, tmp_path: Path, expect_log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = job(model, tmp_path / "out")
+    Runs(CpuDevice()).run(asked)
+    path = damage("transformer")
+    done: list[str] = []
+    drop, unlink = ModelShelf.drop, Path.unlink
+
+    def noted_drop(shelf: ModelShelf) -> None:
+        drop(shelf)
+        done.append("let go")
+
+    def noted_unlink(one: Path, **options: Any) -> None:
+        if one == path:
+            done.append("removed")
+        unlink(one, **options)
+
+    def loaded(*_inputs: Any, **_options: Any) -> Any:
+        done.append("loaded")
+        return load_model(*_inputs, **_options)
+
+    monkeypatch.setattr(ModelShelf, "drop", noted_drop)
+    monkeypatch.setattr(Path, "unlink", noted_unlink)
+    monkeypatch.setattr(model_shelf, "load_model", loaded)
+    expect_log("converted weights in .* were damaged")
+    Runs(CpuDevice()).run(replace(asked, id="again"))
+    assert done == ["let go", "loaded", "let go", "removed", "let go", "loaded"]
 
 
 def test_a_sound_file_costs_no_notice(model: Path, tmp_path: Path) -> None:

@@ -140,11 +140,13 @@ def test_a_file_that_holds_something_else_is_made_again(tmp_path):
     assert kept.path.read_bytes() == whole
 
 
-def test_a_file_without_checksums_is_made_again(tmp_path):
+@pytest.mark.parametrize("name", [b"headroom_crc32", rb"\"proj_out.weight\""])
+def test_a_file_without_checksums_of_all_is_made_again(tmp_path, name):
     first = open_converted("transformer", skeleton(), source(), conversion(tmp_path))
     (kept,) = kept_files(tmp_path)
     whole = kept.path.read_bytes()
-    kept.path.write_bytes(whole.replace(b"headroom_crc32", b"headroom_crc31"))
+    assert whole.count(name) == 1
+    kept.path.write_bytes(whole.replace(name, name.replace(b"r", b"R")))
     assert open_converted("transformer", skeleton(), source(), conversion(tmp_path)) == first
     assert kept.path.read_bytes() == whole
 
