@@ -30,9 +30,9 @@ def still_computes(device: torch.device) -> bool:
     except Exception as error:
         if isinstance(error, torch.OutOfMemoryError):
             return True
-        # A library without room for itself says nothing of the device, and out of resources is
-        # what Level Zero says of one that is full and of one that is broken.
-        if is_out_of_memory(error) and _adds(device):
+        # A library or a kernel without room for itself says nothing of the device; but out of
+        # resources is what Level Zero says of one that is full and of one that is broken.
+        if is_out_of_memory(error) and (device.type != "xpu" or _adds(device)):
             return True
         log.info("the device computes nothing any more", exc_info=True)
         return False

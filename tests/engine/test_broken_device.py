@@ -22,6 +22,7 @@ from tests.tiny_models import make_tiny_model
 CPU = torch.device("cpu")
 ILLEGAL = RuntimeError("CUDA error: an illegal memory access was encountered")
 NO_HANDLE = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`")
+NO_KERNEL = torch.AcceleratorError("CUDA error: out of memory")
 FULL = torch.OutOfMemoryError("CUDA out of memory")
 NO_RESOURCES = RuntimeError("level_zero backend failed with error: 40 (UR_RESULT_OUT_OF_RESOURCES)")
 
@@ -40,7 +41,7 @@ def fails(error: Exception) -> Callable[..., Any]:
         ("__matmul__", FULL, True),
         ("__matmul__", NO_HANDLE, True),
         ("__matmul__", ILLEGAL, False),
-        ("sum", NO_RESOURCES, False),
+        ("sum", NO_KERNEL, True),
     ],
 )
 def test_what_has_no_room_is_not_broken(
@@ -49,6 +50,16 @@ def test_what_has_no_room_is_not_broken(
     if error is not None:
         monkeypatch.setattr(torch.Tensor, name, fails(error))
     assert still_computes(CPU) is computes
+
+
+@pytest.mark.parametrize(("name", "computes"), [("__matmul__", True), ("sum", False)])
+def test_level_zero_says_the_same_of_a_full_device_and_of_a_broken_one(
+    name: str, computes: bool, monkeypatch: pytest.MonkeyPatch
+):
+    ones = torch.ones
+    monkeypatch.setattr(torch, "ones", lambda *size, device: ones(*size, device=CPU))
+    monkeypatch.setattr(torch.Tensor, name, fails(NO_RESOURCES))
+    assert still_computes(torch.device("xpu")) is computes
 
 
 @pytest.fixture
