@@ -85,13 +85,11 @@ not fit in, and a segment of which a part is used cannot go back. The planner re
 for the one or the other ([forecast](forecast.md)), so each case is planned for both, and each plan
 is carried out with the allocator that it was made for.
 
-One kind of plans is known that runs out with segments of fixed size, whether or not it is among
-those of this result; such a run would go on with the next rung: klein-4b, 6 GB, nf4, two images of
-1536 x 1536 px with references of 1600 x 900 and 480 x 656 px, where everything takes 10 % more. A
-reserve that covers it (48 % of working memory instead of 40 %) would cost cards of 6 GB their
-pictures of 2048 px. With these segments the engine has memory given back when a component's
-weights leave the GPU: where they stayed, dev's transformer came to lie in segments that were cut
-for the text encoder, and two plans for 32 GB ran out.
+No kind of plans is known that runs out. With segments of fixed size the engine has memory given
+back when a component's weights leave the GPU; where they stayed, three plans did: dev in fp8 on
+32 GB, two times, whose transformer came to lie in segments that were cut for the text encoder, and
+klein-4b in 4 bits on 6 GB with two images of 1536 x 1536 px and two reference images, where
+everything takes 10 % more. All three were tried again, and run to their end.
 """
 
 
