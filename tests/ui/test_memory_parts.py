@@ -98,6 +98,27 @@ def test_the_table_makes_room_for_the_parts(bench: Bench):
     assert bench.panel.figure_table.sizeHint().height() == before + 3 * ROW_PX
 
 
+def test_a_low_panel_leaves_the_parts_out_rather_than_become_higher(bench: Bench):
+    bench.feed(1)
+    lowest = bench.panel.minimumSizeHint().height()
+    bench.model.on_event(report(3.0, 0.5))
+    bench.feed(1, ours_gib=5.0)
+    assert bench.panel.minimumSizeHint().height() == lowest
+    table = bench.panel.figure_table
+    whole = table.sizeHint().height()
+    table.resize(table.width(), whole)
+    assert table.shows_parts
+    with_parts = pixels(table)
+    table.resize(table.width(), whole - 1)
+    assert not table.shows_parts
+    # The rows below move up, and all of them are there.
+    without = pixels(table)
+    row = slice((6 - 3 + 1) * ROW_PX, (6 - 3 + 2) * ROW_PX)
+    assert (without[row] != with_parts[row]).any()
+    last = table.minimumSizeHint().height() - 1
+    assert (without[last + 2 :] == without[-1]).all()
+
+
 def test_the_readout_names_them_at_their_moment(bench: Bench):
     bench.feed(3, ours_gib=2.0)
     bench.model.on_event(report(3.0, 0.5))

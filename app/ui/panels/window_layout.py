@@ -11,8 +11,8 @@ TITLE_BAR_PX = 40
 """What the system puts around a window is only known once it is shown."""
 
 
-LOW_PX = 640
-"""Lower than that, such as 1080 pixels at twice their size, the graph and a queue have no room."""
+LOW_PX = 700
+"""Lower than that, such as 1080 pixels at one and a half of their size, both have little room."""
 
 
 def first_size() -> QSize:

@@ -32,13 +32,17 @@ INDENT_PX = 10
 
 
 class FigureTable(QWidget):
-    """Shows MemoryFigures; in GB, so that the points stand below each other."""
+    """Shows MemoryFigures; in GB, so that the points stand below each other.
+
+    Where there is no room for all rows, what our engine's memory consists of is left out: a run
+    must not make the window higher than its screen.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("memory_figures")
         self.setAccessibleName(self.tr("Memory figures"))
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
         self._figures = MemoryFigures()
         self._make_texts()
 
@@ -51,7 +55,9 @@ class FigureTable(QWidget):
         """Show these."""
         if figures == self._figures:
             return
-        other_rows = _row_counts(figures) != _row_counts(self._figures)
+        other_rows = _row_counts(figures, with_parts=True) != _row_counts(
+            self._figures, with_parts=True
+        )
         self._figures = figures
         if other_rows:
             self.updateGeometry()
@@ -75,12 +81,19 @@ class FigureTable(QWidget):
         )
 
     def sizeHint(self) -> QSize:
-        counts = _row_counts(self._figures) or (4,)
-        height = ROW_PX + sum(counts) * ROW_PX + (len(counts) - 1) * GROUP_GAP_PX
-        return QSize(NAME_PX + 3 * COLUMN_PX, height)
+        return QSize(NAME_PX + 3 * COLUMN_PX, self._height_px(with_parts=True))
 
     def minimumSizeHint(self) -> QSize:
-        return self.sizeHint()
+        return QSize(NAME_PX + 3 * COLUMN_PX, self._height_px(with_parts=False))
+
+    @property
+    def shows_parts(self) -> bool:
+        """Whether there is room for what our engine's memory consists of."""
+        return self.height() >= self.sizeHint().height()
+
+    def _height_px(self, *, with_parts: bool) -> int:
+        counts = _row_counts(self._figures, with_parts=with_parts) or (4,)
+        return ROW_PX + sum(counts) * ROW_PX + (len(counts) - 1) * GROUP_GAP_PX
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
@@ -122,7 +135,10 @@ class FigureTable(QWidget):
         self._paint_name(painter, self._strong, top, lane_name(lane.lane), text)
         total = self.tr("{size} total").format(size=format_bytes(lane.total_bytes))
         self._paint_right(painter, self._plain, top, self.width(), total, muted)
+        shows_parts = self.shows_parts
         for role, series in _series(lane):
+            if role in PARTS and not shows_parts:
+                continue
             top += ROW_PX
             indent = INDENT_PX if role in PARTS else 0
             if role is not Role.USED:
@@ -190,9 +206,12 @@ def _series(lane: LaneFigures) -> tuple[tuple[Role, SeriesFigures], ...]:
     return ((Role.OURS, lane.ours), *split, (Role.OTHERS, lane.others), (Role.USED, lane.used))
 
 
-def _row_counts(figures: MemoryFigures) -> tuple[int, ...]:
+def _row_counts(figures: MemoryFigures, *, with_parts: bool) -> tuple[int, ...]:
     """Rows of each lane, its heading included."""
-    return tuple(1 + len(_series(lane)) for lane in figures.lanes)
+    return tuple(
+        1 + sum(with_parts or role not in PARTS for role, _ in _series(lane))
+        for lane in figures.lanes
+    )
 
 
 def _cells(series: SeriesFigures) -> tuple[str, str, str]:

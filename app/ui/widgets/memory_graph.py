@@ -13,7 +13,7 @@ from PySide6.QtGui import (
     QResizeEvent,
     QShowEvent,
 )
-from PySide6.QtWidgets import QLabel, QStackedLayout, QWidget
+from PySide6.QtWidgets import QLabel, QSizePolicy, QStackedLayout, QWidget
 
 from app.ui import theme
 from app.ui.models.forecast_model import ForecastModel
@@ -31,6 +31,7 @@ from app.ui.widgets.lane_plot import LanePlot, Shot, gutter_px, make_layout
 from app.ui.widgets.memory_readout import MemoryReadout, ReadoutRow
 
 LANE_GAP_PX = 8
+LOWEST_PX = 130
 LABELLED_PX = 460
 """From this width on, names and values stand at the ends of the curves."""
 HOVER_STEP = 1 / 60
@@ -58,7 +59,9 @@ class MemoryGraph(QWidget):
         self.setObjectName("memory_graph")
         self.setAccessibleName(self.tr("Memory graph"))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setMinimumHeight(150)
+        self.setMinimumHeight(LOWEST_PX)
+        # It takes what the figures below it leave; by itself it wants nothing.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Ignored)
         self._model = model
         self._forecast = forecast
         self._view = MemoryView.RECENT
