@@ -21,7 +21,7 @@ from app.engine.residency.leaves import ModuleTensors
 from app.engine.residency.mapped_checks import MappedChecks
 from app.engine.residency.pinning import MIN_RAM_LEFT_BYTES, Pinning, spread_order
 from app.engine.residency.stored_block import StoredBlock
-from app.engine.stored_weights import Stored, StoredTensor
+from app.engine.stored_weights import MappedFiles, Stored, StoredTensor
 
 log = logging.getLogger(__name__)
 
@@ -156,9 +156,12 @@ class HostStore:
             for tensors, module in zip(of_blocks, modules, strict=True)
         ]
         unpacked_bytes = 0
+        mapped: MappedChecks | None = None
         if self.in_place:
             groups = zip([of_rest, *of_blocks], [rest, *blocks], strict=True)
-            unpacked_bytes = fill_in_place(network, stored, groups, check, progress)
+            files = MappedFiles()
+            unpacked_bytes = fill_in_place(network, stored, groups, check, progress, files=files)
+            mapped = MappedChecks(stored.values(), files)
         else:
             rest.keep(check)
             progress(rest.layout.size_bytes)
@@ -171,7 +174,7 @@ class HostStore:
             modules=modules,
             reader=self._bounces.reader,
             unpacked_bytes=unpacked_bytes,
-            mapped=MappedChecks(stored.values()) if self.in_place else None,
+            mapped=mapped,
         )
         self._hosts.add(host)
         # Or buffers would stay for a network that is gone.

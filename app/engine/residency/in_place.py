@@ -16,6 +16,8 @@ def fill_in_place(
     groups: Iterable[tuple[ModuleTensors, StoredBlock]],
     check: Callable[[], None],
     progress: Callable[[int], None] = lambda _bytes: None,
+    *,
+    files: MappedFiles,
 ) -> int:
     """Give a network on "meta" its weights.
 
@@ -29,6 +31,7 @@ def fill_in_place(
         groups: The tensors of its blocks and of the rest, with where they are stored.
         check: Called between tensors; may raise to stop.
         progress: Told how many bytes more are there.
+        files: Maps them.
 
     Returns:
         Bytes of RAM that tensors take which are neither mapped nor in the groups' blocks.
@@ -37,7 +40,7 @@ def fill_in_place(
         ModelError: A file cannot be read.
     """
     if _is_plain(network):
-        return _map(network, stored, check, progress)
+        return _map(network, stored, check, progress, files)
     for tensors, block in groups:
         block.keep(check)
         buffer = block.packed()
@@ -57,8 +60,8 @@ def _map(
     stored: Stored,
     check: Callable[[], None],
     progress: Callable[[int], None],
+    files: MappedFiles,
 ) -> int:
-    files = MappedFiles()
     own_bytes = 0
 
     def read(name: str, dtype: torch.dtype) -> torch.Tensor:

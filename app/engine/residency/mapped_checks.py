@@ -34,19 +34,26 @@ _Stretch = tuple[StoredTensor, torch.Tensor, int]
 class MappedChecks:
     """What is to be compared of one network, once."""
 
-    def __init__(self, stored: Iterable[StoredTensor]) -> None:
-        """Read nothing yet."""
+    def __init__(self, stored: Iterable[StoredTensor], files: MappedFiles) -> None:
+        """Read nothing yet.
+
+        Args:
+            stored: The tensors.
+            files: As the network has them: others may have put another file in the place of one.
+        """
+        self._files: MappedFiles | None = files
         self._stored: tuple[StoredTensor, ...] = tuple(one for one in stored if one.checks)
 
     def compare(self, check: Callable[[], None]) -> None:
         """See `check_mapped`; nothing happens when all was compared before."""
-        if self._stored:
-            check_mapped(self._stored, check)
-            self._stored = ()
+        if self._files is not None:
+            check_mapped(self._stored, self._files, check)
+            self._files = None
 
 
 def check_mapped(
     stored: Iterable[StoredTensor],
+    files: MappedFiles,
     check: Callable[[], None],
     *,
     room_bytes: Callable[[], int] = lambda: int(psutil.virtual_memory().available),
@@ -58,6 +65,7 @@ def check_mapped(
 
     Args:
         stored: The tensors.
+        files: That are mapped.
         check: Called between stretches; may raise to stop.
         room_bytes: RAM that mapped files can take.
 
@@ -72,7 +80,7 @@ def check_mapped(
     comparing: deque[Future[None]] = deque()
     with ThreadPoolExecutor(THREADS, "weights-checker") as pool:
         try:
-            for stretch in _stretches(with_checks):
+            for stretch in _stretches(with_checks, files):
                 check()
                 comparing.append(pool.submit(_compare, stretch))
                 if len(comparing) > _AHEAD:
@@ -85,8 +93,7 @@ def check_mapped(
                 one.cancel()
 
 
-def _stretches(stored: Iterable[StoredTensor]) -> Iterator[_Stretch]:
-    files = MappedFiles()
+def _stretches(stored: Iterable[StoredTensor], files: MappedFiles) -> Iterator[_Stretch]:
     for tensor in stored:
         try:
             content = files.raw(tensor)

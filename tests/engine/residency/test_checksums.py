@@ -12,11 +12,12 @@ from safetensors.torch import save_file
 from app.core.errors import ModelError
 from app.engine.residency import block_source, mapped_checks
 from app.engine.residency.block_source import BlockSource
+from app.engine.residency.host_store import HostStore
 from app.engine.residency.layout import BlockLayout, lay_out
 from app.engine.residency.mapped_checks import MappedChecks, check_mapped
 from app.engine.residency.readers import FileReader
 from app.engine.residency.stored_block import StoredBlock
-from app.engine.stored_weights import DamagedFileError, StoredTensor, stored_tensors
+from app.engine.stored_weights import DamagedFileError, MappedFiles, StoredTensor, stored_tensors
 
 STRETCH = 1000
 TENSORS = {f"t{number}": torch.randn(33, 20 + number) for number in range(5)}
@@ -74,7 +75,7 @@ def test_any_changed_bit_is_seen_by_each_way_to_read(file: Path) -> None:
     for place in places(stored):
         BlockSource(layout_of(), stored).read_into(out)
         StoredBlock(BlockSource(layout_of(), stored), pinning=None).keep()
-        check_mapped(stored.values(), lambda: None)
+        check_mapped(stored.values(), MappedFiles(), lambda: None)
         flip(file, place)
         with pytest.raises(DamagedFileError) as seen:
             BlockSource(layout_of(), stored).read_into(out)
@@ -84,7 +85,7 @@ def test_any_changed_bit_is_seen_by_each_way_to_read(file: Path) -> None:
             block.keep()
         assert block.packed() is None
         with pytest.raises(DamagedFileError):
-            check_mapped(stored.values(), lambda: None)
+            check_mapped(stored.values(), MappedFiles(), lambda: None)
         flip(file, place)
 
 
@@ -131,21 +132,37 @@ def test_mapped_weights_that_ram_cannot_hold_are_not_read_for_it(file: Path) -> 
     stored = with_checks(file)
     flip(file, stored["t3"].offset_bytes)
     size_bytes = sum(tensor.nbytes for tensor in stored.values())
-    check_mapped(stored.values(), lambda: None, room_bytes=lambda: size_bytes - 1)
+    check_mapped(stored.values(), MappedFiles(), lambda: None, room_bytes=lambda: size_bytes - 1)
     with pytest.raises(DamagedFileError):
-        check_mapped(stored.values(), lambda: None, room_bytes=lambda: size_bytes)
+        check_mapped(stored.values(), MappedFiles(), lambda: None, room_bytes=lambda: size_bytes)
 
 
-def test_opening_compares_nothing_and_the_first_use_once(file: Path) -> None:
+def test_mapped_weights_are_compared_once(file: Path) -> None:
     stored = with_checks(file)
-    flip(file, stored["t3"].offset_bytes)
-    mapped = MappedChecks(stored.values())
-    with pytest.raises(DamagedFileError):
-        mapped.compare(lambda: None)
-    flip(file, stored["t3"].offset_bytes)
+    mapped = MappedChecks(stored.values(), MappedFiles())
     mapped.compare(lambda: None)
     file.unlink()
     mapped.compare(lambda: None)
+
+
+def test_what_is_compared_is_what_is_used(file: Path) -> None:
+    """Another engine may see the damage first, and put a sound file there."""
+    stored, sound = with_checks(file), file.read_bytes()
+    flip(file, stored["t3"].offset_bytes)
+    with torch.device("meta"):
+        network = torch.nn.Module()
+        network.transformer_blocks = network.single_transformer_blocks = torch.nn.ModuleList()
+        for name, tensor in TENSORS.items():
+            network.register_buffer(name, torch.empty_like(tensor, device="meta"))
+    host = HostStore(in_place=True).open("transformer", network, stored)
+    file.unlink()
+    file.write_bytes(sound)
+    assert host.mapped is not None
+    with pytest.raises(DamagedFileError):
+        host.mapped.compare(lambda: None)
+    opened = HostStore(in_place=True).open("transformer", network, stored)
+    assert opened.mapped is not None
+    opened.mapped.compare(lambda: None)
 
 
 def cut(file: Path) -> None:
@@ -164,7 +181,7 @@ def test_what_was_made_here_is_lost_and_not_to_be_downloaded_again(
     with pytest.raises(DamagedFileError):
         source.read_into(out)
     with pytest.raises(DamagedFileError):
-        check_mapped(stored.values(), lambda: None)
+        check_mapped(stored.values(), MappedFiles(), lambda: None)
     with pytest.raises(ModelError, match=r"cannot be read|has become shorter") as told:
         plain.read_into(out)
     assert not isinstance(told.value, DamagedFileError)
@@ -182,4 +199,4 @@ def test_looks_come_between_stretches(file: Path) -> None:
             raise StopError
 
     with pytest.raises(StopError):
-        check_mapped(with_checks(file).values(), look)
+        check_mapped(with_checks(file).values(), MappedFiles(), look)
