@@ -134,6 +134,17 @@ def test_small_tensors_teach_time_only(path: Path):
     assert found.time_factor[Phase.DENOISE] == pytest.approx(2.0)
 
 
+def test_previews_that_not_every_run_fits_teach_nothing_about_bytes(path: Path):
+    store = CalibrationStore(path)
+    (phase,) = plan_with(DEFAULT).phases
+    plan = replace(plan_with(DEFAULT), phases=(replace(phase, phase=Phase.LOAD),))
+    measured = MeasuredPhase(seconds=20.0, peak_bytes=WEIGHTS + MIB)
+    store.record_run(KEY, plan, MeasuredRun(phases={Phase.LOAD: measured}))
+    found = store.calibration(KEY, DEFAULT)
+    assert (found.bytes_factor, found.spread) == ({}, DEFAULT.spread)
+    assert found.time_factor[Phase.LOAD] == pytest.approx(2.0)
+
+
 def test_a_process_is_counted_with_what_it_needs_besides_tensors(path: Path):
     store = CalibrationStore(path)
     besides = 309 * MIB + 400 * MIB

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 DEPTHS = (2, 3, 4, 6)
@@ -85,22 +85,30 @@ def spread_evenly(count: int, chosen: int) -> set[int]:
     return {(2 * index + 1) * count // (2 * chosen) for index in range(chosen)}
 
 
-def _streamed_patterns(block_bytes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+def _streamed_patterns(block_bytes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """Blocks that may come in, for each number of those that stay.
 
     These are spread evenly over all, or the largest of them first: blocks of all sizes compute
     equally long, so large ones are those that are waited for.
     """
-    count = len(block_bytes)
     most = max(block_bytes, default=0)
-    large = [index for index, size in enumerate(block_bytes) if size == most]
-    small = [index for index, size in enumerate(block_bytes) if size != most]
+    return _patterns_of(tuple(size == most for size in block_bytes))
+
+
+@functools.lru_cache(maxsize=16)
+def _patterns_of(are_large: tuple[bool, ...]) -> tuple[tuple[int, ...], ...]:
+    """The same in all precisions, and in all models of as many blocks."""
+    count = len(are_large)
+    large = [index for index in range(count) if are_large[index]]
+    small = [index for index in range(count) if not are_large[index]]
+    found: list[tuple[int, ...]] = []
     for staying in range(count):
         stay = spread_evenly(count, staying)
-        yield tuple(itertools.filterfalse(stay.__contains__, range(count)))
+        found.append(tuple(itertools.filterfalse(stay.__contains__, range(count))))
         if small:
             first = min(staying, len(large))
             largest = {large[place] for place in spread_evenly(len(large), first)}
             largest |= {small[place] for place in spread_evenly(len(small), staying - first)}
             if largest != stay:
-                yield tuple(itertools.filterfalse(largest.__contains__, range(count)))
+                found.append(tuple(itertools.filterfalse(largest.__contains__, range(count))))
+    return tuple(found)

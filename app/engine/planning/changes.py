@@ -70,7 +70,7 @@ def _streams(problem: PlanProblem, way: Way, ladder: Ladder) -> Iterator[PlanCha
         forecast = need.forecast_bytes
         if phase is Phase.DENOISE:
             # As asked for: splitting the batch may have made it less since.
-            forecast = ladder.needs.denoise(frozenset(), kept, way.images).forecast_bytes
+            forecast = ladder.needs.denoise_forecast(way.images)
         blocks = len(problem.blocks[name])
         coming = len(kept.streamed_blocks)
         word = COMPONENT_WORDS[name]

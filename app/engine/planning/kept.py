@@ -1,6 +1,7 @@
 """How a component's weights are kept: on the device, in RAM, or only on the disk."""
 
 import functools
+import operator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,6 +35,9 @@ class Kept(NamedTuple):
     file_blocks: tuple[int, ...] = ()
     file_bytes: int = 0
     unheld_bytes: int = 0
+
+
+_SIZES = operator.attrgetter("device_bytes", "streamed_bytes")
 
 
 def resident(weights_bytes: int) -> Kept:
@@ -140,7 +144,7 @@ def _streamed_ways(
         )
         for way in block_residencies(blocks)
     )
-    by_size = sorted(streamed, key=lambda kept: (-kept.device_bytes, -kept.streamed_bytes))
+    by_size = sorted(streamed, key=_SIZES, reverse=True)
     return streamed, tuple(by_size)
 
 

@@ -71,12 +71,28 @@ class PhaseNeeds:
             seconds += self.streaming_denoise(batch).seconds(kept)
             waiting_s = self.streaming_denoise(batch).waiting_seconds(kept)
         weights = kept.device_bytes + self.any_size.others_bytes(staying, TRANSFORMER)
-        return PhaseNeed(weights, self._denoise_forecast(batch), seconds, waiting_s)
+        return PhaseNeed(weights, self.denoise_forecast(batch), seconds, waiting_s)
 
     def denoise_seconds(self, batch: int) -> float:
         """Of `denoise`, what computing takes, in parts of the batch."""
         computing_s = sum(count * once_s for count, once_s in self._runs_of_denoise(batch))
         return computing_s + part_seconds(self._problem, -(-self._images // batch))
+
+    def denoise_forecast(self, batch: int) -> int:
+        """Working memory of `denoise`, as the coefficients say."""
+        if batch not in self._denoise_forecasts:
+            width_px, height_px = self._size
+            problem = self._problem
+            self._denoise_forecasts[batch] = problem.coefficients.denoise_working_bytes(
+                images=batch,
+                width_px=width_px,
+                height_px=height_px,
+                references=problem.references,
+                precision=problem.precisions[TRANSFORMER],
+                beside=problem.beside,
+                attention=problem.policy.attention,
+            )
+        return self._denoise_forecasts[batch]
 
     def streaming_denoise(self, batch: int) -> Streaming:
         """What it costs to stream the transformer."""
@@ -90,7 +106,7 @@ class PhaseNeeds:
         """Whether there is room for `denoise`; quicker than to look at its time as well."""
         if batch not in self._denoise_rooms:
             self._denoise_rooms[batch] = weights_room(
-                self._problem, Phase.DENOISE, self._denoise_forecast(batch)
+                self._problem, Phase.DENOISE, self.denoise_forecast(batch)
             )
         others = self.any_size.others_bytes(staying, TRANSFORMER)
         return kept.device_bytes + others <= self._denoise_rooms[batch]
@@ -134,21 +150,6 @@ class PhaseNeeds:
     def autoencoder(self, staying: Names) -> Kept:
         """How the autoencoder is kept: it has no blocks that could be streamed."""
         return self.any_size.autoencoder(staying)
-
-    def _denoise_forecast(self, batch: int) -> int:
-        if batch not in self._denoise_forecasts:
-            width_px, height_px = self._size
-            problem = self._problem
-            self._denoise_forecasts[batch] = problem.coefficients.denoise_working_bytes(
-                images=batch,
-                width_px=width_px,
-                height_px=height_px,
-                references=problem.references,
-                precision=problem.precisions[TRANSFORMER],
-                beside=problem.beside,
-                attention=problem.policy.attention,
-            )
-        return self._denoise_forecasts[batch]
 
     def _runs_of_denoise(self, batch: int) -> Runs:
         """Of the transformer: in each step once or twice for each part of the batch."""
