@@ -32,6 +32,8 @@ BESIDE_PX = 620
 BESIDE_RATIO = 1.25
 """From this width on, the figures stand beside the graph where the panel is wider than high by so
 much; else below it."""
+LOW_GRAPH_PX = 170
+"""Where less would be left to the graph, the figures below it leave the parts of ours out."""
 FIGURES_WIDTH_PX = 312
 FIGURES_INTERVAL_S = 0.45
 """Numbers that change faster cannot be read."""
@@ -189,6 +191,15 @@ class MemoryPanel(QFrame):
             self._body.setDirection(direction)
             self._body.setSpacing(theme.SPACING_PX * (3 if beside else 1))
         self._table.setFixedWidth(FIGURES_WIDTH_PX) if beside else self._free_table_width()
+        self._choose_parts()
+
+    def _choose_parts(self) -> None:
+        """Leave out what ours consists of where the graph would become too low for it."""
+        gap = theme.SPACING_PX
+        room_px = self.height() - self._body.geometry().top() - gap
+        if self._body.direction() == QBoxLayout.Direction.TopToBottom:
+            room_px -= LOW_GRAPH_PX + gap
+        self._table.set_shows_parts(shows_parts=self._table.height_px(with_parts=True) <= room_px)
 
     def _free_table_width(self) -> None:
         self._table.setMinimumWidth(0)
@@ -218,6 +229,7 @@ class MemoryPanel(QFrame):
     @Slot()
     def _show_figures(self) -> None:
         self._table.set_figures(self._model.figures())
+        self._choose_parts()
 
     def _show_words(self) -> None:
         words = memory_words(self._model.figures())

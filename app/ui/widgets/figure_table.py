@@ -34,7 +34,7 @@ INDENT_PX = 10
 class FigureTable(QWidget):
     """Shows MemoryFigures; in GB, so that the points stand below each other.
 
-    Where there is no room for all rows, what our engine's memory consists of is left out: a run
+    What our engine's memory consists of can be left out, where the graph needs the room more: a run
     must not make the window higher than its screen.
     """
 
@@ -44,6 +44,7 @@ class FigureTable(QWidget):
         self.setAccessibleName(self.tr("Memory figures"))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
         self._figures = MemoryFigures()
+        self._shows_parts = True
         self._make_texts()
 
     @property
@@ -81,17 +82,25 @@ class FigureTable(QWidget):
         )
 
     def sizeHint(self) -> QSize:
-        return QSize(NAME_PX + 3 * COLUMN_PX, self._height_px(with_parts=True))
+        return QSize(NAME_PX + 3 * COLUMN_PX, self.height_px(with_parts=self._shows_parts))
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(NAME_PX + 3 * COLUMN_PX, self._height_px(with_parts=False))
+        return QSize(NAME_PX + 3 * COLUMN_PX, self.height_px(with_parts=False))
 
     @property
     def shows_parts(self) -> bool:
-        """Whether there is room for what our engine's memory consists of."""
-        return self.height() >= self.sizeHint().height()
+        """Whether what our engine's memory consists of is shown."""
+        return self._shows_parts
 
-    def _height_px(self, *, with_parts: bool) -> int:
+    def set_shows_parts(self, *, shows_parts: bool) -> None:
+        """Show what our engine's memory consists of, or leave it out."""
+        if shows_parts != self._shows_parts:
+            self._shows_parts = shows_parts
+            self.updateGeometry()
+            self.update()
+
+    def height_px(self, *, with_parts: bool) -> int:
+        """How high all rows are together."""
         counts = _row_counts(self._figures, with_parts=with_parts) or (4,)
         return ROW_PX + sum(counts) * ROW_PX + (len(counts) - 1) * GROUP_GAP_PX
 
@@ -135,9 +144,8 @@ class FigureTable(QWidget):
         self._paint_name(painter, self._strong, top, lane_name(lane.lane), text)
         total = self.tr("{size} total").format(size=format_bytes(lane.total_bytes))
         self._paint_right(painter, self._plain, top, self.width(), total, muted)
-        shows_parts = self.shows_parts
         for role, series in _series(lane):
-            if role in PARTS and not shows_parts:
+            if role in PARTS and not self._shows_parts:
                 continue
             top += ROW_PX
             indent = INDENT_PX if role in PARTS else 0
