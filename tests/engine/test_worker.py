@@ -290,16 +290,16 @@ def test_damaged_weights_make_no_picture_and_say_so(engine: EngineProcess, tmp_p
 _NOISY_ENGINE = """
 import os, threading
 import app.engine.worker as worker
-take_over_stdio = worker.take_over_stdio
+quieten = worker.quieten
 def shout():
     while True:
         print("stray from Python", flush=True)
         os.write(1, b"stray from C\\n")
-def take_over_and_shout():
-    ends = take_over_stdio()
+def quieten_and_shout():
+    # Not earlier: it would be at the cost of the import of torch.
+    quieten()
     threading.Thread(target=shout, daemon=True).start()
-    return ends
-worker.take_over_stdio = take_over_and_shout
+worker.quieten = quieten_and_shout
 worker.main([])
 """
 
