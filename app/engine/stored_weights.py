@@ -101,7 +101,8 @@ class MappedFiles:
         """A tensor of a file; its memory stays mapped as long as a tensor of the file is used.
 
         Raises:
-            OSError: The file cannot be mapped.
+            DamagedFileError: A file that has checksums cannot be mapped, or has become shorter.
+            OSError: Another cannot be mapped.
         """
         if stored.nbytes == 0:
             return torch.empty(stored.shape, dtype=stored.dtype)
@@ -115,10 +116,20 @@ class MappedFiles:
         """The bytes of a tensor that has any; see `tensor`.
 
         Raises:
-            OSError: The file cannot be mapped.
+            DamagedFileError: A file that has checksums cannot be mapped, or has become shorter.
+            OSError: Another cannot be mapped.
         """
-        whole = self._file(stored.path)
-        return whole[stored.offset_bytes : stored.offset_bytes + stored.nbytes]
+        try:
+            whole = self._file(stored.path)
+        # ValueError: it is empty.
+        except (OSError, ValueError) as error:
+            if stored.checks:
+                raise DamagedFileError(stored.path) from error
+            raise
+        found = whole[stored.offset_bytes : stored.offset_bytes + stored.nbytes]
+        if stored.checks and len(found) != stored.nbytes:
+            raise DamagedFileError(stored.path)
+        return found
 
     def _file(self, path: Path) -> torch.Tensor:
         if path not in self._whole:

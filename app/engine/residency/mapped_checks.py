@@ -95,10 +95,7 @@ def check_mapped(
 
 def _stretches(stored: Iterable[StoredTensor], files: MappedFiles) -> Iterator[_Stretch]:
     for tensor in stored:
-        try:
-            content = files.raw(tensor)
-        except OSError as error:
-            raise DamagedFileError(tensor.path) from error
+        content = files.raw(tensor)
         for number, wanted in enumerate(tensor.checks):
             begin = number * CHECK_BYTES
             yield tensor, content[begin : begin + CHECK_BYTES], wanted

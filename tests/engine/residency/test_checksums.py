@@ -169,7 +169,11 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize("lose", [Path.unlink, cut], ids=["gone", "shorter"])
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, cut, empty], ids=["gone", "shorter", "empty"])
 def test_what_was_made_here_is_lost_and_not_to_be_downloaded_again(
     file: Path, lose: Callable[[Path], None]
 ) -> None:
@@ -182,6 +186,9 @@ def test_what_was_made_here_is_lost_and_not_to_be_downloaded_again(
         source.read_into(out)
     with pytest.raises(DamagedFileError):
         check_mapped(stored.values(), MappedFiles(), lambda: None)
+    last = max(stored.values(), key=lambda one: one.offset_bytes)
+    with pytest.raises(DamagedFileError):
+        MappedFiles().tensor(last)
     with pytest.raises(ModelError, match=r"cannot be read|has become shorter") as told:
         plain.read_into(out)
     assert not isinstance(told.value, DamagedFileError)
