@@ -66,8 +66,10 @@ def plan_generation(
         way = _fewer(problem) or _smaller(problem)
     if way is not None:
         return _plan(problem, way)
-    # The engine looks for embeddings when it has a plan: what it refuses has all its components.
-    return _refuse(posed(at_hand=at_hand and replace(at_hand, known_prompts=frozenset())))
+    if at_hand is not None and at_hand.known_prompts:
+        # The engine looks for embeddings when it has a plan: what it refuses has all components.
+        problem = posed(at_hand=replace(at_hand, known_prompts=frozenset()))
+    return _refuse(problem)
 
 
 def figures_of(plan: GenerationPlan, request: GenerationRequest, policy: MemoryPolicy) -> Asked:
