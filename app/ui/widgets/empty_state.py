@@ -12,7 +12,7 @@ MAX_TEXT_WIDTH_PX = 360
 def paint_empty_state(
     painter: QPainter, area: QRectF, title: str, hint: str, *, icon: str = "image"
 ) -> None:
-    """Draw icon, title and hint in the middle of an area."""
+    """Draw icon, title and hint in the middle of an area; only the hint where there is no room."""
     colours = theme.colours()
     gap = theme.SPACING_PX
     width = min(MAX_TEXT_WIDTH_PX, area.width() - 4 * gap)
@@ -28,6 +28,9 @@ def paint_empty_state(
 
     title_height, hint_height = height_of(title_font, title), height_of(hint_font, hint)
     text_height = title_height + gap + hint_height
+    with_title = area.height() >= text_height + gap
+    if not with_title:
+        text_height = hint_height
     with_icon = area.height() >= text_height + ICON_EDGE_PX + 4 * gap
     icon_height = ICON_EDGE_PX + 2 * gap if with_icon else 0
     left = area.center().x() - width / 2
@@ -40,10 +43,12 @@ def paint_empty_state(
         theme.icon(icon, "muted").paint(painter, edge)
         painter.setOpacity(1.0)
         top += icon_height
-    painter.setFont(title_font)
-    painter.setPen(QColor(colours.text))
-    painter.drawText(QRectF(left, top, width, title_height), flags, title)
+    if with_title:
+        painter.setFont(title_font)
+        painter.setPen(QColor(colours.text))
+        painter.drawText(QRectF(left, top, width, title_height), flags, title)
+        top += title_height + gap
     painter.setFont(hint_font)
     painter.setPen(QColor(colours.muted))
-    painter.drawText(QRectF(left, top + title_height + gap, width, hint_height), flags, hint)
+    painter.drawText(QRectF(left, top, width, hint_height), flags, hint)
     painter.restore()
