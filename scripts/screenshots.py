@@ -42,6 +42,8 @@ TIMEOUT_S = 300
 SETTLE_MS = 700
 GRAPH_MS = 6000
 """The memory graph needs some seconds before it shows anything."""
+SHOWN_STEP = 20
+"""Of a picture in the making: by then the graph shows the run over its forecast."""
 
 
 class Photographer:
@@ -85,7 +87,8 @@ class Photographer:
 
         def on_step(event: StepDone) -> None:
             progress = engine.progress()
-            if progress is not None and progress.phase is Phase.DENOISE and not taken:
+            begun = progress is not None and progress.phase is Phase.DENOISE
+            if begun and event.step >= SHOWN_STEP and not taken:
                 taken.append(event.step)
                 self._save(self._window, "running-dark")
 
