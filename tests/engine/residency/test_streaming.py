@@ -408,6 +408,36 @@ def test_weights_in_ram_can_be_rearranged_when_nothing_is_copied():
         stage.step()
 
 
+def test_a_block_that_had_left_when_moving_failed_comes_anew():
+    stage = Stage()
+    stage.placer.replace([plan_of()])
+
+    def fail() -> None:
+        raise BlockFailedError
+
+    with stage.placer.phase("transformer"):
+        stage.step()
+        with pytest.raises(BlockFailedError):
+            stage.placer.replace([plan_of((3,))], rearrange=fail)
+        stage.placer.replace([plan_of()])
+        stage.step()
+
+
+def test_what_is_expected_between_two_passes_is_brought_ahead():
+    stage = Stage()
+    residence = Residence(stage.host, stage.transfers)
+    residence.follow(plan_of(BLOCKS))
+    residence.active = True
+    residence.enter()
+    stage.step()
+    residence.expect(2)
+    stage.step()
+    assert stage.transfers.pending
+    stage.step()
+    assert not stage.transfers.pending
+    residence.evict()
+
+
 def test_forgotten_networks_are_let_alone():
     stage = Stage()
     stage.placer.replace([plan_of(BLOCKS)])
