@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, cast
 from safetensors import safe_open
 
 from app.core.policy import Precision
-from app.engine.coefficients import ModelCoefficients, reference_size
+from app.engine.coefficients import ModelCoefficients
 from app.engine.model_folder import ModelInfo, stored_dtypes
+from app.engine.request_counts import reference_size
 from app.engine.weight_sizes import aligned_bytes
 
 _FOLDERS = {"text_encoder": "text_encoder", "transformer": "transformer", "autoencoder": "vae"}

@@ -6,8 +6,6 @@ They are made by `app.engine.forecast` from the model's configs; those of the kn
 
 import functools
 import logging
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +13,6 @@ import msgspec
 
 from app.core.paths import resource
 from app.core.policy import Attention, Precision
-from app.core.request import MAX_PROMPT_TOKENS
 from app.engine.architecture import (
     Architecture,
     Configs,
@@ -23,12 +20,20 @@ from app.engine.architecture import (
     digest_of,
     read_all_configs,
 )
-from app.engine.attention.chunks import chunk_bytes
 from app.engine.foreign_weights import ForeignWeights, foreign_of
 from app.engine.gguf_turning import turning_bytes
 from app.engine.lines import Lines
 from app.engine.model_folder import ModelInfo, stored_dtypes
 from app.engine.quantize.recipe import QUANTIZED
+from app.engine.request_counts import (
+    attention_shape,
+    decode_counts,
+    denoise_case,
+    denoise_counts,
+    image_tokens,
+    reference_size,
+    with_attention,
+)
 from app.engine.weight_sizes import NetworkCoefficients
 
 log = logging.getLogger(__name__)
@@ -44,12 +49,8 @@ SHIPPED: tuple[str, ...] = (
 )
 """Models whose coefficients ship; each also with "+small-decoder" where that decoder fits."""
 SMALL_DECODER = "+small-decoder"
-PATCH_PX = 16
-"""One image token is 16x16 pixels."""
 PREVIEW_FIT_PX = 256
 """Side of the picture that previews are fitted with, once a model is loaded."""
-REFERENCE_AREA_PX = 1024 * 1024
-"""Larger reference images are made smaller, to this area (diffusers Flux2ImageProcessor)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +228,7 @@ class ModelCoefficients:
         element_bytes = 4 if precision is Precision.FP32 else 2
         # The latents of all images, packed and spread; the lines count those of a tile.
         channels = int(self.architecture["transformer"]["in_channels"])
-        latents = _tokens(width_px, height_px) * images - _tokens(*tile_size)
+        latents = image_tokens(width_px, height_px) * images - image_tokens(*tile_size)
         working += 2 * latents * channels * element_bytes
         if in_ram:
             # The pictures, and a copy of one with a row of tiles more.
@@ -273,14 +274,6 @@ class ModelCoefficients:
         """Floating-point operations to encode a reference image."""
         width_px, height_px = reference_size(width_px, height_px)
         return self.encode_reference_flop.at(decode_counts(1, width_px, height_px))
-
-
-def reference_size(width_px: int, height_px: int) -> tuple[int, int]:
-    """The size a reference image is encoded at: at most a megapixel, in whole tokens."""
-    if width_px * height_px > REFERENCE_AREA_PX:
-        scale = math.sqrt(REFERENCE_AREA_PX / (width_px * height_px))
-        width_px, height_px = int(width_px * scale), int(height_px * scale)
-    return width_px // PATCH_PX * PATCH_PX, height_px // PATCH_PX * PATCH_PX
 
 
 def stored_precision(folder: Path) -> Precision:
@@ -355,56 +348,6 @@ def _unquantized(precision: Precision) -> Precision:
     if precision is Precision.AUTO:
         raise _undecided()
     return Precision.FP32 if precision is Precision.FP32 else Precision.BF16
-
-
-def denoise_counts(
-    images: int, width_px: int, height_px: int, references: Sequence[tuple[int, int]] = ()
-) -> dict[str, float]:
-    """The counts that the transformer's memory and time depend on."""
-    tokens = _tokens(width_px, height_px)
-    reference_tokens = sum(_tokens(*reference_size(*size)) for size in references)
-    return {
-        "images": images,
-        "tokens": tokens,
-        "reference_tokens": reference_tokens,
-        "sequence": MAX_PROMPT_TOKENS + tokens + reference_tokens,
-    }
-
-
-def attention_shape(architecture: Configs) -> tuple[int, int]:
-    """Heads of a transformer's attention, and the width of each."""
-    transformer = architecture["transformer"]
-    return int(transformer["num_attention_heads"]), int(transformer["attention_head_dim"])
-
-
-def with_attention(counts: dict[str, float], heads: int, head_width: int) -> dict[str, float]:
-    """Counts with what attention in parts needs beside its inputs and its output, in bytes."""
-    chunk = chunk_bytes(
-        batch=int(counts["images"]),
-        heads=heads,
-        tokens=int(counts["sequence"]),
-        head_width=head_width,
-    )
-    return {**counts, "chunk": chunk}
-
-
-def denoise_case(counts: dict[str, float]) -> str:
-    """Which lines count: some copies are made only for several images, or only with references."""
-    images = "one" if counts["images"] == 1 else "several"
-    return f"{images} with references" if counts["reference_tokens"] else images
-
-
-def decode_counts(images: int, width_px: int, height_px: int) -> dict[str, float]:
-    """The counts that the autoencoder's memory and time depend on."""
-    return {
-        "images": images,
-        "tokens": _tokens(width_px, height_px),
-        "edge": (width_px + height_px) // PATCH_PX,
-    }
-
-
-def _tokens(width_px: int, height_px: int) -> int:
-    return (width_px // PATCH_PX) * (height_px // PATCH_PX)
 
 
 def _undecided() -> ValueError:

@@ -6,8 +6,9 @@ from typing import Any
 
 from app.core.policy import Precision
 from app.core.request import MAX_PROMPT_TOKENS
-from app.engine.coefficients import PATCH_PX, ModelCoefficients, shipped_coefficients
+from app.engine.coefficients import ModelCoefficients, shipped_coefficients
 from app.engine.planning.components import TRANSFORMER
+from app.engine.request_counts import PATCH_PX
 from bench.residency_parts.cases import SMALL
 
 

@@ -20,12 +20,12 @@ from app.engine.coefficients import (
     ModelCoefficients,
     cache_file,
     coefficients_for,
-    reference_size,
     shipped_coefficients,
 )
 from app.engine.lines import Lines
 from app.engine.model_folder import ModelInfo, inspect_model_folder
 from app.engine.overheads import default_calibration, overheads, peak_tflops
+from app.engine.request_counts import reference_size
 from app.engine.weight_sizes import ParameterCounts
 
 COMPONENTS = ("text_encoder", "transformer", "autoencoder")

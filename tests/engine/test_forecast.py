@@ -14,7 +14,7 @@ from app.core.paths import resource
 from app.core.policy import Attention, Precision
 from app.core.request import GenerationRequest
 from app.engine.attention.dispatch import use_attention
-from app.engine.coefficients import ModelCoefficients, reference_size, shipped_coefficients
+from app.engine.coefficients import ModelCoefficients, shipped_coefficients
 from app.engine.compute_device import CpuDevice
 from app.engine.forecast.dry_run import DryRun
 from app.engine.forecast.fused_kernels import FusedKernels
@@ -28,6 +28,7 @@ from app.engine.loader import LoadedModel, load_model, model_key
 from app.engine.model_folder import GuidanceKind, inspect_model_folder
 from app.engine.one_kernel import OneKernel
 from app.engine.pipeline import encode, noise, prompts_to_encode
+from app.engine.request_counts import reference_size
 from app.engine.run.decode import decode
 from app.engine.run.denoise import DenoiseTask, denoise
 from app.engine.simulated_accounts import Accounts

@@ -24,9 +24,9 @@ from app.core.jobs import Job, Phase
 from app.core.policy import MemoryPolicy
 from app.core.reference_image import digest_of_file, read_reference
 from app.core.request import GenerationRequest
-from app.engine.coefficients import reference_size
 from app.engine.compute_device import CpuDevice
 from app.engine.reference_latents import ReferenceCache, pixels_of
+from app.engine.request_counts import reference_size
 from app.engine.run import kept_latents
 from app.engine.run import references as run_references
 from app.engine.run.kept_latents import RunIdentity

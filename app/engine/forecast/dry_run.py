@@ -11,7 +11,6 @@ import torch
 
 from app.core.policy import Attention, Precision
 from app.engine.architecture import architecture_of
-from app.engine.coefficients import attention_shape
 from app.engine.forecast.fused_kernels import FusedKernels
 from app.engine.forecast.model_spec import ModelSpec
 from app.engine.forecast.networks import DTYPES, Networks, Untyped
@@ -20,6 +19,7 @@ from app.engine.forecast.phase_storages import PhaseStorages
 from app.engine.forecast.remembered_shapes import RememberedShapes
 from app.engine.quantize.recipe import QUANTIZED, Recipe
 from app.engine.quantize.ways import Way, forced_way
+from app.engine.request_counts import attention_shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ from typing import TypeVar, cast
 
 from app.core.policy import Attention, Precision
 from app.engine.architecture import Architecture, architecture_of, digest_of
-from app.engine.coefficients import decode_counts, denoise_case, denoise_counts, with_attention
 from app.engine.forecast import points
 from app.engine.forecast.dry_run import DryRun
 from app.engine.forecast.fit import Point, fit_above, fit_flops, fit_peak
@@ -14,6 +13,7 @@ from app.engine.forecast.model_spec import ModelSpec
 from app.engine.forecast.networks import DTYPES, count_parameters
 from app.engine.lines import Lines
 from app.engine.quantize.ways import Way
+from app.engine.request_counts import decode_counts, denoise_case, denoise_counts, with_attention
 from app.engine.weight_sizes import NetworkCoefficients
 
 ByPrecision = dict[Precision, Lines]

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from app.core.request import MAX_PROMPT_TOKENS
-from app.engine.coefficients import PATCH_PX, reference_size
 from app.engine.compute_device import ComputeDevice, CpuDevice
 from app.engine.forecast.model_spec import ModelSpec
 from app.engine.forecast.networks import Networks, Untyped
@@ -18,6 +17,7 @@ from app.engine.latents import to_spatial
 from app.engine.libraries import diffusers_class
 from app.engine.model_components import KLEIN
 from app.engine.model_folder import GuidanceKind
+from app.engine.request_counts import PATCH_PX, reference_size
 from app.engine.tiling import decode_latents
 
 _STEPS = 2

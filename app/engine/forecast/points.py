@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from app.core.policy import Attention
 from app.core.request import MAX_PROMPT_TOKENS, MAX_SIZE_PX
-from app.engine.coefficients import PATCH_PX
+from app.engine.request_counts import PATCH_PX
 
 Size = tuple[int, int]
 """Width and height in pixels."""
