@@ -33,10 +33,12 @@ def test_each_beginning_of_the_order_is_spread_evenly(count: int, part: float) -
     order = list(spread_order(count))
     assert sorted(order) == list(range(count))
     chosen = sorted(order[: round(part * count)])
-    if len(chosen) > 1:
-        gaps = [after - before for before, after in itertools.pairwise(chosen)]
-        # The numbers of bits make gaps differ by a factor of two at most, and cut ends.
-        assert max(gaps) <= 2 * -(-count // len(chosen)) + 1
+    if chosen:
+        # Around the end as well: the first block comes again after the last.
+        around = [*chosen, count + chosen[0]]
+        gaps = [after - before for before, after in itertools.pairwise(around)]
+        # The numbers of bits make gaps differ by a factor of two at most.
+        assert max(gaps) <= 2 * count / len(chosen)
 
 
 def test_first_refusal_ends_it() -> None:

@@ -1,6 +1,7 @@
 """Every residency gives the same bits, whenever its copies are done and whenever it changes."""
 
 import contextlib
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -436,6 +437,54 @@ def test_what_is_expected_between_two_passes_is_brought_ahead():
     stage.step()
     assert not stage.transfers.pending
     residence.evict()
+
+
+def test_what_leaves_is_free_before_anything_is_asked_for():
+    """Nothing else points to it by then, or both would be on the device at once."""
+    left: list[weakref.ref[torch.UntypedStorage]] = []
+
+    def refuse(_size: int) -> bool:
+        return any(one() is not None for one in left)
+
+    stage = Stage(refuse=refuse)
+    release = stage.transfers.release
+
+    def noted(buffer: torch.Tensor) -> None:
+        left.append(weakref.ref(buffer.untyped_storage()))
+        release(buffer)
+
+    stage.transfers.release = noted
+    stage.placer.replace([plan_of((0, 1, 2, 3))])
+    least = stage.placer.slots_bytes()
+    plans = {
+        3: plan_of(BLOCKS),
+        6: plan_of(BLOCKS, slots_bytes=least + 9000),
+        7: plan_of((1, 2, 5)),
+    }
+
+    def change(block: int) -> None:
+        if block in plans:
+            stage.placer.replace([plans[block]])
+
+    with stage.placer.phase("transformer"):
+        stage.step()
+        stage.network.between = change
+        stage.step()
+    assert len(left) > len(BLOCKS)
+
+
+def test_the_same_plan_again_moves_nothing():
+    stage = Stage()
+    stage.placer.replace([plan_of((1, 2, 4, 5))])
+    stage.network.between = lambda _block: stage.placer.replace([plan_of((1, 2, 4, 5))])
+    with stage.placer.phase("transformer"):
+        stage.step()
+        made = stage.transfers.allocations
+        assert made == 1 + 4 + 1
+        stage.step()
+        assert stage.transfers.allocations == made
+        # The rest and what stays once, and what streams twice, or is on its way for a third time.
+        assert stage.transfers.copies <= 1 + 4 + 3 * 4
 
 
 def test_forgotten_networks_are_let_alone():
