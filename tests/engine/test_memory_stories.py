@@ -205,7 +205,8 @@ def test_strict_mode_makes_what_it_can_and_says_why_it_stops(tmp_path: Path):
 
 @pytest.mark.parametrize("mib", [14, 20, 26, 40])
 def test_what_the_plan_says_holds(on_cpu: Runs, tmp_path: Path, mib: int):
-    job = demo(tmp_path / "out", images=3, steps=2)
+    # Loading is planned with what previews are fitted with.
+    job = replace(demo(tmp_path / "out", images=3, steps=2), previews=True)
     runs = Runs(simulated(capacity_bytes=mib * MIB))
     events = runs.run(strict(job))
     plan = of_kind(events, PlanMade)[0].plan
