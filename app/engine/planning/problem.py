@@ -98,11 +98,6 @@ class PlanProblem:
         """Whether the device is the computer itself, so that its memory is the RAM."""
         return self.device.kind == "cpu"
 
-    @property
-    def all_weights_bytes(self) -> int:
-        """Of all components, wherever they are."""
-        return sum(self.weights.values()) + self.ram_only_bytes
-
     def allows_size(self, width_px: int, height_px: int) -> bool:
         """Whether the preset's limits allow a size."""
         side, pixels = self.limits.max_side_px, self.limits.max_pixels
