@@ -1,17 +1,11 @@
 """Trials of attention, kept: they are the same as long as device and libraries are."""
 
-import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from app.core.atomic import write_atomic
+from app.core.kept_entries import KeptEntries
 from app.core.policy import Attention
 from app.engine.attention.ranking import Trial
-
-log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 MAX_ENTRIES = 256
@@ -49,44 +43,22 @@ class KeptTrials:
         return KeptTrials(trials=(*others, trial), begun=begun)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
-    schema_version: int = SCHEMA_VERSION
-    entries: dict[str, KeptTrials] = field(default_factory=dict[str, KeptTrials])
-
-
 class TrialStore:
     """Trials in a JSON file; without one that can be written, they are kept in memory."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._entries = _read(path)
+        self._entries = KeptEntries(
+            path,
+            KeptTrials,
+            schema_version=SCHEMA_VERSION,
+            max_entries=MAX_ENTRIES,
+            name="trials of attention",
+        )
 
     def get(self, key: str) -> KeptTrials:
         """What is known for a key."""
-        return self._entries.get(key, KeptTrials())
+        return self._entries.get(key) or KeptTrials()
 
     def put(self, key: str, kept: KeptTrials) -> None:
         """Keep what is known for a key."""
-        self._entries.pop(key, None)
-        self._entries[key] = kept
-        for oldest in tuple(self._entries)[:-MAX_ENTRIES]:
-            del self._entries[oldest]
-        try:
-            write_atomic(self._path, msgspec.json.encode(_File(entries=self._entries)))
-        except OSError as error:
-            log.info("trials of attention cannot be kept: %s", error)
-
-
-def _read(path: Path) -> dict[str, KeptTrials]:
-    try:
-        raw = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        if raw.get("schema_version") != SCHEMA_VERSION:
-            return {}
-        return msgspec.convert(raw, type=_File).entries
-    except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        # They can all be made again.
-        log.info("trials of attention cannot be read: %s", error)
-        return {}
+        self._entries.put(key, kept)

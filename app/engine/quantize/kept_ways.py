@@ -3,18 +3,12 @@
 import contextlib
 import enum
 import importlib.metadata
-import logging
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from app.core.atomic import write_atomic
+from app.core.kept_entries import KeptEntries
 from app.core.policy import Precision
-
-log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 MAX_ENTRIES = 64
@@ -58,12 +52,6 @@ class _Kept:
     broke: tuple[Way, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
-    schema_version: int = SCHEMA_VERSION
-    entries: dict[str, _Kept] = field(default_factory=dict[str, _Kept])
-
-
 class WayRecord:
     """What is kept of one precision and one type on one device."""
 
@@ -78,8 +66,13 @@ class WayRecord:
             precision: Of the weights.
             dtype: Of what is multiplied with them, as torch writes it.
         """
-        self._file = file
-        self._entries = {} if file is None else _read(file)
+        self._entries = KeptEntries(
+            file,
+            _Kept,
+            schema_version=SCHEMA_VERSION,
+            max_entries=MAX_ENTRIES,
+            name="ways to multiply",
+        )
         # Kernels that broke the device are not tried with another type, either.
         self._place = f"{device_name} | torch {_torch_version()} | {precision.value}"
         size = f"{TRIAL_TOKENS}x{TRIAL_FEATURES}x{TRIAL_FEATURES}"
@@ -100,35 +93,23 @@ class WayRecord:
     def trying(self, way: Way) -> Generator[None]:
         """Within it a way is tried; a process that ends meanwhile leaves a mark."""
         before = self._get(self._key)
-        self._put(self._key, replace(before, begun=(*before.begun, way)))
+        self._entries.put(self._key, replace(before, begun=(*before.begun, way)))
         try:
             yield
         finally:
-            self._put(self._key, before)
+            self._entries.put(self._key, before)
 
     def note_broke(self, way: Way) -> None:
         """A way has broken the device for this process: none tries it again."""
         before = self._get(self._place)
-        self._put(self._place, replace(before, broke=(*before.broke, way)))
+        self._entries.put(self._place, replace(before, broke=(*before.broke, way)))
 
     def note_chosen(self, way: Way) -> None:
         """All were tried."""
-        self._put(self._key, replace(self._get(self._key), way=way, begun=()))
+        self._entries.put(self._key, replace(self._get(self._key), way=way, begun=()))
 
     def _get(self, key: str) -> _Kept:
-        return self._entries.get(key, _Kept())
-
-    def _put(self, key: str, kept: _Kept) -> None:
-        self._entries.pop(key, None)
-        self._entries[key] = kept
-        for oldest in tuple(self._entries)[:-MAX_ENTRIES]:
-            del self._entries[oldest]
-        if self._file is None:
-            return
-        try:
-            write_atomic(self._file, msgspec.json.encode(_File(entries=self._entries)))
-        except OSError as error:
-            log.info("ways to multiply cannot be kept: %s", error)
+        return self._entries.get(key) or _Kept()
 
 
 def kept_way(
@@ -153,17 +134,3 @@ def _torch_version() -> str:
         return importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
-
-
-def _read(path: Path) -> dict[str, _Kept]:
-    try:
-        raw = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        if raw.get("schema_version") != SCHEMA_VERSION:
-            return {}
-        return msgspec.convert(raw, type=_File).entries
-    except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        # They can all be found out again.
-        log.info("ways to multiply cannot be read: %s", error)
-        return {}
