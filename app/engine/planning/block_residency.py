@@ -59,19 +59,13 @@ def block_residencies(block_bytes: tuple[int, ...]) -> tuple[BlockResidency, ...
     )
 
 
-def slots_for(streamed_bytes: Sequence[int], depth: int) -> int:
+def _slots_for_each(sizes: Sequence[int], depths: Sequence[int]) -> list[int]:
     """Bytes of slots that hold any so many blocks that follow each other, around the end as well.
 
     Args:
-        streamed_bytes: Of the blocks that come in, in the order they run.
-        depth: How many the slots hold.
+        sizes: Of the blocks that come in, in the order they run.
+        depths: How many the slots hold, none of them more than there are.
     """
-    held = min(depth, len(streamed_bytes))
-    return _slots_for_each(streamed_bytes, [held])[0] if held else 0
-
-
-def _slots_for_each(sizes: Sequence[int], depths: Sequence[int]) -> list[int]:
-    """The same for some depths, none of them above the number of blocks."""
     if min(sizes) == (size := max(sizes)):
         return [depth * size for depth in depths]
     around = [*sizes, *sizes[: max(depths, default=1) - 1]]
