@@ -6,12 +6,22 @@ splinters: the device is full of pieces none of which is large enough.
 
 import ctypes
 import functools
+import importlib.metadata
 import os
+import platform
+import re
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 
 ALLOCATOR_VARIABLE = "PYTORCH_ALLOC_CONF"
-_OLDER_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+OLDER_VARIABLE = "PYTORCH_CUDA_ALLOC_CONF"
+_OLDER_VARIABLES = (OLDER_VARIABLE, "PYTORCH_HIP_ALLOC_CONF")
+_HEEDS_NEW_NAME = (2, 11)
+"""Torch 2.9 takes the new name for granted and ignores this setting under it (pytorch#183387);
+2.11 heeds it. The older name works in all of them, with a word about its age."""
+_GROWING = "expandable_segments:True"
+_FUSED_ON_AMD = "TORCH_ROCM_AOTRITON_ENABLE_EXPERIMENTAL"
 KERNELS_VARIABLES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 KERNELS = "256"
 """Compiled kernels that are kept on the CPU, one for each layer and size, by oneDNN and once more
@@ -21,37 +31,81 @@ RELEASE_SHARE = 0.1
 """Of the device's memory: what is kept beyond this, and not used, is given back after a job."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """What decides how torch's allocator can be set.
+
+    Attributes:
+        platform: As `sys.platform`.
+        release: Of the system, as `platform.release()`.
+        torch_version: That is installed, such as "2.13.0+cu130"; "" for none.
+    """
+
+    platform: str
+    release: str = ""
+    torch_version: str = ""
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether segments that grow work here, where the GPU is NVIDIA's."""
+        # WSL refuses their calls to the driver, as if memory had run out (pytorch#192330).
+        return self.platform == "linux" and "microsoft" not in self.release.lower()
+
+    @property
+    def variable(self) -> str:
+        """The name under which this torch takes the setting."""
+        version = re.match(r"(\d+)\.(\d+)", self.torch_version)
+        heeds = version is None or (int(version[1]), int(version[2])) >= _HEEDS_NEW_NAME
+        return ALLOCATOR_VARIABLE if heeds else OLDER_VARIABLE
+
+
+@functools.cache
+def this_system() -> System:
+    """The one we run on."""
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        version = ""
+    return System(platform=sys.platform, release=platform.release(), torch_version=version)
+
+
 def choose_allocator_settings(
-    environment: MutableMapping[str, str], *, platform: str = sys.platform
+    environment: MutableMapping[str, str], *, system: System | None = None
 ) -> None:
     """Choose what keeps memory whole over a long session; before torch is imported.
 
-    On Linux torch's allocator grows its segments instead of adding others: the driver's part of
-    this does not exist on Windows. What the user has chosen stays. Not tried on a real GPU.
+    On Linux torch's allocator for NVIDIA grows its segments instead of adding others: the driver's
+    part of this does not exist on Windows. On Intel they made GPUs hang (torch-xpu-ops#4427). On
+    AMD, torch has kernels of attention for many GPUs that it uses only when told to; without them
+    whole matrices of scores are made. What the user has chosen stays. Not tried on a real GPU.
     """
+    system = system or this_system()
     for name in KERNELS_VARIABLES:
         environment.setdefault(name, KERNELS)
+    environment.setdefault(_FUSED_ON_AMD, "1")
     chosen = any(name in environment for name in (ALLOCATOR_VARIABLE, *_OLDER_VARIABLES))
-    if platform == "linux" and not chosen:
-        environment[ALLOCATOR_VARIABLE] = "expandable_segments:True"
+    build = system.torch_version.partition("+")[2]
+    if system.can_grow and not build.startswith(("rocm", "xpu")) and not chosen:
+        environment[system.variable] = _GROWING
 
 
 def segments_grow(
-    kind: str, environment: Mapping[str, str] = os.environ, *, platform: str = sys.platform
+    kind: str, environment: Mapping[str, str] = os.environ, *, system: System | None = None
 ) -> bool:
     """Whether torch's allocator will grow its segments on a device, as far as can be told here.
 
     Args:
         kind: "cuda", "rocm", "xpu" or "cpu".
         environment: In which the engine will start.
-        platform: As `sys.platform`.
+        system: The one it will run on; None is this.
     """
-    if kind != "cuda" or platform != "linux":
+    system = system or this_system()
+    if kind != "cuda" or system.platform != "linux":
         return False
     for name in (ALLOCATOR_VARIABLE, *_OLDER_VARIABLES):
         if name in environment:
-            return "expandable_segments:true" in environment[name].lower()
-    return True
+            return _GROWING.lower() in environment[name].lower()
+    return system.can_grow
 
 
 def should_release(*, reserved_bytes: int, allocated_bytes: int, total_bytes: int) -> bool:

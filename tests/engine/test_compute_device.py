@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from app.engine.compute_device import AcceleratorDevice, CpuDevice, real_device
-from app.engine.host_memory import segments_grow
+from app.engine.host_memory import System, segments_grow
 
 
 def test_cpu_device_is_the_computer():
@@ -51,4 +51,4 @@ def test_what_weights_have_left_goes_back_where_segments_cannot_grow(
 
 
 def grows_under(platform: str):
-    return lambda kind: segments_grow(kind, {}, platform=platform)
+    return lambda kind: segments_grow(kind, {}, system=System(platform=platform))

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -10,38 +11,81 @@ from app.core.units import GIB, MIB
 from app.engine.host_memory import (
     ALLOCATOR_VARIABLE,
     KERNELS_VARIABLES,
+    OLDER_VARIABLE,
+    System,
     choose_allocator_settings,
     give_back_host_memory,
     segments_grow,
     should_release,
 )
 
+LINUX = System(platform="linux", release="6.8.0-45-generic", torch_version="2.13.0+cu130")
+WINDOWS = replace(LINUX, platform="win32", release="11")
+WSL = replace(LINUX, release="6.6.87.2-microsoft-standard-WSL2")
 
-@pytest.mark.parametrize("platform", ["linux", "win32", "darwin"])
-def test_segments_grow_where_the_driver_can(platform: str) -> None:
+
+def chosen(system: System) -> dict[str, str]:
     environment: dict[str, str] = {}
-    choose_allocator_settings(environment, platform=platform)
-    assert (ALLOCATOR_VARIABLE in environment) is (platform == "linux")
+    choose_allocator_settings(environment, system=system)
+    return environment
+
+
+@pytest.mark.parametrize(
+    ("system", "grows"),
+    [
+        (LINUX, True),
+        (replace(LINUX, torch_version="2.13.0"), True),
+        (WINDOWS, False),
+        (replace(LINUX, platform="darwin"), False),
+        # Its calls to the driver fail there.
+        (WSL, False),
+        (replace(LINUX, torch_version="2.13.0+xpu"), False),
+        (replace(LINUX, torch_version="2.13.0+rocm7.2"), False),
+    ],
+)
+def test_segments_grow_where_the_driver_can(system: System, grows: bool) -> None:
+    environment = chosen(system)
+    assert (ALLOCATOR_VARIABLE in environment) is grows
+    assert OLDER_VARIABLE not in environment
     assert set(KERNELS_VARIABLES) <= environment.keys()
 
 
-@pytest.mark.parametrize("platform", ["linux", "win32"])
-def test_what_is_forecast_is_what_the_engine_chooses(platform: str) -> None:
-    environment: dict[str, str] = {}
-    assert segments_grow("cuda", environment, platform=platform) is (platform == "linux")
-    choose_allocator_settings(environment, platform=platform)
-    assert segments_grow("cuda", environment, platform=platform) is (platform == "linux")
-    assert not segments_grow("xpu", environment, platform=platform)
-    chosen = {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128"}
-    assert not segments_grow("cuda", chosen, platform=platform)
+@pytest.mark.parametrize("version", ["2.9.1+cu128", "2.10.0+cu130"])
+def test_torch_is_told_under_the_name_that_it_heeds(version: str) -> None:
+    environment = chosen(replace(LINUX, torch_version=version))
+    assert ALLOCATOR_VARIABLE not in environment
+    assert environment[OLDER_VARIABLE] == "expandable_segments:True"
+    assert ALLOCATOR_VARIABLE in chosen(replace(LINUX, torch_version="2.11.0"))
 
 
-@pytest.mark.parametrize("name", [ALLOCATOR_VARIABLE, "PYTORCH_CUDA_ALLOC_CONF"])
+@pytest.mark.parametrize("system", [LINUX, WINDOWS, WSL, replace(LINUX, torch_version="2.9.1")])
+def test_what_is_forecast_is_what_the_engine_chooses(system: System) -> None:
+    grows = system.can_grow
+    assert segments_grow("cuda", {}, system=system) is grows
+    assert segments_grow("cuda", chosen(system), system=system) is grows
+    assert not segments_grow("xpu", chosen(system), system=system)
+    assert not segments_grow("cuda", {OLDER_VARIABLE: "max_split_size_mb:128"}, system=system)
+
+
+def test_who_asks_for_growing_segments_in_wsl_has_them_forecast() -> None:
+    assert segments_grow("cuda", {ALLOCATOR_VARIABLE: "expandable_segments:True"}, system=WSL)
+
+
+@pytest.mark.parametrize("name", [ALLOCATOR_VARIABLE, OLDER_VARIABLE])
 def test_what_the_user_has_chosen_stays(name: str) -> None:
-    environment = {name: "max_split_size_mb:128", **dict.fromkeys(KERNELS_VARIABLES, "7")}
+    environment = {
+        name: "max_split_size_mb:128",
+        "TORCH_ROCM_AOTRITON_ENABLE_EXPERIMENTAL": "0",
+        **dict.fromkeys(KERNELS_VARIABLES, "7"),
+    }
     before = dict(environment)
-    choose_allocator_settings(environment, platform="linux")
+    choose_allocator_settings(environment, system=LINUX)
     assert environment == before
+
+
+def test_fused_attention_of_amd_s_newer_gpus_is_used() -> None:
+    amd = replace(LINUX, torch_version="2.13.0+rocm7.2")
+    assert chosen(amd)["TORCH_ROCM_AOTRITON_ENABLE_EXPERIMENTAL"] == "1"
 
 
 def test_a_cache_is_given_back_when_it_is_large() -> None:
