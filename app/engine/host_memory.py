@@ -33,7 +33,7 @@ RELEASE_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """What decides how torch's allocator can be set.
+    """What decides how torch's allocator can be set, and what drivers do with memory.
 
     Attributes:
         platform: As `sys.platform`.
@@ -46,10 +46,20 @@ class System:
     torch_version: str = ""
 
     @property
+    def is_wsl(self) -> bool:
+        """Whether this is Linux within Windows."""
+        return self.platform == "linux" and "microsoft" in self.release.lower()
+
+    @property
+    def moves_vram(self) -> bool:
+        """Whether drivers move to RAM what a GPU has no room for, instead of saying so."""
+        return self.platform == "win32" or self.is_wsl
+
+    @property
     def can_grow(self) -> bool:
         """Whether segments that grow work here, where the GPU is NVIDIA's."""
         # WSL refuses their calls to the driver, as if memory had run out (pytorch#192330).
-        return self.platform == "linux" and "microsoft" not in self.release.lower()
+        return self.platform == "linux" and not self.is_wsl
 
     @property
     def variable(self) -> str:

@@ -12,6 +12,7 @@ from app.engine.compute_device import ComputeDevice
 from app.engine.machine import calibration_key
 from app.engine.overheads import default_calibration
 from app.engine.simulated_device import SimulatedDevice
+from app.engine.vram_limit import keep_in_vram
 
 CPU = "cpu"
 
@@ -38,9 +39,13 @@ def profiles_of(
 
 
 def room_bytes(device: ComputeDevice, calibration: Calibration) -> int:
-    """What a run of ours can have on the device, with all that our process holds of it now."""
+    """What a run of ours can have on the device, with all that our process holds of it now.
+
+    What is planned with it is carried out within it: see `keep_in_vram`.
+    """
     if device.kind == CPU:
         return _host_profile(device).available_bytes
+    keep_in_vram(device)
     held_bytes = device.allocated_bytes() + calibration.context_bytes
     return min(device.total_bytes, device.free_bytes() + held_bytes)
 
