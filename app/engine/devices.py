@@ -1,5 +1,7 @@
 """Which device the engine works on, and in which precision."""
 
+import logging
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +10,9 @@ import torch
 
 from app.core.errors import SetupError
 from app.core.processor import cpu_device_name
+from app.engine.host_memory import this_system
+
+log = logging.getLogger(__name__)
 
 _CHOICE = re.compile(r"auto|cpu|(cuda|xpu)(:\d+)?")
 
@@ -69,7 +74,8 @@ def free_bytes(device: torch.device) -> int:
 def memory_info(device: torch.device) -> tuple[int, int]:
     """Memory of a GPU that is free for all, and all that it has.
 
-    Some of Intel's drivers do not tell what is free; then all counts but what torch holds.
+    Some of Intel's drivers do not tell what is free; then all counts but what torch holds. Under
+    Windows a driver may count as free what it would push others out of.
     """
     backend = _backend(device.type)
     try:
@@ -79,7 +85,25 @@ def memory_info(device: torch.device) -> tuple[int, int]:
             raise
         total = backend.get_device_properties(device).total_memory
         free = max(0, total - backend.memory_reserved(device))
+    used = _used_by_all(device, backend) if this_system().moves_vram else None
+    if used is not None:
+        free = min(free, max(0, total - used))
     return int(free), int(total)
+
+
+def _used_by_all(device: torch.device, backend: Any) -> int | None:  # noqa: ANN401 - torch.cuda
+    """Memory of an NVIDIA GPU that lies in it now; None where that is not told for certain."""
+    if device.type != "cuda" or torch.version.hip:
+        return None
+    # NVML counts GPUs in another order than CUDA does, and torch does not see to that.
+    if backend.device_count() != 1 or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return None
+    try:
+        return int(backend.device_memory_used(device))
+    # NVML has errors of its own, and torch those of its binding.
+    except Exception:
+        log.debug("NVML does not tell what is in use", exc_info=True)
+        return None
 
 
 def synchronize(device: torch.device) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from app.engine import devices
 from app.engine.devices import free_bytes, memory_info, release_host_cache
+from app.engine.host_memory import System
 
 CPU, GPU, INTEL = torch.device("cpu"), torch.device("cuda:0"), torch.device("xpu:0")
 TOTAL_BYTES = 16 << 30
@@ -70,6 +71,44 @@ def test_intel_whose_driver_does_not_tell_has_what_torch_does_not_hold(
     assert memory_info(INTEL) == (15 << 30, TOTAL_BYTES)
     with pytest.raises(RuntimeError, match="free memory"):
         memory_info(GPU)
+
+
+class Crowded(Backend):
+    """As torch.cuda where others have memory that the driver would push them out of."""
+
+    devices = 1
+    used_bytes: int | None = 10 << 30
+
+    def device_count(self) -> int:
+        return self.devices
+
+    def device_memory_used(self, device: torch.device) -> int:
+        assert device == GPU
+        if self.used_bytes is None:
+            raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+        return self.used_bytes
+
+
+def test_what_windows_would_push_out_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Crowded(free_bytes=15 << 30)
+    use(monkeypatch, backend)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert memory_info(GPU) == (15 << 30, TOTAL_BYTES)
+    monkeypatch.setattr(devices, "this_system", lambda: System(platform="win32"))
+    assert memory_info(GPU) == (6 << 30, TOTAL_BYTES)
+    backend.used_bytes = None
+    assert memory_info(GPU) == (15 << 30, TOTAL_BYTES)
+
+
+def test_what_may_be_another_gpu_s_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Crowded(free_bytes=15 << 30)
+    use(monkeypatch, backend)
+    monkeypatch.setattr(devices, "this_system", lambda: System(platform="win32"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert memory_info(GPU) == (15 << 30, TOTAL_BYTES)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    backend.devices = 2
+    assert memory_info(GPU) == (15 << 30, TOTAL_BYTES)
 
 
 class Accelerator:
