@@ -16,7 +16,7 @@ from app.engine.planning.order import last_in_order
 from app.engine.planning.problem import PlanProblem, pose
 from app.engine.planning.reasons import reasons_of, refusal
 from app.engine.planning.sizes import smaller_sizes
-from app.engine.planning.way import Way, streaming_seconds, streams
+from app.engine.planning.way import Way, streaming_seconds, verdict_of
 
 Asked = tuple[int, int, int]
 """Width, height and number of images."""
@@ -79,21 +79,20 @@ def figures_of(plan: GenerationPlan, request: GenerationRequest, policy: MemoryP
     return _least_of(request, policy)
 
 
-def way_for(problem: PlanProblem, width_px: int, height_px: int, images: int) -> Way | None:
+def way_for(
+    problem: PlanProblem, width_px: int, height_px: int, images: int, *, may_split: bool = True
+) -> Way | None:
     """The gentlest way to make exactly this, or None."""
     if not problem.allows_size(width_px, height_px):
         return None
-    return Ladder(problem, width_px=width_px, height_px=height_px, images=images).best()
+    ladder = Ladder(problem, width_px=width_px, height_px=height_px, images=images)
+    return ladder.best(may_split=may_split)
 
 
 def plan_in_one_batch(problem: PlanProblem) -> GenerationPlan | None:
     """The plan for exactly what is asked for without parts, or None when it does not fit so."""
     request = problem.request
-    if not problem.allows_size(request.width_px, request.height_px):
-        return None
-    way = Ladder(
-        problem, width_px=request.width_px, height_px=request.height_px, images=request.images
-    ).best(may_split=False)
+    way = way_for(problem, request.width_px, request.height_px, request.images, may_split=False)
     return None if way is None else _plan(problem, way)
 
 
@@ -132,15 +131,7 @@ def _smaller(problem: PlanProblem) -> Way | None:
 
 
 def _plan(problem: PlanProblem, way: Way) -> GenerationPlan:
-    request = problem.request
-    asked = (request.width_px, request.height_px, request.images)
-    if (way.width_px, way.height_px, way.images) != asked:
-        verdict = Verdict.SMALLER
-    elif streams(problem, way):
-        verdict = Verdict.STREAMS
-    else:
-        verdict = Verdict.FITS
-    plan = _described(problem, way, verdict)
+    plan = _described(problem, way, verdict_of(problem, way))
     plan = replace(plan, changes=changes_of(problem, way))
     streaming_s = streaming_seconds(problem, way)
     return replace(plan, reasons=reasons_of(problem, plan, streaming_s=streaming_s))

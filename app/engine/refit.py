@@ -13,18 +13,13 @@ from app.core.jobs import Phase
 from app.core.plan import GenerationPlan, Placement, Rung
 from app.core.policy import Budget, MemoryMode
 from app.engine.planning.changes import changes_of
+from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.fastest import fastest_streamed
 from app.engine.planning.kept import Kept, all_ways, in_turns, least, resident
 from app.engine.planning.memory import needed_of
-from app.engine.planning.phase_needs import Names, PhaseNeed, PhaseNeeds
-from app.engine.planning.problem import (
-    AUTOENCODER,
-    COMPONENTS,
-    TEXT_ENCODER,
-    TRANSFORMER,
-    PlanProblem,
-    pose,
-)
+from app.engine.planning.phase_need import Names, PhaseNeed
+from app.engine.planning.phase_needs import PhaseNeeds
+from app.engine.planning.problem import PlanProblem, pose
 from app.engine.planning.reasons import reasons_of
 from app.engine.planning.way import streaming_seconds
 from app.engine.replan import decode_way, kept_by, placed, refigured, streamed, way_of
@@ -211,23 +206,23 @@ class _Search:
             self._problem,
             name,
             ways,
-            needs.streaming_encode() if to_encode else needs.streaming_denoise(batch),
+            needs.any_size.streaming_encode if to_encode else needs.streaming_denoise(batch),
             has_room=(
-                (lambda kept: needs.has_room_to_encode(staying, kept))
+                (lambda kept: needs.any_size.has_room_to_encode(staying, kept))
                 if to_encode
                 else (lambda kept: needs.has_room_to_denoise(staying, kept, batch))
             ),
-            is_allowed=lambda kept: needs.is_allowed(staying, name, kept),
+            is_allowed=lambda kept: needs.any_size.is_allowed(staying, name, kept),
         )
 
     def _fits(self, name: str, staying: Names, kept: Kept) -> bool:
-        return self._needs.is_allowed(staying, name, kept) and self._needs.fits(
+        return self._needs.any_size.is_allowed(staying, name, kept) and self._needs.fits(
             PHASES[name], self._need(name, staying, kept)
         )
 
     def _need(self, name: str, staying: Names, kept: Kept) -> PhaseNeed:
         if name == TEXT_ENCODER:
-            return self._needs.encode(staying, kept)
+            return self._needs.any_size.encode(staying, kept)
         if name == TRANSFORMER:
             return self._needs.denoise(staying, kept, self._plan.batch)
         return self._needs.decode(staying, self._decode)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from app.core.plan import ComponentPlan, GenerationPlan, Placement, Verdict
+from app.core.plan import ComponentPlan, GenerationPlan, Placement
+from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.decode_ways import DecodeWay
 from app.engine.planning.kept import (
     Kept,
@@ -14,15 +15,9 @@ from app.engine.planning.kept import (
     with_files,
 )
 from app.engine.planning.phase_needs import PhaseNeeds
-from app.engine.planning.problem import (
-    AUTOENCODER,
-    COMPONENTS,
-    TEXT_ENCODER,
-    TRANSFORMER,
-    PlanProblem,
-)
+from app.engine.planning.problem import PlanProblem
 from app.engine.planning.ram import cpu_decode_ram_bytes
-from app.engine.planning.way import Way, streams
+from app.engine.planning.way import Way, verdict_of
 
 
 def refigured(problem: PlanProblem, plan: GenerationPlan) -> GenerationPlan:
@@ -37,7 +32,7 @@ def refigured(problem: PlanProblem, plan: GenerationPlan) -> GenerationPlan:
     peak_bytes = max(phase.peak_vram_bytes for phase in phases)
     return replace(
         plan,
-        verdict=_verdict(problem, plan, streamed=streams(problem, way)),
+        verdict=verdict_of(problem, way),
         components=way.components(problem),
         phases=phases,
         ram_peak_bytes=peak_bytes if problem.on_cpu else way.ram_bytes,
@@ -59,7 +54,7 @@ def way_of(problem: PlanProblem, plan: GenerationPlan) -> Way:
         batch=plan.batch,
         kept=kept,
         decode=decode,
-        encoding=needs.encode(staying, kept[TEXT_ENCODER]),
+        encoding=needs.any_size.encode(staying, kept[TEXT_ENCODER]),
         denoising=needs.denoise(staying, kept[TRANSFORMER], plan.batch),
         decoding=needs.decode(staying, decode),
         ram_bytes=needs.ram_bytes + decode.ram_bytes,
@@ -98,10 +93,9 @@ def streamed(plan: GenerationPlan, name: str, way: Kept) -> GenerationPlan:
 
 def more_streamed(problem: PlanProblem, component: ComponentPlan) -> tuple[Kept, ...]:
     """Ways to keep a component that need less of the device than its own, the next one first."""
-    ways = ways_to_come(problem, component.name)
     return tuple(
         way
-        for way in ways
+        for way in ways_to_come(problem, component.name)
         if way.placement is Placement.STREAMED and way.device_bytes < component.device_bytes
     )
 
@@ -120,11 +114,12 @@ def kept_by(problem: PlanProblem, component: ComponentPlan) -> Kept:
 
 def decode_way(problem: PlanProblem, plan: GenerationPlan, needs: PhaseNeeds) -> DecodeWay:
     """How a plan decodes, also where it would not occur to the planner."""
-    for way in needs.decodes(plan.decode_batch):
-        if (way.batch, way.tile_px, way.on_cpu) == _decode_choice(plan):
+    choice = (plan.decode_batch, plan.tile_px, plan.decode_on_cpu)
+    ways = needs.decodes(plan.decode_batch)
+    for way in ways:
+        if (way.batch, way.tile_px, way.on_cpu) == choice:
             return way
     width_px, height_px, tile_px = plan.width_px, plan.height_px, plan.tile_px
-    slowest = needs.decodes(plan.decode_batch)[-1]
     forecast_bytes = ram_bytes = 0
     if plan.decode_on_cpu:
         ram_bytes = cpu_decode_ram_bytes(
@@ -144,17 +139,5 @@ def decode_way(problem: PlanProblem, plan: GenerationPlan, needs: PhaseNeeds) ->
         on_cpu=plan.decode_on_cpu,
         forecast_bytes=forecast_bytes,
         ram_bytes=ram_bytes,
-        seconds=slowest.seconds,
+        seconds=ways[-1].seconds,
     )
-
-
-def _decode_choice(plan: GenerationPlan) -> tuple[int, int | None, bool]:
-    return (plan.decode_batch, plan.tile_px, plan.decode_on_cpu)
-
-
-def _verdict(problem: PlanProblem, plan: GenerationPlan, *, streamed: bool) -> Verdict:
-    request = problem.request
-    asked = (request.width_px, request.height_px, request.images)
-    if (plan.width_px, plan.height_px, plan.images) != asked:
-        return Verdict.SMALLER
-    return Verdict.STREAMS if streamed else Verdict.FITS

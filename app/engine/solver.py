@@ -1,5 +1,6 @@
 """What would fit: the most that can be asked for, one thing at a time, the rest as it is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from app.core.plan import GenerationPlan
@@ -17,9 +18,11 @@ from app.engine.coefficients import ModelCoefficients
 from app.engine.planner import can_make, plan_generation, plan_in_one_batch
 from app.engine.planning.at_hand import AtHand
 from app.engine.planning.order import last_in_order
-from app.engine.planning.problem import pose
+from app.engine.planning.problem import PlanProblem, pose
 from app.engine.planning.sizes import sizes_of_ratio
 
+References = tuple[tuple[int, int], ...]
+"""Width and height of each reference image, in pixels."""
 REFERENCE_PX = 1024
 """Sides of the reference images that are counted; larger ones are made smaller than this area."""
 
@@ -70,18 +73,21 @@ class Solver:
         coefficients: ModelCoefficients,
         limits: PresetLimits | None = None,
         *,
-        references: tuple[tuple[int, int], ...] = (),
+        references: References = (),
         at_hand: AtHand | None = None,
     ) -> None:
         """Take the arguments of `plan_generation`."""
         self._request = request
-        self._device = device
-        self._host = host
-        self._policy = replace(policy, strict=True)
-        self._coefficients = coefficients
-        self._limits = limits
         self._references = references
-        self._at_hand = at_hand
+        around = (device, host, replace(policy, strict=True), coefficients)
+
+        def problem(request: GenerationRequest, references: References) -> PlanProblem:
+            return pose(request, *around, limits=limits, references=references, at_hand=at_hand)
+
+        def plan(request: GenerationRequest, references: References) -> GenerationPlan:
+            return plan_generation(request, *around, limits, references=references, at_hand=at_hand)
+
+        self._problem, self._plan = problem, plan
 
     def what_fits(self) -> WhatFits:
         """All answers."""
@@ -99,13 +105,11 @@ class Solver:
             request.width_px, request.height_px, from_px=MIN_SIZE_PX, to_px=MAX_SIZE_PX
         )
         requests = [replace(request, width_px=width, height_px=height) for width, height in sizes]
-        found = last_in_order(requests, self._can_make)
-        return None if found is None else self._solution(found, self._references)
+        return self._last(requests)
 
     def most_images(self) -> Solution | None:
         """The most images, in parts where they do not fit at once."""
-        found = last_in_order(self._counts(), self._can_make)
-        return None if found is None else self._solution(found, self._references)
+        return self._last(self._counts())
 
     def most_images_at_once(self) -> Solution | None:
         """The most images that are denoised at once."""
@@ -124,45 +128,17 @@ class Solver:
     def _counts(self) -> list[GenerationRequest]:
         return [replace(self._request, images=count) for count in range(1, MAX_IMAGES + 1)]
 
-    def _can_make(
-        self, request: GenerationRequest, references: tuple[tuple[int, int], ...] | None = None
-    ) -> bool:
-        problem = pose(
-            request,
-            self._device,
-            self._host,
-            self._policy,
-            self._coefficients,
-            limits=self._limits,
-            references=self._references if references is None else references,
-        )
+    def _last(self, requests: Sequence[GenerationRequest]) -> Solution | None:
+        found = last_in_order(requests, lambda request: self._can_make(request, self._references))
+        return None if found is None else self._solution(found, self._references)
+
+    def _can_make(self, request: GenerationRequest, references: References) -> bool:
+        problem = self._problem(request, references)
         return can_make(problem, request.width_px, request.height_px, request.images)
 
     def _at_once(self, request: GenerationRequest) -> GenerationPlan | None:
-        return plan_in_one_batch(
-            pose(
-                request,
-                self._device,
-                self._host,
-                self._policy,
-                self._coefficients,
-                limits=self._limits,
-                references=self._references,
-                at_hand=self._at_hand,
-            )
-        )
+        return plan_in_one_batch(self._problem(request, self._references))
 
-    def _solution(
-        self, request: GenerationRequest, references: tuple[tuple[int, int], ...]
-    ) -> Solution:
-        plan = plan_generation(
-            request,
-            self._device,
-            self._host,
-            self._policy,
-            self._coefficients,
-            self._limits,
-            references=references,
-            at_hand=self._at_hand,
-        )
+    def _solution(self, request: GenerationRequest, references: References) -> Solution:
+        plan = self._plan(request, references)
         return Solution(request=request, references=len(references), plan=plan)

@@ -10,9 +10,9 @@ from app.core.plan import Rung, Verdict
 from app.core.policy import MemoryPolicy
 from app.core.preset import PresetLimits
 from app.core.profile import DeviceProfile
-from app.core.request import GenerationRequest
+from app.core.request import MAX_REFERENCES, GenerationRequest
 from app.engine.lines import Lines
-from app.engine.solver import MAX_REFERENCES, REFERENCE_PX, Solution, Solver
+from app.engine.solver import REFERENCE_PX, Solution, Solver
 from tests.engine.planning_cases import PLENTY, asking, card, model, needed, plan
 
 STRICT = MemoryPolicy(strict=True)

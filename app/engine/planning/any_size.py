@@ -2,11 +2,12 @@
 
 from app.core.jobs import Phase
 from app.core.plan import Placement
+from app.engine.planning.components import AUTOENCODER, TEXT_ENCODER
 from app.engine.planning.fastest import fastest_kept
 from app.engine.planning.kept import Kept, in_turns, resident, within_mode
 from app.engine.planning.memory import needed_bytes
 from app.engine.planning.phase_need import Names, PhaseNeed
-from app.engine.planning.problem import AUTOENCODER, TEXT_ENCODER, PlanProblem
+from app.engine.planning.problem import PlanProblem
 from app.engine.planning.seconds import compute_seconds, weights_seconds
 from app.engine.planning.streaming import Streaming
 

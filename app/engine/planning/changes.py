@@ -6,18 +6,13 @@ from app.core.jobs import Phase
 from app.core.plan import Placement, PlanChange, Rung
 from app.core.policy import MemoryMode
 from app.core.units import format_need, format_seconds
+from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.decode_ways import DecodeWay
 from app.engine.planning.figures import and_list, gigabytes, size_text
 from app.engine.planning.ladder import Ladder
 from app.engine.planning.memory import needed_bytes
 from app.engine.planning.mode_words import MODE_WORDS
-from app.engine.planning.problem import (
-    AUTOENCODER,
-    COMPONENTS,
-    TEXT_ENCODER,
-    TRANSFORMER,
-    PlanProblem,
-)
+from app.engine.planning.problem import PlanProblem
 from app.engine.planning.way import Way, running
 
 COMPONENT_WORDS = {

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from app.core.jobs import Phase
 from app.core.plan import DECODE_TILES_PX
+from app.engine.planning.components import AUTOENCODER
 from app.engine.planning.kept import in_turns
-from app.engine.planning.problem import AUTOENCODER, PlanProblem
+from app.engine.planning.problem import PlanProblem
 from app.engine.planning.ram import cpu_decode_ram_bytes
 from app.engine.planning.seconds import DECODE_RUNG_S, compute_seconds, cpu_decode_seconds
 

@@ -15,19 +15,13 @@ from typing import TypeVar
 from app.core.jobs import Phase
 from app.core.plan import Placement
 from app.core.policy import MemoryMode
+from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.decode_ways import DecodeWay
 from app.engine.planning.fastest import fastest_kept
 from app.engine.planning.kept import Kept, in_turns, least, resident
 from app.engine.planning.phase_need import Names, PhaseNeed
 from app.engine.planning.phase_needs import PhaseNeeds
-from app.engine.planning.problem import (
-    AUTOENCODER,
-    COMPONENTS,
-    TEXT_ENCODER,
-    TRANSFORMER,
-    PlanProblem,
-    once,
-)
+from app.engine.planning.problem import PlanProblem, once
 from app.engine.planning.seconds import load_seconds, read_again_seconds
 from app.engine.planning.way import Way
 
@@ -62,7 +56,7 @@ class Ladder:
             text_encoder = self.needs.any_size.fastest_encode(staying)
             if text_encoder is None:
                 continue
-            encode = (text_encoder, self.needs.encode(staying, text_encoder))
+            encode = (text_encoder, self.needs.any_size.encode(staying, text_encoder))
             for batch in batches:
                 way = self._fastest(staying, encode, batch, below_s=best_s)
                 if way is None:
@@ -83,7 +77,7 @@ class Ladder:
         decodes = [(way, needs.decode(staying, way)) for way in needs.decodes(1)]
         return self._way(
             staying,
-            encode=(text_encoder, needs.encode(staying, text_encoder)),
+            encode=(text_encoder, needs.any_size.encode(staying, text_encoder)),
             denoise=(transformer, needs.denoise(staying, transformer, 1)),
             decode=min(decodes, key=lambda chosen: needs.total_bytes(Phase.DECODE, chosen[1])),
             batch=1,
@@ -95,7 +89,7 @@ class Ladder:
             return False
         staying, text_encoder, transformer = once(self._problem, _least_weights)
         return (
-            self.needs.has_room_to_encode(staying, text_encoder)
+            self.needs.any_size.has_room_to_encode(staying, text_encoder)
             and self.needs.has_room_to_denoise(staying, transformer, 1)
             and self._first_decode(staying, 1) is not None
         )
@@ -105,7 +99,7 @@ class Ladder:
         needs, weights = self.needs, self._problem.weights
         return max(
             needs.total_bytes(
-                Phase.ENCODE, needs.encode(EVERYTHING, resident(weights[TEXT_ENCODER]))
+                Phase.ENCODE, needs.any_size.encode(EVERYTHING, resident(weights[TEXT_ENCODER]))
             ),
             needs.total_bytes(
                 Phase.DENOISE,
@@ -161,7 +155,7 @@ class Ladder:
             TRANSFORMER,
             staying,
             has_room=lambda kept: needs.has_room_to_denoise(staying, kept, batch),
-            is_allowed=lambda kept: needs.is_allowed(staying, TRANSFORMER, kept),
+            is_allowed=lambda kept: needs.any_size.is_allowed(staying, TRANSFORMER, kept),
             streaming=lambda: needs.streaming_denoise(batch),
             spare_s=lambda: below_s - self._seconds(way_with(in_turns(self._problem, TRANSFORMER))),
         )
@@ -202,7 +196,7 @@ class Ladder:
             kept={
                 TEXT_ENCODER: encode[0],
                 TRANSFORMER: denoise[0],
-                AUTOENCODER: self.needs.autoencoder(staying),
+                AUTOENCODER: self.needs.any_size.autoencoder(staying),
             },
             decode=decode[0],
             encoding=encode[1],

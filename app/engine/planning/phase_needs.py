@@ -3,18 +3,24 @@
 from app.core.jobs import Phase
 from app.core.plan import Placement
 from app.engine.planning.any_size import AnySize
+from app.engine.planning.components import AUTOENCODER, TRANSFORMER
 from app.engine.planning.decode_ways import DecodeTask, DecodeWay, at_once, one_by_one
 from app.engine.planning.kept import Kept
 from app.engine.planning.memory import needed_bytes, weights_room
 from app.engine.planning.phase_need import Names, PhaseNeed
-from app.engine.planning.problem import AUTOENCODER, TRANSFORMER, PlanProblem, once
+from app.engine.planning.problem import PlanProblem, once
 from app.engine.planning.ram import run_ram_bytes
 from app.engine.planning.seconds import compute_seconds, part_seconds, weights_seconds
 from app.engine.planning.streaming import Runs, Streaming
 
 
 class PhaseNeeds:
-    """The needs of some images of one size; looks each figure up once."""
+    """The needs of some images of one size; looks each figure up once.
+
+    Attributes:
+        ram_bytes: That the run needs without the decoding.
+        any_size: What is the same for all sizes: above all, what it needs to encode.
+    """
 
     def __init__(self, problem: PlanProblem, *, width_px: int, height_px: int, images: int) -> None:
         self._problem = problem
@@ -39,23 +45,6 @@ class PhaseNeeds:
     def total_bytes(self, phase: Phase, need: PhaseNeed) -> int:
         """What is needed of the device, with overhead and uncertainty."""
         return needed_bytes(self._problem, phase, need.weights_bytes, need.forecast_bytes)
-
-    def encode(self, staying: Names, kept: Kept) -> PhaseNeed:
-        """The text encoder for the prompts, then the autoencoder for the reference images.
-
-        Args:
-            staying: Components that are on the device anyway.
-            kept: How the text encoder is kept.
-        """
-        return self.any_size.encode(staying, kept)
-
-    def streaming_encode(self) -> Streaming:
-        """What it costs to stream the text encoder."""
-        return self.any_size.streaming_encode
-
-    def has_room_to_encode(self, staying: Names, kept: Kept) -> bool:
-        """Whether there is room for `encode`; quicker than to look at its time as well."""
-        return self.any_size.has_room_to_encode(staying, kept)
 
     def denoise(self, staying: Names, kept: Kept, batch: int) -> PhaseNeed:
         """All steps, for one part of the batch after the other.
@@ -111,10 +100,6 @@ class PhaseNeeds:
         others = self.any_size.others_bytes(staying, TRANSFORMER)
         return kept.device_bytes + others <= self._denoise_rooms[batch]
 
-    def is_allowed(self, staying: Names, name: str, kept: Kept) -> bool:
-        """Whether the memory mode allows to keep a component in its phase so."""
-        return self.any_size.is_allowed(staying, name, kept)
-
     def decode(self, staying: Names, way: DecodeWay) -> PhaseNeed:
         """The autoencoder for all images.
 
@@ -123,7 +108,7 @@ class PhaseNeeds:
             way: How the images are decoded.
         """
         others = self.any_size.others_bytes(staying, AUTOENCODER)
-        kept = self.autoencoder(staying)
+        kept = self.any_size.autoencoder(staying)
         if way.on_cpu:
             own = kept.device_bytes if kept.placement is Placement.RESIDENT else 0
             return PhaseNeed(others + own, 0, way.seconds)
@@ -146,10 +131,6 @@ class PhaseNeeds:
         if not self._one_by_one:
             self._one_by_one = one_by_one(self._problem, self._task, ram_bytes=self.ram_bytes)
         return self._one_by_one
-
-    def autoencoder(self, staying: Names) -> Kept:
-        """How the autoencoder is kept: it has no blocks that could be streamed."""
-        return self.any_size.autoencoder(staying)
 
     def _runs_of_denoise(self, batch: int) -> Runs:
         """Of the transformer: in each step once or twice for each part of the batch."""

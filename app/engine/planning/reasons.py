@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from app.core.plan import PICTURE_KEEPING, GenerationPlan, PlanChange, Verdict
 from app.core.policy import MemoryMode
 from app.core.units import GIB, format_bytes, format_need, format_seconds
+from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER
 from app.engine.planning.figures import and_list, gigabytes, size_text
 from app.engine.planning.memory import needed_of
 from app.engine.planning.mode_words import MODE_WORDS
 from app.engine.planning.precisions import PRECISION_WORDS, as_stored_words, file_bytes
-from app.engine.planning.problem import AUTOENCODER, COMPONENTS, TEXT_ENCODER, PlanProblem
+from app.engine.planning.problem import PlanProblem
 from app.engine.planning.ram import swapped_bytes, unheld_bytes
 from app.engine.planning.way import Way, running
 

@@ -25,7 +25,7 @@ PNG_BYTES_PER_S = 2e7
 
 
 def load_seconds(
-    problem: PlanProblem, *, resident_bytes: int, swapped_bytes: int, cold: bool | None = None
+    problem: PlanProblem, *, resident_bytes: int, swapped_bytes: int, cold: bool = False
 ) -> float:
     """Reading all weights from the disk, and bringing those that stay to the device.
 
@@ -33,11 +33,11 @@ def load_seconds(
         problem: What is planned.
         resident_bytes: That stay on the device.
         swapped_bytes: Of RAM that is not there.
-        cold: Whether nothing is loaded yet; None is as the problem says.
+        cold: As if nothing were loaded yet, whatever the problem says.
     """
     calibration = problem.device.calibration
     read_s = brought_s = 0.0
-    if cold or (cold is None and not problem.loaded):
+    if cold or not problem.loaded:
         read_s = problem.stored_bytes / calibration.read_bytes_per_s
         brought_s = _brought_seconds(problem, resident_bytes)
     # What is swapped is written to the disk and read again.

@@ -3,22 +3,16 @@
 from dataclasses import dataclass
 
 from app.core.jobs import Phase
-from app.core.plan import ComponentPlan, PhasePlan, Placement
+from app.core.plan import ComponentPlan, PhasePlan, Placement, Verdict
 from app.engine.foreign_weights import foreign_of
 from app.engine.planning.any_size import AnySize
+from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.decode_ways import DecodeWay
 from app.engine.planning.kept import Kept, in_turns
 from app.engine.planning.memory import needed_of, phase_plan
 from app.engine.planning.phase_need import Names, PhaseNeed
 from app.engine.planning.phase_needs import PhaseNeeds
-from app.engine.planning.problem import (
-    AUTOENCODER,
-    COMPONENTS,
-    TEXT_ENCODER,
-    TRANSFORMER,
-    PlanProblem,
-    once,
-)
+from app.engine.planning.problem import PlanProblem, once
 from app.engine.planning.ram import resting_ram_bytes, swapped_bytes
 from app.engine.planning.seconds import load_seconds, save_seconds
 
@@ -148,9 +142,14 @@ class Way:
         )
 
 
-def streams(problem: PlanProblem, way: Way) -> bool:
-    """Whether blocks come in while it runs."""
-    return any(way.kept[name].placement is Placement.STREAMED for name in running(problem))
+def verdict_of(problem: PlanProblem, way: Way) -> Verdict:
+    """Whether it makes what is asked for, and whether blocks come in while it runs."""
+    request = problem.request
+    asked = (request.width_px, request.height_px, request.images)
+    if (way.width_px, way.height_px, way.images) != asked:
+        return Verdict.SMALLER
+    streams = any(way.kept[name].placement is Placement.STREAMED for name in running(problem))
+    return Verdict.STREAMS if streams else Verdict.FITS
 
 
 def running(problem: PlanProblem) -> tuple[str, ...]:
@@ -161,16 +160,16 @@ def running(problem: PlanProblem) -> tuple[str, ...]:
 def streaming_seconds(problem: PlanProblem, way: Way) -> float:
     """What it would save if each component that is streamed came whole."""
     needs = PhaseNeeds(problem, width_px=way.width_px, height_px=way.height_px, images=way.images)
-    nothing: frozenset[str] = frozenset()
+    nothing: Names = frozenset()
     saved_s = 0.0
-    if TEXT_ENCODER in running(problem) and (
-        way.kept[TEXT_ENCODER].placement is Placement.STREAMED
-    ):
-        whole = in_turns(problem, TEXT_ENCODER)
-        whole_s = needs.encode(nothing, whole).seconds
-        saved_s += needs.encode(nothing, way.kept[TEXT_ENCODER]).seconds - whole_s
-    if way.kept[TRANSFORMER].placement is Placement.STREAMED:
-        whole = in_turns(problem, TRANSFORMER)
-        whole_s = needs.denoise(nothing, whole, way.batch).seconds
-        saved_s += needs.denoise(nothing, way.kept[TRANSFORMER], way.batch).seconds - whole_s
+    for name in running(problem):
+        kept, whole = way.kept[name], in_turns(problem, name)
+        if kept.placement is not Placement.STREAMED:
+            continue
+        if name == TEXT_ENCODER:
+            encode = needs.any_size.encode
+            saved_s += encode(nothing, kept).seconds - encode(nothing, whole).seconds
+        else:
+            whole_s = needs.denoise(nothing, whole, way.batch).seconds
+            saved_s += needs.denoise(nothing, kept, way.batch).seconds - whole_s
     return saved_s
