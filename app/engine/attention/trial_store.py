@@ -7,7 +7,7 @@ from app.core.kept_entries import KeptEntries
 from app.core.policy import Attention
 from app.engine.attention.ranking import Trial
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_ENTRIES = 256
 """The oldest go."""
 

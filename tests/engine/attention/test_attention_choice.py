@@ -134,6 +134,48 @@ def test_wrong_results_are_seen(tmp_path: Path, broken: Any) -> None:
     )
 
 
+def test_wrong_results_for_a_number_of_tokens_that_fills_no_tiles_are_seen(tmp_path: Path) -> None:
+    math = kernel_of(Attention.MATH)
+
+    def padded(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Counts what is behind the last token in its tile of 64, too."""
+        more = (0, 0, 0, 0, 0, -key.shape[1] % 64)
+        key = torch.nn.functional.pad(key, more)
+        return math(query, key, torch.nn.functional.pad(value, more, value=99.0))
+
+    bench = Bench(tmp_path, {**USUAL, Attention.XFORMERS: (0.1, 1.0)})
+    bench.instead[Attention.XFORMERS] = padded
+    assert bench.choose() is Attention.SDPA
+    choice = bench.chooser.choose(Attention.XFORMERS, replace(SHAPE, tokens=1024))
+    assert "wrong" in choice.problem
+
+
+def test_values_are_tried_as_single_blocks_have_them(tmp_path: Path) -> None:
+    def contiguous_only(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        if not value.is_contiguous():
+            raise RuntimeError("value must be contiguous")
+        return kernel_of(Attention.MATH)(query, key, value)
+
+    bench = Bench(tmp_path, {**USUAL, Attention.XFORMERS: (0.1, 1.0)})
+    bench.instead[Attention.XFORMERS] = contiguous_only
+    assert bench.choose() is Attention.SDPA
+
+
+def test_a_gpu_that_wakes_up_does_not_make_what_is_tried_first_seem_slow(tmp_path: Path) -> None:
+    """Its first calls take longer, whatever they compute."""
+    bench = Bench(tmp_path, dict.fromkeys((Attention.SDPA, Attention.FLASH), (0.02, 1.0)))
+    math = kernel_of(Attention.MATH)
+
+    def slow_at_first(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        bench.gpu.now_s += max(0.0, 0.03 - 0.1 * bench.gpu.now_s)
+        return math(query, key, value)
+
+    bench.instead = dict.fromkeys(bench.there, slow_at_first)
+    assert bench.choose() is Attention.SDPA
+
+
 def test_what_fails_is_told_and_replaced(tmp_path: Path) -> None:
     bench = Bench(tmp_path, {**USUAL, Attention.FLASH_ATTN: (0.1, 1.0)})
 
@@ -296,7 +338,7 @@ def test_libraries_are_tried_through_diffusers(
     chooser = AttentionChooser(CpuDevice(), tmp_path / "attention.json")
     for kind in (Attention.SAGE, Attention.FLASH_ATTN, Attention.XFORMERS):
         assert chooser.choose(kind, SHAPE).kind is kind
-    assert libraries.calls == ["sage", "flash-attn", "xformers"]
+    assert list(dict.fromkeys(libraries.calls)) == ["sage", "flash-attn", "xformers"]
 
 
 @pytest.mark.parametrize("own_error", [0.0, 0.03])
