@@ -8,11 +8,10 @@ from app.core.machine_speeds import MachineSpeeds
 from app.core.measured_run import CalibrationKey, MeasuredPhase, MeasuredRun
 from app.core.plan import GenerationPlan, PhasePlan
 from app.core.profile import Calibration
-from app.core.running_estimate import WINDOW, added, middle, spread, upper
+from app.core.running_estimate import HIGHEST, WINDOW, added, middle, spread, upper
 
 MIN_WORKING_BYTES = 64 << 20
 """Smaller ones say more about rounding and library workspaces than about the network."""
-MAX_LOG_RATIO = math.log(1000.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +111,7 @@ class CalibrationEntry:
         return (
             self.runs >= 0
             and all(len(window) <= WINDOW for window in ratios)
-            and all(abs(ratio) <= MAX_LOG_RATIO for window in ratios for ratio in window)
+            and all(abs(ratio) <= HIGHEST for window in ratios for ratio in window)
             and all(math.isfinite(number) and number > 0 for number in (*factors, *numbers))
         )
 

@@ -43,9 +43,9 @@ class LogRing(logging.Handler):
     Listeners are called in the thread that logs and must return at once.
     """
 
-    def __init__(self, size: int = RING_RECORDS) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._lines: deque[LogLine] = deque(maxlen=size)
+        self._lines: deque[LogLine] = deque(maxlen=RING_RECORDS)
         self._listeners: list[Callable[[LogLine], None]] = []
         self.setFormatter(logging.Formatter("%(message)s"))
 

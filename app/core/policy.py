@@ -3,7 +3,8 @@
 import enum
 from dataclasses import dataclass, field, replace
 
-GIB = 1 << 30
+from app.core.units import GIB
+
 DEFAULT_HEADROOM_BYTES = GIB // 2
 """Left free on the device for the desktop and other programs unless the user says otherwise."""
 DEFAULT_RAM_HEADROOM_BYTES = 2 * GIB

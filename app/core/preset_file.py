@@ -16,18 +16,13 @@ from tomlkit.toml_document import TOMLDocument
 
 from app.core.policy import (
     AUTOENCODER_PRECISIONS,
-    GIB,
     Attention,
     MemoryMode,
     MemoryPolicy,
     Precision,
     Precisions,
 )
-from app.core.preset import (
-    PRESET_SCHEMA_VERSION,
-    Preset,
-    PresetLimits,
-)
+from app.core.preset import PRESET_SCHEMA_VERSION, Preset, PresetLimits
 from app.core.preset_values import Values
 from app.core.request import (
     MAX_GUIDANCE,
@@ -37,6 +32,7 @@ from app.core.request import (
     MIN_SIZE_PX,
     SIZE_MULTIPLE_PX,
 )
+from app.core.units import GIB
 
 log = logging.getLogger(__name__)
 

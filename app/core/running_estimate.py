@@ -12,12 +12,13 @@ WINDOW = 24
 """Ratios that are kept; an unusual run is forgotten after so many more."""
 CLOSE = 0.15
 """A ratio this near to the others' middle is never a wild one."""
+HIGHEST = math.log(1000.0)
+"""More is no measurement but a mistake."""
 _PRIOR = 2
 """Runs that the forecast itself counts for, until measured ones take their place."""
 _MAD_TO_DEVIATION = 1.4826
 """Of a normal distribution: standard deviation over median absolute deviation."""
 _FAR = 4.0
-_HIGHEST = math.log(1000.0)
 
 
 def added(ratios: Sequence[float], ratio: float) -> tuple[float, ...]:
@@ -33,7 +34,7 @@ def added(ratios: Sequence[float], ratio: float) -> tuple[float, ...]:
     Returns:
         Logarithms, at most WINDOW.
     """
-    new = min(_HIGHEST, max(-_HIGHEST, math.log(ratio)))
+    new = min(HIGHEST, max(-HIGHEST, math.log(ratio)))
     window = (*ratios, new)[-WINDOW:]
     last = window[-2:]
     earlier = window[:-2]

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from app.core.policy import (
     AUTOENCODER_PRECISIONS,
-    GIB,
     Attention,
     MemoryMode,
     MemoryPolicy,
@@ -24,6 +23,7 @@ from app.core.preset_file import (
     read_preset,
     renamed_text,
 )
+from app.core.units import GIB
 
 _texts = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=40)
 _sizes = st.integers(min_value=0, max_value=96 * GIB)

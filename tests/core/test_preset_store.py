@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import OutputError, RequestError
-from app.core.policy import GIB, MemoryPolicy
+from app.core.policy import MemoryPolicy
 from app.core.preset import Preset
 from app.core.preset_file import preset_text
 from app.core.preset_store import PresetStore
 from app.core.trash import move_beside
+from app.core.units import GIB
 
 STRICT = MemoryPolicy(strict=True)
 RTX = "NVIDIA GeForce RTX 3060"
