@@ -2,6 +2,7 @@
 
 from app.core.device import DeviceSnapshot
 from app.core.events import EngineMemory
+from app.core.jobs import Phase
 from app.core.plan import GenerationPlan
 from app.core.units import MIB
 from app.monitor.need_watch import NeedWatch, Use
@@ -15,7 +16,8 @@ OTHER_DEVICE_SHARE = 0.05
 """By how much the memory of the planned device and that of the watched one may differ."""
 SPILL_BYTES = 256 * MIB
 FULL_SHARE = 0.9
-"""Windows moves memory away only when the device is nearly full; less is pinned memory."""
+"""Windows moves memory away only when the device is nearly full; else more of it is pinned memory.
+So it is while a model is loaded, when what it will be copied from is pinned."""
 
 
 def is_planned_device(device: DeviceSnapshot, plan: GenerationPlan) -> bool:
@@ -58,7 +60,7 @@ class DeviceWatch:
         if shared_bytes is None or progress.phase is None:
             return None
         full = device.used_bytes >= device.total_bytes * FULL_SHARE
-        if self._shared_base_bytes is None or not full:
+        if self._shared_base_bytes is None or not full or progress.phase is Phase.LOAD:
             self._shared_base_bytes = shared_bytes
         spilled_bytes = shared_bytes - self._shared_base_bytes
         if spilled_bytes < SPILL_BYTES:

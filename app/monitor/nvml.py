@@ -193,14 +193,16 @@ class NvmlProbe:
             processes = self._nvml.nvmlDeviceGetComputeRunningProcesses_v3(self._handle)
         except self._nvml.NVMLError:
             return None
-        total_bytes = 0
-        for process in processes:
-            if not self._ancestry.descends(process.pid, engine_pid):
-                continue
-            if process.usedGpuMemory is None:
-                return None
-            total_bytes += int(process.usedGpuMemory)
-        return total_bytes
+        ours = [
+            process.usedGpuMemory
+            for process in processes
+            if self._ancestry.descends(process.pid, engine_pid)
+        ]
+        # In containers processes have other numbers than the driver knows, and in WSL it knows
+        # none: who is not among them need not be without memory.
+        if not ours or None in ours:
+            return None
+        return sum(int(used_bytes) for used_bytes in ours)
 
     def _read_details(self) -> tuple[float | None, float | None, float | None]:
         """Load in percent, degrees Celsius and watts, each None where the GPU does not tell."""

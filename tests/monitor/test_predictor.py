@@ -314,6 +314,14 @@ def test_pinned_memory_is_no_spill() -> None:
     assert MemoryStory(make_plan(), steady(), shared=shared).play().told == []
 
 
+def test_what_is_pinned_while_a_model_is_loaded_is_no_spill_on_a_full_gpu() -> None:
+    def shared(time_s: float) -> float:
+        return min(6.0, 4.0 * time_s) * GIB
+
+    # The text encoder is on the GPU already, and others have nearly all the rest.
+    assert MemoryStory(make_plan(), steady(6.0), shared=shared).play().told == []
+
+
 # RAM.
 
 
