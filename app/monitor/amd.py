@@ -7,6 +7,7 @@ Files: `mem_info_vram_total`, `mem_info_vram_used`, `gpu_busy_percent` and hwmon
 from pathlib import Path
 
 from app.core.device import DeviceSnapshot
+from app.monitor.gpu_names import amd_name
 from app.monitor.sysfs import DRM_ROOT, card_number, cards, hwmon, read_int, read_text
 
 AMD_VENDOR_ID = 0x1002
@@ -34,7 +35,9 @@ class AmdProbe:
         self._card = card
         self._device = card / "device"
         self._kfd_root = kfd_root
-        self._name = read_text(self._device / "product_name") or f"AMD GPU {card_number(card)}"
+        # Only some cards for servers tell their name themselves.
+        told = read_text(self._device / "product_name") or amd_name(self._device)
+        self._name = told or f"AMD GPU {card_number(card)}"
         self._gpu_id = _kfd_gpu_id(card, kfd_root)
 
     def snapshot(self, engine_pid: int | None) -> DeviceSnapshot | None:

@@ -7,6 +7,7 @@ Only drivers with `lmem_total_bytes` and `lmem_avail_bytes` tell how much is in 
 from pathlib import Path
 
 from app.core.device import DeviceSnapshot
+from app.monitor.gpu_names import intel_name
 from app.monitor.sysfs import DRM_ROOT, card_number, cards, hwmon, read_int
 
 INTEL_VENDOR_ID = 0x8086
@@ -30,7 +31,7 @@ class IntelProbe:
         link = card / "device" / "driver"
         self.driver = link.resolve().name if link.exists() else "i915"
         self._card = card
-        self._name = f"Intel GPU {card_number(card)}"
+        self._name = intel_name(card / "device") or f"Intel GPU {card_number(card)}"
 
     def snapshot(self, engine_pid: int | None) -> DeviceSnapshot | None:
         """The GPU now, without memory per process; None while the driver does not tell it."""
