@@ -7,7 +7,7 @@ import pytest
 
 from app.conductor.memory_return import MIN_BACK_BYTES, STABLE_S
 from app.core.device import Sample
-from app.core.events import EngineMemory, JobFinished, Notice, PhaseStarted, PlanMade, StepDone
+from app.core.events import JobFinished, Notice, PhaseStarted, PlanMade, StepDone
 from app.core.jobs import JobState, Phase
 from app.core.plan import ComponentPlan, GenerationPlan, Placement
 from app.core.policy import Budget, MemoryMode, Precision
@@ -17,6 +17,7 @@ from app.engine.protocol import ChangeBudget, OfferMemory, RelieveJob
 from app.monitor.predictor import Prediction
 from tests.fakes.conductor_stage import Stage, make_job
 from tests.fakes.engine import MEMORY, FakeEngines, events_of_run
+from tests.fakes.engine_memory import engine_memory
 from tests.fakes.hardware import device, sample
 from tests.fakes.memory_story import Listener, MemoryStory, Others, make_plan, steady
 
@@ -207,13 +208,7 @@ def test_on_the_cpu_and_after_the_run_nothing_is_offered() -> None:
     for engine, over in (("cpu", False), ("cuda:0", True)):
         stage = Stage(FakeEngines(device=engine))
         stage.submit(make_job("job"))
-        reserved = EngineMemory(
-            device_allocated_bytes=GIB,
-            device_reserved_bytes=GIB,
-            device_peak_bytes=GIB,
-            host_rss_bytes=0,
-            host_peak_rss_bytes=0,
-        )
+        reserved = engine_memory(GIB)
         stage.say(
             PlanMade(job_id="job", plan=streaming(make_plan())),
             PhaseStarted(job_id="job", phase=Phase.DENOISE),

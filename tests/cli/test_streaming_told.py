@@ -7,22 +7,15 @@ import pytest
 
 from app.cli.progress import TextReport
 from app.cli.report import JsonReport
-from app.core.events import Converting, EngineMemory, JobFinished, Loading, StepDone
+from app.core.events import Converting, JobFinished, Loading, StepDone
 from app.core.policy import Precision
 from app.core.run_report import RunReport
 from app.core.streaming import Streaming
 from app.core.units import GIB
+from tests.fakes.engine_memory import engine_memory
 from tests.fakes.reports import report, streamed_report
 
-MEMORY = EngineMemory(
-    device_allocated_bytes=GIB,
-    device_reserved_bytes=GIB,
-    device_peak_bytes=GIB,
-    host_rss_bytes=1,
-    host_peak_rss_bytes=2,
-    resident_bytes=700,
-    slots_bytes=300,
-)
+MEMORY = engine_memory(GIB, host_bytes=2, resident_bytes=700, slots_bytes=300)
 
 
 def step(streaming: Streaming | None) -> StepDone:

@@ -9,24 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.core.events import EngineMemory, ImageDone
+from app.core.events import ImageDone
 from app.core.jobs import Job, OutputTarget
 from app.core.metadata import ReferenceRecord, record_from_json
 from app.core.policy import MemoryPolicy
 from app.core.request import GenerationRequest
 from app.engine.save_guard import SaveGuard
 from app.engine.saving import ImageSaver
+from tests.fakes.engine_memory import engine_memory
 from tests.fakes.memory_story import make_plan
 
 ASKED_PX, MADE_PX = (96, 64), (48, 32)
 HOME = "/home/somebody/secret"
-MEMORY = EngineMemory(
-    device_allocated_bytes=None,
-    device_reserved_bytes=None,
-    device_peak_bytes=None,
-    host_rss_bytes=0,
-    host_peak_rss_bytes=0,
-)
+MEMORY = engine_memory()
 
 
 def saver(out: Path, *, upscale_back: bool, name: str | None = None) -> ImageSaver:

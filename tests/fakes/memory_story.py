@@ -12,6 +12,7 @@ from app.core.plan import GenerationPlan, PhasePlan, Verdict
 from app.core.units import GIB
 from app.engine.client import EngineMessage
 from app.monitor.predictor import MemoryPredictor, Prediction
+from tests.fakes.engine_memory import engine_memory
 
 INTERVAL_S = 0.1
 RAMP_S = 0.3
@@ -210,13 +211,7 @@ class MemoryStory:
     def _report(self) -> EngineMemory:
         # What torch knows of: tensors, not the context and workspaces.
         reserved = max(0, round(self._ours) - self.plan.phase(self._phase).overhead_bytes)
-        return EngineMemory(
-            device_allocated_bytes=reserved,
-            device_reserved_bytes=reserved,
-            device_peak_bytes=reserved,
-            host_rss_bytes=0,
-            host_peak_rss_bytes=0,
-        )
+        return engine_memory(reserved)
 
 
 def calm_host(

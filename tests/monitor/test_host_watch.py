@@ -5,23 +5,18 @@ from collections.abc import Callable
 import pytest
 
 from app.core.device import HostSnapshot
-from app.core.events import EngineMemory, PhaseStarted, PlanMade, StepDone
+from app.core.events import PhaseStarted, PlanMade, StepDone
 from app.core.jobs import Phase
 from app.core.units import GIB
 from app.monitor.host_watch import ram_watch
 from app.monitor.run_progress import RunProgress
 from app.monitor.shortage import Cause, Shortage
+from tests.fakes.engine_memory import engine_memory
 from tests.fakes.memory_story import make_plan
 
 TOTAL_GIB = 32.0
 SECONDS = 8.0
-MEMORY = EngineMemory(
-    device_allocated_bytes=None,
-    device_reserved_bytes=None,
-    device_peak_bytes=None,
-    host_rss_bytes=0,
-    host_peak_rss_bytes=0,
-)
+MEMORY = engine_memory()
 At = Callable[[float], float]
 
 

@@ -15,6 +15,7 @@ from app.core.events import (
 from app.core.jobs import Phase
 from app.core.units import GIB
 from app.monitor.own_use import OwnUse
+from tests.fakes.engine_memory import engine_memory
 from tests.fakes.hardware import device, sample
 from tests.fakes.plans import phase_plan, plan
 
@@ -23,13 +24,7 @@ PLAN = plan(phases=(phase_plan(Phase.LOAD, 4.0, 0.0, 4.0, unsure_gib=0.5),))
 
 def memory(reserved_gib: float) -> EngineMemory:
     reserved = round(reserved_gib * GIB)
-    return EngineMemory(
-        device_allocated_bytes=reserved,
-        device_reserved_bytes=reserved,
-        device_peak_bytes=reserved,
-        host_rss_bytes=GIB,
-        host_peak_rss_bytes=GIB,
-    )
+    return engine_memory(reserved, host_bytes=GIB)
 
 
 class Watched:

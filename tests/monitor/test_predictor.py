@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from app.core.device import HostSnapshot
 from app.core.events import (
-    EngineMemory,
     EngineReady,
     EngineState,
     EngineStateChanged,
@@ -24,6 +23,7 @@ from app.core.units import GIB, MIB
 from app.monitor.need_watch import DETECTION_S
 from app.monitor.predictor import MemoryPredictor, Prediction
 from app.monitor.shortage import Cause
+from tests.fakes.engine_memory import engine_memory
 from tests.fakes.hardware import device, host, sample
 from tests.fakes.memory_story import (
     MemoryStory,
@@ -77,13 +77,7 @@ def test_what_the_run_before_left_on_the_device_is_not_another_program_s(per_pro
     predictor = MemoryPredictor()
     plan = make_plan(decode_gib=9.0)
     before = MemoryStory(make_plan(), steady(), per_process=per_process, listener=predictor).play()
-    held = EngineMemory(
-        device_allocated_bytes=7 * GIB,
-        device_reserved_bytes=7 * GIB,
-        device_peak_bytes=7 * GIB,
-        host_rss_bytes=0,
-        host_peak_rss_bytes=0,
-    )
+    held = engine_memory(7 * GIB)
     predictor.note(JobFinished(job_id="job", seconds=before.time_s, memory=held))
     game = stepped(by_gib=2.5, at_s=DENOISE_BEGINS_S + 4.25)
     story = MemoryStory(plan, game, per_process=per_process, listener=predictor, held_gib=7.5)
@@ -99,13 +93,7 @@ def test_memory_kept_from_the_run_before_is_no_growth(held_gib: float, per_proce
     plan = with_phase(make_plan(total_gib=24.0), denoise)
     predictor = MemoryPredictor()
     reserved = round((held_gib - 0.5) * GIB)
-    held = EngineMemory(
-        device_allocated_bytes=5 * GIB,
-        device_reserved_bytes=reserved,
-        device_peak_bytes=reserved,
-        host_rss_bytes=0,
-        host_peak_rss_bytes=0,
-    )
+    held = engine_memory(reserved, allocated_bytes=5 * GIB)
     predictor.note(JobFinished(job_id="before", seconds=1.0, memory=held))
     predictor.note(PlanMade(job_id="job", plan=plan))
     predictor.note(PhaseStarted(job_id="job", phase=Phase.LOAD))

@@ -13,7 +13,6 @@ import pytest
 
 from app.core.device import HostSnapshot, Sample
 from app.core.events import (
-    EngineMemory,
     EngineReady,
     PhaseFinished,
     PhaseStarted,
@@ -24,15 +23,10 @@ from app.core.jobs import Phase
 from app.core.plan import GenerationPlan, PhasePlan, Verdict
 from app.monitor.predictor import MemoryPredictor, Prediction
 from app.monitor.shortage import Cause
+from tests.fakes.engine_memory import engine_memory
 
 TRACES = sorted((Path(__file__).parent / "traces").glob("*.json"))
-MEMORY = EngineMemory(
-    device_allocated_bytes=None,
-    device_reserved_bytes=None,
-    device_peak_bytes=None,
-    host_rss_bytes=0,
-    host_peak_rss_bytes=0,
-)
+MEMORY = engine_memory()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

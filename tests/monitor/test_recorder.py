@@ -22,18 +22,13 @@ from app.monitor.recorder import (
     RunRecorder,
 )
 from app.monitor.recording_csv import recording_csv
+from tests.fakes.engine_memory import engine_memory
 from tests.fakes.hardware import device, host, sample
 
 
 def report(*, reserved_gib: float | None = None) -> EngineMemory:
     reserved = None if reserved_gib is None else round(reserved_gib * GIB)
-    return EngineMemory(
-        device_allocated_bytes=reserved,
-        device_reserved_bytes=reserved,
-        device_peak_bytes=reserved,
-        host_rss_bytes=GIB,
-        host_peak_rss_bytes=GIB,
-    )
+    return engine_memory(reserved, host_bytes=GIB)
 
 
 def add(recorder: RunRecorder, time_s: float, *, ours_gib: float, used_gib: float = 4.0) -> None:

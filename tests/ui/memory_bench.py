@@ -4,7 +4,7 @@ from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QPushButton, QToolButton, QWidget
 
-from app.core.events import EngineMemory, JobFinished, PhaseStarted
+from app.core.events import JobFinished, PhaseStarted
 from app.core.jobs import Phase
 from app.core.units import GIB
 from app.ui.models.memory_frame import Lane
@@ -12,6 +12,7 @@ from app.ui.models.monitor_model import MonitorModel
 from app.ui.panels.memory_panel import MemoryPanel
 from app.ui.widgets.lane_canvas import LaneCanvas
 from tests.fakes.clock import FakeClock
+from tests.fakes.engine_memory import engine_memory
 from tests.fakes.hardware import device, host, sample
 
 NARROW, WIDE = QSize(340, 460), QSize(1000, 300)
@@ -51,13 +52,7 @@ class Bench:
         for phase in (Phase.LOAD, Phase.DENOISE):
             self.model.on_event(PhaseStarted(job_id="a", phase=phase))
             self.feed(seconds / 2, ours_gib=5.0 if phase is Phase.LOAD else 8.0)
-        report = EngineMemory(
-            device_allocated_bytes=None,
-            device_reserved_bytes=None,
-            device_peak_bytes=None,
-            host_rss_bytes=GIB,
-            host_peak_rss_bytes=GIB,
-        )
+        report = engine_memory(host_bytes=GIB)
         self.model.on_event(JobFinished(job_id="a", seconds=seconds, memory=report))
 
     def button(self, name: str) -> QPushButton | QToolButton:

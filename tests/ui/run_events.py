@@ -7,17 +7,12 @@ from typing import Any
 from PySide6.QtGui import QColor, QImage
 
 from app.core.errors import ErrorInfo
-from app.core.events import EngineMemory, Preview, QueueChanged, StepDone
+from app.core.events import Preview, QueueChanged, StepDone
 from app.core.jobs import Job, JobState, OutputTarget
 from app.core.request import GenerationRequest
+from tests.fakes.engine_memory import engine_memory
 
-MEMORY = EngineMemory(
-    device_allocated_bytes=None,
-    device_reserved_bytes=None,
-    device_peak_bytes=None,
-    host_rss_bytes=1,
-    host_peak_rss_bytes=2,
-)
+MEMORY = engine_memory(host_bytes=2)
 
 
 def job(

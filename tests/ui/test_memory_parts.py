@@ -6,11 +6,12 @@ from numpy.typing import NDArray
 from PySide6.QtCore import QSize
 from PySide6.QtWidgets import QApplication, QWidget
 
-from app.core.events import EngineMemory, EngineState, EngineStateChanged, StepDone
+from app.core.events import EngineState, EngineStateChanged, StepDone
 from app.core.units import GIB
 from app.ui.models.memory_frame import Lane, MemoryView
 from app.ui.widgets.figure_table import ROW_PX
 from app.ui.widgets.memory_words import memory_words
+from tests.fakes.engine_memory import engine_memory
 from tests.ui.memory_bench import NARROW, WIDE, Bench, image
 
 
@@ -18,12 +19,9 @@ def report(
     resident_gib: float, slots_gib: float, *, on_device: bool = True, reserved_gib: float = 5.0
 ) -> StepDone:
     reserved = round(reserved_gib * GIB) if on_device else None
-    memory = EngineMemory(
-        device_allocated_bytes=reserved,
-        device_reserved_bytes=reserved,
-        device_peak_bytes=reserved,
-        host_rss_bytes=GIB,
-        host_peak_rss_bytes=GIB,
+    memory = engine_memory(
+        reserved,
+        host_bytes=GIB,
         resident_bytes=round(resident_gib * GIB),
         slots_bytes=round(slots_gib * GIB),
     )

@@ -24,18 +24,13 @@ from app.monitor.sampler import EngineProcess
 from app.ui.models.memory_frame import Lane, MemoryView
 from app.ui.models.monitor_model import MonitorModel
 from tests.fakes.clock import FakeClock
+from tests.fakes.engine_memory import engine_memory
 from tests.fakes.hardware import device, host, sample
 
 
 def memory(*, device_gib: float | None = None, host_gib: float = 1.0) -> EngineMemory:
     bytes_ = None if device_gib is None else round(device_gib * GIB)
-    return EngineMemory(
-        device_allocated_bytes=bytes_,
-        device_reserved_bytes=bytes_,
-        device_peak_bytes=bytes_,
-        host_rss_bytes=round(host_gib * GIB),
-        host_peak_rss_bytes=round(host_gib * GIB),
-    )
+    return engine_memory(bytes_, host_bytes=round(host_gib * GIB))
 
 
 class Bench:

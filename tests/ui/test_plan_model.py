@@ -8,7 +8,6 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from app.core.events import (
-    EngineMemory,
     EngineReady,
     EngineState,
     EngineStateChanged,
@@ -36,6 +35,7 @@ from app.ui.models.policy_file import PolicyState
 from app.ui.models.remedies import fitting
 from tests.fakes.converted import make_converted
 from tests.fakes.described import machine
+from tests.fakes.engine_memory import engine_memory
 from tests.fakes.plans import plan
 from tests.fakes.reports import report
 from tests.fakes.window import WindowParts
@@ -229,13 +229,7 @@ def test_where_the_driver_does_not_tell_the_engines_own_figure_counts(
     planner: Planner, qtbot: QtBot
 ):
     planner.has(machine(12.0))
-    report = EngineMemory(
-        device_allocated_bytes=7 * GIB,
-        device_reserved_bytes=8 * GIB,
-        device_peak_bytes=8 * GIB,
-        host_rss_bytes=GIB,
-        host_peak_rss_bytes=GIB,
-    )
+    report = engine_memory(8 * GIB, allocated_bytes=7 * GIB, host_bytes=GIB)
     planner.parts.planning.on_event(
         PhaseFinished(job_id="a", phase=Phase.LOAD, seconds=1.0, memory=report)
     )
@@ -245,13 +239,7 @@ def test_where_the_driver_does_not_tell_the_engines_own_figure_counts(
 
 def test_what_an_engine_held_that_was_replaced_is_not_ours(planner: Planner):
     planner.has(machine(12.0))
-    report = EngineMemory(
-        device_allocated_bytes=7 * GIB,
-        device_reserved_bytes=8 * GIB,
-        device_peak_bytes=8 * GIB,
-        host_rss_bytes=GIB,
-        host_peak_rss_bytes=GIB,
-    )
+    report = engine_memory(8 * GIB, allocated_bytes=7 * GIB, host_bytes=GIB)
     planner.parts.planning.on_event(
         PhaseFinished(job_id="a", phase=Phase.LOAD, seconds=1.0, memory=report)
     )
