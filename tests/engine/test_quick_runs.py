@@ -14,12 +14,12 @@ from app.core.paths import app_paths
 from app.core.policy import Attention
 from app.core.settings import Settings
 from app.engine import loader
-from app.engine.attention.dispatch import attention_of
 from app.engine.compile_blocks import BlockCompiler
 from app.engine.compute_device import CpuDevice
 from app.engine.run import tools
 from tests.engine_process import make_job
 from tests.engine_runs import POLICY, Runs, of_kind, pixels, record_of, report_of, same, simulated
+from tests.fakes.attention_libraries import attention_of
 from tests.tiny_models import Kind, make_tiny_model
 
 pytestmark = pytest.mark.usefixtures("quick_forecasts")

@@ -111,3 +111,10 @@ def _to_8_bits(tensor: torch.Tensor) -> torch.Tensor:
         for scale in (block.abs().amax(dim=(1, 3), keepdim=True) / 127,)
     ]
     return torch.cat(blocks, dim=1).to(tensor.dtype)
+
+
+def attention_of(network: torch.nn.Module) -> set[str]:
+    """The backends that a transformer is set to, as diffusers names them."""
+    processors: list[Any] = [getattr(one, "processor", None) for one in network.modules()]
+    backends = [one._attention_backend for one in processors if hasattr(one, "_attention_backend")]
+    return {str(getattr(one, "value", one)) for one in backends}

@@ -17,6 +17,7 @@ from app.core.events import (
     Notice,
     PhaseFinished,
     PhaseStarted,
+    StepDone,
 )
 from app.core.jobs import JobState, OutputTarget, Phase
 from app.core.policy import Precision
@@ -130,11 +131,6 @@ def test_cancel_current_cancels_the_running_job_and_says_so_at_once(engine, cont
 @pytest.mark.parametrize(
     ("signal", "event"),
     [
-        ("phase_started", PhaseStarted(job_id="a", phase=Phase.LOAD)),
-        (
-            "phase_finished",
-            PhaseFinished(job_id="a", phase=Phase.LOAD, seconds=1.0, memory=MEMORY),
-        ),
         ("image_done", ImageDone(job_id="a", index=0, seed=1, path="/p/a.png")),
         ("job_finished", JobFinished(job_id="a", seconds=1.0, memory=MEMORY)),
         ("job_failed", JobFailed(job_id="a", error=ERROR)),
@@ -153,8 +149,6 @@ def test_cancel_current_cancels_the_running_job_and_says_so_at_once(engine, cont
 def test_each_event_has_its_signal(engine, signal: str, event: object):
     engine.on_event(queue(job("a")))
     names = [
-        "phase_started",
-        "phase_finished",
         "step_done",
         "image_done",
         "job_finished",
@@ -189,13 +183,18 @@ def test_state_and_readiness_are_remembered(engine):
 def test_steps_are_coalesced_and_the_last_one_comes_before_the_next_phase(engine):
     engine.on_event(queue(job("a")))
     engine.on_event(PhaseStarted(job_id="a", phase=Phase.DENOISE))
-    order: list[object] = []
-    engine.step_done.connect(lambda event: order.append(event.step))
-    engine.phase_started.connect(lambda event: order.append(event.phase))
+    told: list[tuple[int, Phase | None]] = []
+
+    def note(event: StepDone) -> None:
+        progress = engine.progress()
+        assert progress is not None
+        told.append((event.step, progress.phase))
+
+    engine.step_done.connect(note)
     for number in range(1, 9):
         engine.on_event(step(number, preview=preview()))
     engine.on_event(PhaseStarted(job_id="a", phase=Phase.DECODE))
-    assert order == [1, 8, Phase.DECODE]
+    assert told == [(1, Phase.DENOISE), (8, Phase.DENOISE)]
 
 
 def test_last_step_arrives_without_further_events(engine, qtbot):

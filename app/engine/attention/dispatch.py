@@ -57,14 +57,6 @@ def use_attention(network: torch.nn.Module, kind: Attention) -> None:
         processor._attention_backend = backend
 
 
-def attention_of(network: torch.nn.Module) -> frozenset[str]:
-    """The backends that a transformer is set to, as diffusers names them."""
-    return frozenset(
-        str(getattr(one._attention_backend, "value", one._attention_backend))
-        for one in _processors(network)
-    )
-
-
 def _processors(network: torch.nn.Module) -> Iterator[Any]:
     for module in network.modules():
         processor: Any = getattr(module, "processor", None)

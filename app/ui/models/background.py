@@ -1,6 +1,5 @@
 """Work that must not hold up the window: done in a thread, its result handed to the GUI thread."""
 
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from typing import Any, TypeVar
 
 from PySide6.QtCore import QObject, Qt, Signal, Slot
 
-log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _THREADS = 2

@@ -46,8 +46,6 @@ class EngineModel(QObject):
     All signals are emitted in the GUI thread.
 
     Signals:
-        phase_started: PhaseStarted.
-        phase_finished: PhaseFinished.
         step_done: StepDone, ten a second at most, the last one of a phase always.
         image_done: ImageDone.
         job_finished: JobFinished.
@@ -62,8 +60,6 @@ class EngineModel(QObject):
         calibrated: CalibrationDone.
     """
 
-    phase_started = Signal(object)
-    phase_finished = Signal(object)
     step_done = Signal(object)
     image_done = Signal(object)
     job_finished = Signal(object)
@@ -319,14 +315,12 @@ class EngineModel(QObject):
                 run.step = 0
             run.begin_phase(event.phase)
             run.note, run.told_s = event.note, self._clock()
-        self.phase_started.emit(event)
         self._tell_progress()
 
     def _on_phase_finished(self, event: PhaseFinished) -> None:
         self._steps.flush()
         if self._run_of(event.job_id) is not None:
             self._history.add_phase(event.phase, event.seconds)
-        self.phase_finished.emit(event)
 
     def _on_bytes(self, event: Loading | Converting) -> None:
         run = self._run_of(event.job_id)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import logging
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -18,8 +17,6 @@ from app.core.request import GenerationRequest
 from app.core.run_report import PictureReport
 from app.ui.models.picture_memory import PictureMemory
 from app.ui.models.reused_references import ReusedReferences, reused_references
-
-log = logging.getLogger(__name__)
 
 
 def save_copy(source: Path | bytes, target: Path) -> None:

@@ -12,9 +12,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from app.core.policy import Attention
 from app.engine.attention.chunked import chunked_attention
 from app.engine.attention.chunks import SCORE_BYTES, chunk_bytes, chunk_rows
-from app.engine.attention.dispatch import attention_of, kernel_of, missing, use_attention
+from app.engine.attention.dispatch import kernel_of, missing, use_attention
 from app.engine.live_storages import LiveStorages
 from tests.fakes import attention_libraries
+from tests.fakes.attention_libraries import attention_of
 from tests.tiny_models import make_tiny_transformer
 
 LIBRARIES = (Attention.SAGE, Attention.FLASH_ATTN, Attention.XFORMERS)
