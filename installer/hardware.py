@@ -8,43 +8,86 @@ import subprocess
 import sys
 from pathlib import Path
 
-from installer.torch_build import Machine, NvidiaGpu
+from installer.torch_build import RUN_SETUP, Machine, NvidiaGpu
 
 # Waking a GPU whose driver is not kept loaded can take seconds.
 _NVIDIA_SMI_TIMEOUT_S = 30
 _INTEL_VENDOR = "0x8086"
+_NVIDIA_VENDOR = "0x10de"
+# First byte of a PCI class: display controllers, those without a screen included.
+_DISPLAY_CONTROLLER = "0x03"
 # The device class of display adapters in the Windows registry.
 _DISPLAY_CLASS = r"SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}"
 
 
 def probe_machine() -> Machine:
     """What this machine has; what cannot be found out counts as not there."""
+    nvidia, problem = nvidia_gpus()
+    if not nvidia and not problem and has_nvidia_on_pci(Path("/sys/bus/pci/devices")):
+        problem = f"no NVIDIA driver knows the NVIDIA GPU here; install its newest and {RUN_SETUP}"
     return Machine(
         system=platform.system(),
-        nvidia=nvidia_gpus(),
+        nvidia=nvidia,
+        nvidia_problem=problem,
         amd_targets=amd_targets(Path("/sys/class/kfd/kfd/topology/nodes")),
         intel_device_ids=intel_device_ids(),
     )
 
 
-def nvidia_gpus() -> tuple[NvidiaGpu, ...]:
-    """GPUs that `nvidia-smi` lists."""
+def nvidia_gpus() -> tuple[tuple[NvidiaGpu, ...], str]:
+    """GPUs that `nvidia-smi` lists; or why it lists none although there is a driver, else ""."""
     program = _nvidia_smi()
     if program is None:
-        return ()
+        return (), ""
+    problem = ""
     # Drivers before 510 do not know `compute_cap` and fail on it.
     for fields in ("name,driver_version,compute_cap", "name,driver_version"):
         command = [program, f"--query-gpu={fields}", "--format=csv,noheader"]
         try:
             result = subprocess.run(
-                command, capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=False
+                command,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=_NVIDIA_SMI_TIMEOUT_S,
+                check=False,
             )
-        except (OSError, subprocess.TimeoutExpired):
-            return ()
+        except subprocess.TimeoutExpired:
+            return (), _unanswered("no answer in time")
+        except OSError:
+            return (), ""
         gpus = parse_nvidia_smi(result.stdout) if result.returncode == 0 else ()
         if gpus:
-            return gpus
-    return ()
+            return gpus, ""
+        problem = _smi_problem(result.stdout or result.stderr)
+    return (), problem
+
+
+def _smi_problem(text: str) -> str:
+    """What it says when it fails; a machine that lost its card has the driver still."""
+    first = text.strip().partition("\n")[0].strip().rstrip(".")
+    return "" if not first or "no devices" in first.lower() else _unanswered(first)
+
+
+def _unanswered(why: str) -> str:
+    return f"the NVIDIA driver does not answer ({why}); restart the computer and {RUN_SETUP}"
+
+
+def has_nvidia_on_pci(devices: Path) -> bool:
+    """Whether Linux sees an NVIDIA GPU, whatever drives it.
+
+    Args:
+        devices: Its folder of PCI devices.
+    """
+    for vendor in devices.glob("*/vendor"):
+        try:
+            if vendor.read_text(encoding="ascii").strip() == _NVIDIA_VENDOR:
+                kind = (vendor.parent / "class").read_text(encoding="ascii").strip()
+                if kind.startswith(_DISPLAY_CONTROLLER):
+                    return True
+        except (OSError, UnicodeDecodeError):
+            continue
+    return False
 
 
 def parse_nvidia_smi(text: str) -> tuple[NvidiaGpu, ...]:

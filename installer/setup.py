@@ -1,5 +1,6 @@
 """The stages of set-up; each finds out by itself what is left to do."""
 
+import platform
 import subprocess
 from dataclasses import replace
 
@@ -12,8 +13,9 @@ from installer.lock import setup_lock
 from installer.pip import Pip, remove_log, upgrade_pip
 from installer.project import Project
 from installer.stamp import RUNTIME, Stamp, is_complete, read_stamp, remove_stamp, write_stamp
-from installer.torch_build import TorchChoice
+from installer.torch_build import TorchChoice, TorchKind, kind_of_label
 from installer.torch_stage import install_torch, plan_torch
+from installer.versions import local_label
 
 # Imports what is big and built for a certain machine, and says what it computes on.
 _TRY_TORCH = """
@@ -21,6 +23,12 @@ import torch
 kinds = [kind for kind in ("cuda", "xpu") if getattr(torch, kind).is_available()]
 print(torch.__version__, getattr(torch, kinds[0]).get_device_name(0) if kinds else "the processor")
 """
+_PROCESSOR = "the processor"
+_GPU_REMEDIES: dict[TorchKind, str] = {
+    "cuda": "restart the computer, and install the newest NVIDIA driver if that does not help",
+    "rocm": "see that you are in the groups `render` and `video`, and log in again after joining",
+    "xpu": "install Intel's newest GPU driver, under Linux with its Level Zero runtime",
+}
 
 
 def set_up(
@@ -85,6 +93,11 @@ def _run_stages(
     with console.stage("[5/5] Trying it out"):
         torch_version, device = _try_torch(env)
     console.say(f"  PyTorch {torch_version} computes on {device}.")
+    remedy = _GPU_REMEDIES.get(plan.choice.kind, "")
+    installed = local_label(env.installed_version("torch"))
+    built_for = kind_of_label(installed, system=platform.system())
+    if remedy and device == _PROCESSOR and built_for == plan.choice.kind:
+        console.say(f"  It finds no GPU, although one is there: {remedy}.")
     finished = [RUNTIME, extra] if extra else [RUNTIME]
     fingerprints = {
         name: project.fingerprint(extra=name, python_version=env.python_version)

@@ -6,26 +6,31 @@ from typing import Literal
 
 TorchKind = Literal["cuda", "rocm", "xpu", "cpu"]
 
+RUN_SETUP = "run `python -m installer setup` to use the GPU"
+
 # Oldest driver that runs each CUDA build, newest build first. 12.x runs on every driver from 525 on
 # (minor version compatibility), but Blackwell needs the driver that came with 12.8.
 # https://docs.nvidia.com/deploy/cuda-compatibility/
 _CUDA_DRIVERS = (("cu130", 580), ("cu128", 570), ("cu126", 525))
 OLDEST_NVIDIA_DRIVER = _CUDA_DRIVERS[-1][1]
 
-# Compute capabilities each build has kernels for, first and one past the last; from PyTorch's own
-# build scripts (.ci/manywheel/build_cuda.sh).
+# Compute capabilities each build has kernels for, first and one past the last; from the matrix in
+# PyTorch's RELEASE.md. The last builds for 12.8, those of torch 2.11, had none for Volta any more.
 _CUDA_CAPABILITIES = {
     "cu130": ((7, 5), (99, 0)),
-    "cu128": ((7, 0), (99, 0)),
+    "cu128": ((7, 5), (99, 0)),
     "cu126": ((5, 0), (10, 0)),
 }
+_GENERAL_CUDA = "cu130"
+"""On the general package index, for Linux; it was "cu128" up to torch 2.10, for fewer drivers."""
 
 _ROCM_INDEXES = ("rocm7.2", "rocm7.1", "rocm7.0", "rocm6.4")
 # GPUs the ROCm builds have kernels for; from PyTorch's .ci/docker/manywheel/build.sh. The small
-# graphics parts inside desktop processors are not among them.
+# graphics parts inside desktop processors are not among them; gfx900 and gfx906 are, but since
+# ROCm 6.4 its libraries have no matrix products for them.
 _ROCM_TARGETS = frozenset(
     {
-        *("gfx900", "gfx906", "gfx908", "gfx90a", "gfx942", "gfx950"),
+        *("gfx908", "gfx90a", "gfx942", "gfx950"),
         *("gfx1030", "gfx1100", "gfx1101", "gfx1102", "gfx1103"),
         *("gfx1150", "gfx1151", "gfx1200", "gfx1201"),
     }
@@ -74,12 +79,15 @@ class Machine:
     Attributes:
         system: As in `platform.system()`.
         nvidia: GPUs with an NVIDIA driver.
+        nvidia_problem: Half a sentence when there is an NVIDIA GPU, but its driver does not answer
+            or is not there, with the remedy; else "".
         amd_targets: LLVM names of the GPUs that ROCm's kernel driver knows, like "gfx1100".
         intel_device_ids: PCI device ids of Intel graphics.
     """
 
     system: str
     nvidia: tuple[NvidiaGpu, ...] = ()
+    nvidia_problem: str = ""
     amd_targets: tuple[str, ...] = ()
     intel_device_ids: tuple[int, ...] = ()
 
@@ -135,13 +143,31 @@ def kind_of_label(label: str, *, system: str) -> TorchKind:
     return "cuda" if system == "Linux" else "cpu"
 
 
+def runs_here(label: str, choice: TorchChoice, *, system: str) -> bool:
+    """Whether an installed build runs on the machine a choice was made for.
+
+    Args:
+        label: Of the build, like "cu130"; "" is the plain package.
+        choice: The build that suits the machine best.
+        system: As in `platform.system()`.
+    """
+    if choice.kind == "cpu":
+        # Any build works there, and the one that is there costs no download.
+        return True
+    if kind_of_label(label, system=system) != choice.kind:
+        return False
+    label = label or _GENERAL_CUDA
+    # Others than these somebody has chosen on purpose.
+    return label in choice.indexes or label not in _CUDA_CAPABILITIES
+
+
 def _choose_cuda(gpus: tuple[NvidiaGpu, ...]) -> TorchChoice:
     # The best GPU decides; an older one beside it is then left to the display.
     best = max(gpus, key=lambda gpu: gpu.capability or (0, 0))
     if best.driver < OLDEST_NVIDIA_DRIVER:
         return _cpu(
-            f"the NVIDIA driver {best.driver} is older than {OLDEST_NVIDIA_DRIVER}; "
-            "update it and run `python -m installer setup` to use the GPU"
+            f"the NVIDIA driver {best.driver} is older than {OLDEST_NVIDIA_DRIVER}; update it and "
+            f"{RUN_SETUP}"
         )
     indexes = tuple(
         index
@@ -151,7 +177,7 @@ def _choose_cuda(gpus: tuple[NvidiaGpu, ...]) -> TorchChoice:
     if not indexes:
         return _cpu(
             f"no PyTorch build fits {best.name} with driver {best.driver}; update the driver and "
-            "run `python -m installer setup` to use the GPU"
+            f"{RUN_SETUP}"
         )
     return TorchChoice(
         kind="cuda", indexes=indexes, reason=f"{best.name} with driver {best.driver} found"
@@ -168,6 +194,8 @@ def _is_xpu(device_id: int) -> bool:
 
 
 def _why_cpu(machine: Machine) -> str:
+    if machine.nvidia_problem:
+        return machine.nvidia_problem
     if machine.amd_targets:
         return f"the AMD GPU {machine.amd_targets[0]} has no PyTorch build"
     if machine.intel_device_ids:

@@ -9,7 +9,7 @@ from installer.failures import NetworkFailedError
 from installer.hardware import probe_machine
 from installer.pip import Pip
 from installer.preflight import check_space
-from installer.torch_build import TorchChoice, choose_torch_build, kind_of_label
+from installer.torch_build import TorchChoice, choose_torch_build, kind_of_label, runs_here
 from installer.torch_index import (
     IndexUnreachableError,
     Target,
@@ -60,8 +60,7 @@ def suits(installed: str, choice: TorchChoice, *, was_asked_for: bool) -> bool:
     label = local_label(installed)
     if was_asked_for:
         return label in choice.indexes
-    # On a machine without a GPU any build works, and the one that is there costs no download.
-    return choice.kind in {"cpu", kind_of_label(label, system=platform.system())}
+    return runs_here(label, choice, system=platform.system())
 
 
 def install_torch(pip: Pip, plan: TorchPlan, console: Console) -> str:

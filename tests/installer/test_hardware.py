@@ -36,13 +36,63 @@ def test_old_nvidia_smi_is_asked_again_without_capability(tmp_path, monkeypatch)
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    (gpu,) = hardware.nvidia_gpus()
+    (gpu,), problem = hardware.nvidia_gpus()
     assert gpu.driver == 470
+    assert not problem
 
 
 def test_broken_nvidia_smi_counts_as_no_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(hardware, "_nvidia_smi", lambda: str(tmp_path / "missing"))
-    assert hardware.nvidia_gpus() == ()
+    assert hardware.nvidia_gpus() == ((), "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        # After an update of the driver, until the next start of the computer.
+        ("Failed to initialize NVML: Driver/library version mismatch", True),
+        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", True),
+        ("No devices were found", False),
+        ("", False),
+    ],
+)
+def test_a_driver_that_does_not_answer_is_told(tmp_path, monkeypatch, said, told):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f'#!/bin/sh\necho "{said}"\nexit 9\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    gpus, problem = hardware.nvidia_gpus()
+    assert gpus == ()
+    assert bool(problem) is told
+    if told:
+        assert said.rstrip(".") in problem
+        assert "restart the computer and run `python -m installer setup`" in problem
+
+
+@pytest.mark.parametrize(
+    ("vendor", "kind", "found"),
+    [
+        ("0x10de", "0x030000", True),
+        ("0x10de", "0x030200", True),
+        # Its sound.
+        ("0x10de", "0x040300", False),
+        ("0x1002", "0x030000", False),
+    ],
+)
+def test_an_nvidia_gpu_is_seen_without_its_driver(tmp_path, vendor, kind, found):
+    folder = tmp_path / "0000:01:00.0"
+    folder.mkdir()
+    (folder / "vendor").write_text(f"{vendor}\n")
+    (folder / "class").write_text(f"{kind}\n")
+    (tmp_path / "0000:00:00.0").mkdir()
+    assert hardware.has_nvidia_on_pci(tmp_path) is found
+
+
+def test_a_gpu_without_its_driver_is_told(monkeypatch):
+    monkeypatch.setattr(hardware, "nvidia_gpus", lambda: ((), ""))
+    monkeypatch.setattr(hardware, "has_nvidia_on_pci", lambda _: True)
+    assert "install its newest" in hardware.probe_machine().nvidia_problem
 
 
 def test_amd_nodes_are_read_and_processors_left_out(tmp_path):

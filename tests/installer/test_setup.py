@@ -113,6 +113,7 @@ def test_working_build_is_kept_when_a_better_one_cannot_be_had(made, project, ou
     stamp = set_up(made, project, Console(output), extra=RUNTIME, is_forced=True)
     assert made.installed_version("torch") == "2.13.0+cpu"
     assert "keeping the installed PyTorch 2.13.0+cpu" in output.getvalue()
+    assert "It finds no GPU" not in output.getvalue()
     assert "RTX 4090" in stamp.torch_reason
 
 
@@ -128,6 +129,7 @@ def test_build_from_the_index_replaces_one_for_other_hardware(
     make_wheel(tmp_path / "packages", "torch", "2.12.0+cu128", TORCH_CODE.format(version="2.12"))
     set_up(made, project, Console(output), extra=RUNTIME, is_forced=True)
     assert made.installed_version("torch") == "2.12.0+cu128"
+    assert "It finds no GPU, although one is there: restart the computer" in output.getvalue()
     # The build that is there suits the machine now, so the index is not asked again.
     monkeypatch.setattr(torch_stage, "read_index", unreachable)
     set_up(made, project, Console(output), extra=RUNTIME, is_forced=True)

@@ -8,6 +8,7 @@ from installer.torch_build import (
     choose_torch_build,
     kind_of_label,
     named_choice,
+    runs_here,
 )
 
 
@@ -31,7 +32,7 @@ def nvidia(driver: int, capability: tuple[int, int] | None, system: str = "Linux
         (580, (12, 0), ("cu130", "cu128")),
         (572, (10, 0), ("cu128",)),
         # Volta, then Pascal and Maxwell: dropped by the newer builds.
-        (580, (7, 0), ("cu128", "cu126")),
+        (580, (7, 0), ("cu126",)),
         (580, (6, 1), ("cu126",)),
         (580, (5, 2), ("cu126",)),
         # A driver that does not tell the capability.
@@ -54,6 +55,45 @@ def test_nvidia_that_cannot_be_used_gets_cpu_and_the_remedy(driver, capability):
     assert "update" in choice.reason
 
 
+def test_a_driver_that_does_not_answer_is_why_the_processor_computes():
+    problem = "the NVIDIA driver does not answer; restart the computer"
+    choice = choose_torch_build(Machine(system="Linux", nvidia_problem=problem))
+    assert (choice.kind, choice.reason) == ("cpu", problem)
+    beside = Machine(system="Linux", nvidia_problem=problem, amd_targets=("gfx1100",))
+    assert choose_torch_build(beside).kind == "rocm"
+
+
+@pytest.mark.parametrize(
+    ("label", "capability", "runs"),
+    [
+        ("cu130", (8, 9), True),
+        ("cu126", (8, 9), True),
+        # Pascal: what the general index has would not run.
+        ("cu130", (6, 1), False),
+        ("", (6, 1), False),
+        ("", (8, 9), True),
+        ("cu126", (6, 1), True),
+        # Somebody asked for it.
+        ("cu132", (8, 9), True),
+        ("cpu", (8, 9), False),
+    ],
+)
+def test_an_installed_build_stays_when_it_runs_on_the_gpu(label, capability, runs):
+    choice = choose_torch_build(nvidia(580, capability))
+    assert runs_here(label, choice, system="Linux") is runs
+
+
+@pytest.mark.parametrize("label", ["cpu", "cu130", ""])
+def test_any_build_runs_on_a_machine_without_a_gpu(label):
+    assert runs_here(label, choose_torch_build(Machine(system="Linux")), system="Linux")
+
+
+def test_an_installed_build_for_amd_stays():
+    choice = choose_torch_build(Machine(system="Linux", amd_targets=("gfx1100",)))
+    assert runs_here("rocm7.1", choice, system="Linux")
+    assert not runs_here("cu130", choice, system="Linux")
+
+
 def test_best_of_several_nvidia_gpus_decides():
     old = NvidiaGpu(name="GTX 1080", driver=580, capability=(6, 1))
     new = NvidiaGpu(name="RTX 5090", driver=580, capability=(12, 0))
@@ -71,9 +111,10 @@ def test_amd_gets_rocm_on_linux_only():
 
 
 def test_amd_graphics_without_kernels_gets_cpu():
-    choice = choose_torch_build(Machine(system="Linux", amd_targets=("gfx1036",)))
-    assert choice.kind == "cpu"
-    assert "gfx1036" in choice.reason
+    for target in ("gfx1036", "gfx906"):
+        choice = choose_torch_build(Machine(system="Linux", amd_targets=(target,)))
+        assert choice.kind == "cpu"
+        assert target in choice.reason
 
 
 @pytest.mark.parametrize("device_id", [0x56A0, 0xE20B, 0x7D55, 0x64A0])
