@@ -20,7 +20,7 @@ from app.engine.lines import Lines
 from app.engine.planner import can_make
 from app.engine.planning.at_hand import AtHand
 from app.engine.planning.problem import pose
-from app.engine.planning.streaming import STREAM_S, STREAM_SHARE
+from app.engine.planning.streaming_cost import STREAM_S, STREAM_SHARE
 from app.engine.residency.timeline import step_seconds
 from tests.engine.planning_cases import (
     CALIBRATION,

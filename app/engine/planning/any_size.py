@@ -9,7 +9,7 @@ from app.engine.planning.memory import needed_bytes
 from app.engine.planning.phase_need import Names, PhaseNeed
 from app.engine.planning.problem import PlanProblem
 from app.engine.planning.seconds import compute_seconds, weights_seconds
-from app.engine.planning.streaming import Streaming
+from app.engine.planning.streaming_cost import StreamingCost
 
 
 class AnySize:
@@ -27,7 +27,7 @@ class AnySize:
         self._compute_s = compute_seconds(
             problem, Phase.ENCODE, coefficients.encode_flops(prompts=prompts)
         )
-        self.streaming_encode = Streaming(
+        self.streaming_encode = StreamingCost(
             problem, Phase.ENCODE, ((prompts, self._compute_s / prompts),)
         )
         self._encode_forecast_bytes = coefficients.encode_working_bytes(

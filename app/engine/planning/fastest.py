@@ -6,7 +6,7 @@ from app.engine.planning.kept import Kept, Ways, all_ways, resident, with_files
 from app.engine.planning.order import first_in_order
 from app.engine.planning.phase_need import Names
 from app.engine.planning.problem import PlanProblem
-from app.engine.planning.streaming import Streaming
+from app.engine.planning.streaming_cost import StreamingCost
 
 CLOSE = 1 - 1e-9
 """What cannot be better by more than rounding is not looked at."""
@@ -19,7 +19,7 @@ def fastest_kept(
     *,
     has_room: Callable[[Kept], bool],
     is_allowed: Callable[[Kept], bool],
-    streaming: Callable[[], Streaming],
+    streaming: Callable[[], StreamingCost],
     spare_s: Callable[[], float] = lambda: float("inf"),
 ) -> Kept | None:
     """The fastest fitting way to keep a component; whole, it is faster than streamed.
@@ -54,7 +54,7 @@ def fastest_streamed(
     problem: PlanProblem,
     name: str,
     ways: Ways,
-    streaming: Streaming,
+    streaming: StreamingCost,
     *,
     has_room: Callable[[Kept], bool],
     is_allowed: Callable[[Kept], bool],

@@ -11,7 +11,7 @@ from app.engine.planning.phase_need import Names, PhaseNeed
 from app.engine.planning.problem import PlanProblem, once
 from app.engine.planning.ram import run_ram_bytes
 from app.engine.planning.seconds import compute_seconds, part_seconds, weights_seconds
-from app.engine.planning.streaming import Runs, Streaming
+from app.engine.planning.streaming_cost import Runs, StreamingCost
 
 
 class PhaseNeeds:
@@ -34,7 +34,7 @@ class PhaseNeeds:
         self._denoise_forecasts: dict[int, int] = {}
         self._denoise_rooms: dict[int, int] = {}
         self._denoise_runs: dict[int, Runs] = {}
-        self._denoise_streaming: dict[int, Streaming] = {}
+        self._denoise_streaming: dict[int, StreamingCost] = {}
         self._at_once: dict[int, DecodeWay] = {}
         self._one_by_one: tuple[DecodeWay, ...] = ()
 
@@ -83,10 +83,10 @@ class PhaseNeeds:
             )
         return self._denoise_forecasts[batch]
 
-    def streaming_denoise(self, batch: int) -> Streaming:
+    def streaming_denoise(self, batch: int) -> StreamingCost:
         """What it costs to stream the transformer."""
         if batch not in self._denoise_streaming:
-            self._denoise_streaming[batch] = Streaming(
+            self._denoise_streaming[batch] = StreamingCost(
                 self._problem, Phase.DENOISE, self._runs_of_denoise(batch)
             )
         return self._denoise_streaming[batch]

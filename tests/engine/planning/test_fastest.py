@@ -15,7 +15,7 @@ from app.engine.planning.copies import Coming, played_seconds
 from app.engine.planning.fastest import fastest_streamed
 from app.engine.planning.kept import Kept, all_ways, with_files
 from app.engine.planning.problem import TRANSFORMER, PlanProblem, pose
-from app.engine.planning.streaming import STREAM_S, STREAM_SHARE, Streaming
+from app.engine.planning.streaming_cost import STREAM_S, STREAM_SHARE, StreamingCost
 from app.engine.residency.timeline import step_seconds
 from tests.engine.planning_cases import CALIBRATION, PLENTY, asking, card, computer, model, plan
 
@@ -36,15 +36,15 @@ def posed(name: str, ram_gib: float | None = None) -> PlanProblem:
     return pose(asking(), card(24), host, IN_BF16, model(name))
 
 
-def streaming_of(problem: PlanProblem, ratio: float) -> tuple[Streaming, float]:
+def streaming_of(problem: PlanProblem, ratio: float) -> tuple[StreamingCost, float]:
     """With the seconds that a pass computes: so many times what it takes to copy all blocks."""
     computing_s = ratio * sum(problem.blocks[TRANSFORMER]) / COPY
-    return Streaming(problem, Phase.DENOISE, [(OFTEN, computing_s)]), computing_s
+    return StreamingCost(problem, Phase.DENOISE, [(OFTEN, computing_s)]), computing_s
 
 
 def chosen(
     problem: PlanProblem,
-    streaming: Streaming,
+    streaming: StreamingCost,
     room_bytes: float,
     *,
     is_allowed: Callable[[Kept], bool] = lambda _kept: True,

@@ -22,7 +22,7 @@ PassSeconds = Callable[[Kept, float], float]
 _COMPONENTS = {Phase.ENCODE: TEXT_ENCODER, Phase.DENOISE: TRANSFORMER}
 
 
-class Streaming:
+class StreamingCost:
     """What it costs to stream the component of a phase, in ways to keep it."""
 
     def __init__(self, problem: PlanProblem, phase: Phase, runs: Runs) -> None:
