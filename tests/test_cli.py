@@ -17,7 +17,15 @@ from app.cli import generate, main
 from app.cli.progress import TextReport
 from app.cli.report import SavedImage
 from app.core.errors import ErrorInfo
-from app.core.events import ImageDone, JobFailed, JobFinished, PhaseStarted, StepDone
+from app.core.events import (
+    ImageDone,
+    JobFailed,
+    JobFinished,
+    PhaseStarted,
+    StepDone,
+    WaitedForMemory,
+    WaitingForMemory,
+)
 from app.core.jobs import Job, Phase
 from app.core.paths import app_paths
 from app.core.request import MAX_SEED
@@ -491,6 +499,43 @@ def test_on_a_terminal_one_line_moves_and_is_gone_before_what_stays() -> None:
     assert shown[2] == "Denoising  [######------------------]  1/4  2.0 s/it  ETA 6.00 s"
     assert shown[5] == "Denoising  [########################]  4/4  2.0 s/it"
     assert shown[6:] == ["", "headroom: It failed.\n"]
+
+
+def waiting(left_s: float, *, missing_mib: int = 1229) -> WaitingForMemory:
+    return WaitingForMemory(
+        job_id="a",
+        phase=Phase.DENOISE,
+        missing_bytes=missing_mib << 20,
+        others_bytes=5 << 30,
+        left_s=left_s,
+    )
+
+
+def test_on_a_terminal_waiting_counts_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    err = Terminal()
+    report = TextReport(io.StringIO(), err)
+    report.event(waiting(60.0))
+    report.event(waiting(55.0))
+    report.event(WaitedForMemory(job_id="a", seconds=8.0, enough=True))
+    words = "Waiting for 1.2 GB of GPU memory: other programs hold 5.0 GB"
+    assert err.getvalue().split("\r\x1b[K")[1:] == [
+        f"{words}  given up in 1 min 00 s",
+        f"{words}  given up in 55 s",
+        "GPU memory is free again after 8.00 s: the run goes on.\n",
+    ]
+
+
+def test_where_lines_stay_waiting_is_told_when_it_changes() -> None:
+    err = io.StringIO()
+    report = TextReport(io.StringIO(), err)
+    for event in (waiting(60.0), waiting(55.0), waiting(50.0, missing_mib=512), waiting(45.0)):
+        report.event(event)
+    assert err.getvalue().splitlines() == [
+        "Waiting for 1.2 GB of GPU memory: other programs hold 5.0 GB",
+        "Waiting for 512 MB of GPU memory: other programs hold 5.0 GB",
+        "Waiting for 1.2 GB of GPU memory: other programs hold 5.0 GB",
+    ]
 
 
 def test_many_steps_take_few_plain_lines() -> None:

@@ -18,6 +18,7 @@ PRECISIONS = {
 """As typed; 4 bits are also known by the name of their codes."""
 _ALIASES = {"nf4": Precision.NF4}
 _DEVICE = re.compile(r"auto|cpu|(cuda|xpu)(:\d{1,3})?")
+MAX_WAIT_S = 3600.0
 MAX_GIB = 65536.0
 """64 TiB: more memory than any machine this runs on."""
 
@@ -36,6 +37,14 @@ def decimal(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"“{text[:40]}” is not a number") from None
+
+
+def waiting_seconds(text: str) -> float:
+    """How long something may be waited for."""
+    value = decimal(text)
+    if not 0 <= value <= MAX_WAIT_S:
+        raise argparse.ArgumentTypeError(f"“{text[:40]}” is not from 0 to {MAX_WAIT_S:g} seconds")
+    return value
 
 
 def gibibytes(text: str) -> float:

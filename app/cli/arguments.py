@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 from app import __version__
-from app.cli.argument_types import add_weights, decimal, device, gibibytes, whole
+from app.cli.argument_types import (
+    MAX_WAIT_S,
+    add_weights,
+    decimal,
+    device,
+    gibibytes,
+    waiting_seconds,
+    whole,
+)
 from app.cli.attention_argument import add_attention
 from app.cli.models_arguments import ModelsArguments, add_models, models_arguments
 from app.cli.plan_arguments import PlanArguments, add_plan, plan_arguments
 from app.cli.presets_arguments import PresetsArguments, add_presets, presets_arguments
 from app.cli.reference_arguments import add_references
 from app.core.errors import RequestError
+from app.core.jobs import DEFAULT_WAIT_S
 from app.core.policy import Attention, MemoryMode, Precision
 
 TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
@@ -49,6 +58,7 @@ class GenerateArguments:
     memory: MemoryMode | None
     attention: Attention | None
     as_json: bool
+    wait_s: float | None = None
     references: tuple[str, ...] = ()
 
 
@@ -103,6 +113,7 @@ def parse(argv: Sequence[str]) -> Arguments:
             memory=found.memory,
             attention=found.attention,
             as_json=found.json,
+            wait_s=found.wait,
             references=tuple(found.reference),
         )
     return Arguments(
@@ -281,6 +292,13 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="left free for other programs, of the GPU or, on the CPU, of the RAM (an eighth of it "
         "at most)",
+    )
+    parser.add_argument(
+        "--wait",
+        type=waiting_seconds,
+        metavar="SECONDS",
+        help="how long to wait for GPU memory that other programs hold, before anything is given "
+        f"up for it, 0 to {MAX_WAIT_S:.0f} (default: {DEFAULT_WAIT_S:.0f}, and 0 in strict mode)",
     )
     add_weights(parser, otherwise="the preset's")
     add_attention(parser)

@@ -75,6 +75,7 @@ def run_generate(
         output=output_target(arguments, settings),
         policy=choices.policy,
         limits=choices.limits,
+        wait_s=choices.wait_s,
         previews=False,
     )
     run = _Run(job=job, report=report)

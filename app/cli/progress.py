@@ -25,6 +25,8 @@ from app.core.events import (
     RunResumed,
     StepDone,
     Streaming,
+    WaitedForMemory,
+    WaitingForMemory,
 )
 from app.core.jobs import Phase
 from app.core.streaming import StreamedPhase
@@ -36,7 +38,13 @@ from app.core.units import (
     format_seconds,
 )
 from app.engine.planning.precisions import PRECISION_WORDS
-from app.monitor.alerts import deferred_sentence, downshift_sentence, resumed_sentence
+from app.monitor.alerts import (
+    deferred_sentence,
+    downshift_sentence,
+    resumed_sentence,
+    waited_sentence,
+    waiting_sentence,
+)
 
 BAR_WIDTH = 24
 NARROW_BAR = 6
@@ -93,6 +101,10 @@ class TextReport(Report):
                 self._step(event)
             case Downshifted():
                 self._line(downshift_sentence(event))
+            case WaitingForMemory():
+                self._waiting(event)
+            case WaitedForMemory():
+                self._line(waited_sentence(event))
             case ImagesDeferred():
                 self._line(deferred_sentence(event))
             case RunResumed():
@@ -125,6 +137,15 @@ class TextReport(Report):
     def error(self, error: ErrorInfo) -> None:
         """The sentence."""
         self._line(f"headroom: {error.message}")
+
+    def _waiting(self, event: WaitingForMemory) -> None:
+        text = waiting_sentence(event)
+        if self._rewrites:
+            text += f"  given up in {_whole(event.left_s)}"
+        elif self._told == (text, 0):
+            return
+        self._told = (text, 0)
+        self._status(text)
 
     def _bytes(self, what: str, done_bytes: int, total_bytes: int) -> None:
         """So many bytes of something are done."""

@@ -26,6 +26,8 @@ from app.core.events import (
     RunResumed,
     StepDone,
     Streaming,
+    WaitedForMemory,
+    WaitingForMemory,
 )
 
 
@@ -166,6 +168,16 @@ def _as_json(event: ConductorEvent) -> dict[str, Any] | None:
             }
         case PlanMade() | Downshifted() | ImagesDeferred() | RunResumed():
             return _memory_news(event)
+        case WaitingForMemory():
+            return {
+                "event": "waiting",
+                "phase": event.phase.value,
+                "missing_bytes": event.missing_bytes,
+                "others_bytes": event.others_bytes,
+                "left_seconds": event.left_s,
+            }
+        case WaitedForMemory():
+            return {"event": "waited", "seconds": event.seconds, "enough": event.enough}
         case _:
             return None
 

@@ -7,6 +7,7 @@ from app.cli.arguments import GenerateArguments
 from app.cli.gpu_here import GpuHere, gpu_here
 from app.cli.preset_in_use import model_key, preset_in_use, preset_of, with_typed
 from app.core.errors import SetupError
+from app.core.jobs import DEFAULT_WAIT_S
 from app.core.policy import MemoryPolicy
 from app.core.preset import PresetLimits
 
@@ -19,12 +20,14 @@ class RunChoices:
         arguments: With the preset's steps and guidance where none were typed.
         policy: How memory may be used.
         limits: The most that is made at once.
+        wait_s: How long it may wait for the GPU's memory that other programs hold.
         problems: Sentences about the preset's file.
     """
 
     arguments: GenerateArguments
     policy: MemoryPolicy
     limits: PresetLimits
+    wait_s: float
     problems: tuple[str, ...] = ()
 
 
@@ -58,8 +61,16 @@ def run_choices(arguments: GenerateArguments, *, model_folder: Path, device: str
         ),
         policy=policy,
         limits=preset.limits,
+        wait_s=_wait_s(arguments.wait_s, policy),
         problems=() if entry is None else entry.problems,
     )
+
+
+def _wait_s(typed_s: float | None, policy: MemoryPolicy) -> float:
+    if typed_s is not None:
+        return typed_s
+    # Who is strict wants to be told what is missing.
+    return 0.0 if policy.strict else DEFAULT_WAIT_S
 
 
 def _gpu(device: str) -> GpuHere | None:

@@ -2,12 +2,23 @@
 
 import logging
 
-from app.core.events import Downshifted, ImagesDeferred, JobEvent, JobFailed, PlanMade, RunResumed
+from app.core.events import (
+    Downshifted,
+    ImagesDeferred,
+    JobEvent,
+    JobFailed,
+    PlanMade,
+    RunResumed,
+    WaitedForMemory,
+    WaitingForMemory,
+)
 from app.monitor.alerts import (
     deferred_sentence,
     downshift_sentence,
     plan_sentence,
     resumed_sentence,
+    waited_sentence,
+    waiting_sentence,
 )
 
 log = logging.getLogger(__name__)
@@ -22,6 +33,10 @@ def log_event(event: JobEvent) -> None:
                 log.info("job %s: %s", event.job_id, reason)
         case Downshifted():
             log.info("job %s: %s", event.job_id, downshift_sentence(event))
+        case WaitingForMemory():
+            log.info("job %s: %s", event.job_id, waiting_sentence(event))
+        case WaitedForMemory():
+            log.info("job %s: %s", event.job_id, waited_sentence(event))
         case ImagesDeferred():
             log.info("job %s: %s", event.job_id, deferred_sentence(event))
         case RunResumed():

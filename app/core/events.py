@@ -208,6 +208,36 @@ class Downshifted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingForMemory:
+    """The run holds still, with all that is done kept, until others give memory back.
+
+    Told when it begins, and again when the figures are others.
+
+    Attributes:
+        job_id: Of the job.
+        phase: In which; `LOAD` also before the first.
+        missing_bytes: That must become free on the device for the run to go on.
+        others_bytes: That other programs hold of it now.
+        left_s: Until it is given up.
+    """
+
+    job_id: str
+    phase: Phase
+    missing_bytes: int
+    others_bytes: int
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitedForMemory:
+    """The waiting is over: `enough` is free after these seconds, or still is not."""
+
+    job_id: str
+    seconds: float
+    enough: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImagesDeferred:
     """The job makes fewer images now; those from `first_index` on are to be queued anew."""
 
@@ -286,6 +316,8 @@ JobEvent = (
     | Notice
     | PlanMade
     | Downshifted
+    | WaitingForMemory
+    | WaitedForMemory
     | ImagesDeferred
     | RunResumed
     | JobFinished

@@ -51,6 +51,10 @@ LEGAL_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 }
 
 
+DEFAULT_WAIT_S = 60.0
+"""How long a job waits for the device's memory that other programs hold, unless it is said."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputTarget:
     """Where a job's images go.
@@ -81,6 +85,8 @@ class Job:
         output: Where images go.
         policy: How the run may use memory.
         limits: The most that is made at once; what is above runs in parts.
+        wait_s: How long it may hold still for memory that other programs hold, before anything is
+            given up for it; 0 is not at all.
         state: Where the job is.
         previews: Whether the engine sends a preview at each step.
         saved: Indices of images that are already saved; not saved again when the job reruns.
@@ -94,6 +100,7 @@ class Job:
     output: OutputTarget
     policy: MemoryPolicy = field(default_factory=MemoryPolicy)
     limits: PresetLimits = field(default_factory=PresetLimits)
+    wait_s: float = 0.0
     state: JobState = JobState.QUEUED
     previews: bool = True
     saved: tuple[int, ...] = ()

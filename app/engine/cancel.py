@@ -25,6 +25,15 @@ class CancelFlag:
         self.goes_on = goes_on and (self.goes_on or not self._event.is_set())
         self._event.set()
 
+    def pause(self, seconds: float) -> None:
+        """Let time pass, and look at the flag; the pause ends when it is set.
+
+        Raises:
+            CancelRequestedError: The job is to stop.
+        """
+        self._event.wait(seconds)
+        self.check()
+
     def check(self) -> None:
         """Look at the flag.
 

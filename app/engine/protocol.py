@@ -30,11 +30,13 @@ from app.core.events import (
     PlanMade,
     RunResumed,
     StepDone,
+    WaitedForMemory,
+    WaitingForMemory,
 )
 from app.core.jobs import Job
 from app.core.policy import Budget
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_FRAME_BYTES = 1 << 30
 """Larger than any message: an 8192 px PNG that could not be saved is below 300 MB."""
 _LENGTH = struct.Struct("<I")
@@ -162,6 +164,8 @@ _MESSAGES: dict[str, type[Any]] = {
         Notice,
         PlanMade,
         Downshifted,
+        WaitingForMemory,
+        WaitedForMemory,
         ImagesDeferred,
         RunResumed,
         JobFinished,

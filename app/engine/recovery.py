@@ -72,6 +72,12 @@ def changing_plan(
     return _next_fitting(smaller, failure.phase, _target(plan, failure))
 
 
+def least_needed_bytes(problem: PlanProblem, plan: GenerationPlan, phase: Phase) -> int:
+    """What a phase needs in the smallest way that still makes the pictures asked for."""
+    ways = (plan, *_keeping(problem, plan, phase))
+    return min(needed_of(way.phase(phase)) for way in ways)
+
+
 def relieved_plan(
     problem: PlanProblem, plan: GenerationPlan, phases: Iterable[Phase], wanted_bytes: int
 ) -> GenerationPlan | None:

@@ -149,6 +149,10 @@ class SimulatedDevice:
         """Virtual seconds since the story began."""
         return self._timeline.seconds
 
+    def let_pass(self, seconds: float) -> None:
+        """Nothing is done for so long."""
+        self._timeline.seconds += seconds
+
     @property
     def operations(self) -> int:
         """That were begun so far."""

@@ -104,6 +104,7 @@ class Story:
         others: What other programs hold, in order of time.
         failures: That happen besides.
         host: RAM that the computer says it has; None is the real one's.
+        pauses_are_real: Whether it takes as long as it says to wait for memory, for who looks on.
     """
 
     capacity_bytes: int
@@ -116,6 +117,7 @@ class Story:
     others: tuple[OtherUse, ...] = ()
     failures: tuple[Failure, ...] = ()
     host: HostProfile | None = None
+    pauses_are_real: bool = False
 
 
 def read_story(path: Path) -> Story:

@@ -1,6 +1,12 @@
 """What was foreseen and what was done about it, in plain words for the status bar and the log."""
 
-from app.core.events import Downshifted, ImagesDeferred, RunResumed
+from app.core.events import (
+    Downshifted,
+    ImagesDeferred,
+    RunResumed,
+    WaitedForMemory,
+    WaitingForMemory,
+)
 from app.core.jobs import Phase
 from app.core.plan import GenerationPlan, Rung
 from app.core.units import format_bytes, format_seconds
@@ -56,6 +62,21 @@ def downshift_sentence(event: Downshifted) -> str:
     """What gave way, from what to what, and why."""
     change = f"{event.before} → {event.after}" if event.before else event.after
     return f"{_GAVE_WAY[event.rung]} ({change}). {event.reason}"
+
+
+def waiting_sentence(event: WaitingForMemory) -> str:
+    """What is waited for, and who has it."""
+    return (
+        f"Waiting for {format_bytes(event.missing_bytes)} of GPU memory: "
+        f"other programs hold {format_bytes(event.others_bytes)}"
+    )
+
+
+def waited_sentence(event: WaitedForMemory) -> str:
+    """How the waiting ended."""
+    if event.enough:
+        return f"GPU memory is free again after {format_seconds(event.seconds)}: the run goes on."
+    return f"GPU memory did not become free within {format_seconds(event.seconds)}."
 
 
 def resumed_sentence(event: RunResumed) -> str:

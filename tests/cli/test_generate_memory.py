@@ -20,6 +20,8 @@ from app.core.events import (
     PhaseStarted,
     PlanMade,
     RunResumed,
+    WaitedForMemory,
+    WaitingForMemory,
 )
 from app.core.jobs import Job, Phase
 from app.core.paths import app_paths
@@ -83,6 +85,34 @@ def test_images_put_off_are_made_before_the_command_ends(
     images = lines[1:-1]
     assert [(one["index"], one["seed"]) for one in images] == [(i, 5 + i) for i in range(5)]
     assert (lines[-1]["images"], lines[-1]["seconds"]) == (5, 2.0)
+
+
+def test_waiting_for_memory_is_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    waits: list[float] = []
+
+    def go(client: FakeEngineClient, job: Job) -> None:
+        waits.append(job.wait_s)
+        waiting = WaitingForMemory(
+            job_id=job.id, phase=Phase.LOAD, missing_bytes=GIB, others_bytes=5 * GIB, left_s=60.0
+        )
+        client.say(
+            waiting,
+            WaitedForMemory(job_id=job.id, seconds=8.5, enough=True),
+            *events_of_run(job),
+        )
+
+    assert run(go) == 0
+    assert waits == [60.0]
+    assert told(capsys, "waiting", "waited") == [
+        {
+            "event": "waiting",
+            "phase": "load",
+            "missing_bytes": GIB,
+            "others_bytes": 5 * GIB,
+            "left_seconds": 60.0,
+        },
+        {"event": "waited", "seconds": 8.5, "enough": True},
+    ]
 
 
 def test_what_happens_to_the_plan_is_told(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

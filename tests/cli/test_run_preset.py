@@ -155,3 +155,16 @@ def test_texts_that_begin_with_dashes_are_no_options():
     found = parse(["generate", "--prompt", "--a fox in the snow"]).generate
     assert found is not None
     assert found.prompt == "--a fox in the snow"
+
+
+def test_memory_that_others_hold_is_waited_for_unless_strict_or_typed():
+    assert choices().wait_s == 60.0
+    assert choices("--strict").wait_s == 0.0
+    assert choices("--strict", "--wait", "5").wait_s == 5.0
+    assert choices("--wait", "0").wait_s == 0.0
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "3601", "soon"])
+def test_a_time_to_wait_is_seconds(text: str):
+    with pytest.raises(RequestError, match="--wait"):
+        typed("--wait", text)

@@ -31,6 +31,8 @@ from app.core.events import (
     Preview,
     RunResumed,
     StepDone,
+    WaitedForMemory,
+    WaitingForMemory,
 )
 from app.core.jobs import Job, JobState, OutputTarget, Phase
 from app.core.machine_speeds import MachineSpeeds
@@ -200,6 +202,10 @@ MESSAGES = [
         reason="Another program took 2.1 GB.",
         foreseen=True,
     ),
+    WaitingForMemory(
+        job_id="a1", phase=Phase.ENCODE, missing_bytes=1, others_bytes=5 << 30, left_s=59.5
+    ),
+    WaitedForMemory(job_id="a1", seconds=8.5, enough=True),
     ImagesDeferred(job_id="a1", first_index=2, images=1, reason="Short."),
     RunResumed(job_id="a1", step=19, steps=28),
     JobFinished(job_id="a1", seconds=2.0, memory=MEMORY),

@@ -2,7 +2,13 @@
 
 import pytest
 
-from app.core.events import Downshifted, ImagesDeferred, RunResumed
+from app.core.events import (
+    Downshifted,
+    ImagesDeferred,
+    RunResumed,
+    WaitedForMemory,
+    WaitingForMemory,
+)
 from app.core.jobs import Phase
 from app.core.plan import Rung
 from app.core.units import GIB
@@ -12,6 +18,8 @@ from app.monitor.alerts import (
     plan_sentence,
     resumed_sentence,
     shortage_sentence,
+    waited_sentence,
+    waiting_sentence,
 )
 from app.monitor.shortage import Cause, Shortage
 from tests.fakes.memory_story import make_plan
@@ -90,3 +98,15 @@ def test_put_off_and_resumed() -> None:
 def test_a_plan_is_one_line() -> None:
     line = plan_sentence(make_plan(images=4, batch=2))
     assert line == ("fits: 4 image(s) of 1024x1024, peak 8.0 GB of 10.5 GB, about 13 s, 2 at once")
+
+
+def test_waiting_is_told_with_who_has_the_memory() -> None:
+    waiting = WaitingForMemory(
+        job_id="a", phase=Phase.LOAD, missing_bytes=6 * GIB // 5, others_bytes=5 * GIB, left_s=60
+    )
+    sentence = "Waiting for 1.2 GB of GPU memory: other programs hold 5.0 GB"
+    assert waiting_sentence(waiting) == sentence
+    came = WaitedForMemory(job_id="a", seconds=8.0, enough=True)
+    assert waited_sentence(came) == "GPU memory is free again after 8.00 s: the run goes on."
+    in_vain = WaitedForMemory(job_id="a", seconds=60.0, enough=False)
+    assert waited_sentence(in_vain) == "GPU memory did not become free within 1 min 00 s."

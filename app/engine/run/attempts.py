@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from app.core.events import Notice
 from app.core.jobs import Job, Phase
-from app.core.plan import PlanChange, Rung
-from app.core.units import format_bytes
+from app.core.plan import GenerationPlan, PlanChange, Rung
+from app.core.units import format_bytes, format_seconds
 from app.engine.out_of_memory import (
     is_of_host,
     is_out_of_memory,
@@ -17,13 +17,22 @@ from app.engine.out_of_memory import (
     ran_out_sentence,
 )
 from app.engine.planning.memory import needed_of
-from app.engine.recovery import Failure, changing_plan, keeping_plan
+from app.engine.recovery import (
+    FIRST_CUT,
+    Failure,
+    changing_plan,
+    keeping_plan,
+    least_needed_bytes,
+)
+from app.engine.run.memory_wait import MemoryWait, Shortfall
 from app.engine.run.model_shelf import ModelShelf
 from app.engine.run.plan_in_force import PlanInForce
 from app.engine.run.profiles import room_bytes
 
 log = logging.getLogger(__name__)
 
+_WAIT_IN = (Phase.LOAD, Phase.ENCODE, Phase.DENOISE)
+"""Decoding can always go on on the CPU."""
 _AFTER_ENCODING = (Phase.DENOISE, Phase.DECODE, Phase.SAVE)
 MAX_REPEATS = 5
 """How often the same is tried without any change, once nothing is left that keeps the picture."""
@@ -53,6 +62,7 @@ class Attempts:
 
     Attributes:
         force: The plan; None before it is made, when only the repetition is left.
+        wait: What the run may wait for other programs.
         step: Denoising steps that are done in the present part, for what is told.
         forecast_failed: Whether memory ran out though there was as much as the plan needs.
     """
@@ -62,31 +72,41 @@ class Attempts:
         job: Job,
         shelf: ModelShelf,
         *,
+        wait: MemoryWait,
         send: Callable[[Any], None],
+        before_wait: Callable[[], None],
     ) -> None:
         """Begin without a plan.
 
         Args:
             job: That is run.
             shelf: Holds the model.
+            wait: What the run may wait.
             send: Takes events.
+            before_wait: Called when the run holds still for a while.
         """
         self.force: PlanInForce | None = None
+        self.wait = wait
         self.step = 0
         self.forecast_failed = False
         self._job = job
         self._shelf = shelf
         self._send = send
+        self._before_wait = before_wait
+        self._waited_in_vain_s = 0.0
         self._tries = 0
         self._repeats = 0
 
     def begin_phase(self) -> None:
         """Another phase begins."""
         self.note_progress()
+        self.wait.begin_phase()
+        self._waited_in_vain_s = 0.0
 
     def note_progress(self) -> None:
         """Something was finished: a failure from here on is the first of its place."""
         self._tries = self._repeats = 0
+        self.wait.note_progress()
 
     def run(self, phase: Phase, action: Callable[[], Result], *, rungs: bool = True) -> Result:
         """Do something until it succeeds, each time under a plan that needs less.
@@ -153,6 +173,11 @@ class Attempts:
             images_done=force.images.finished_first(),
         )
         plan = keeping_plan(force.problem, force.plan, failure)
+        if not ran_out.of_host and self._others_gave_back(force, failure, at_end=plan is None):
+            plan = self._plan_after_wait(force, failure)
+            if plan is not None:
+                force.change(plan, phase=phase, step=self.step, reason=reason, foreseen=False)
+            return
         if plan is None and self._repeats < MAX_REPEATS:
             self._repeat(phase, ran_out, reason)
             return
@@ -160,6 +185,55 @@ class Attempts:
         if plan is None:
             raise self._given_up(phase, ran_out)
         force.change(plan, phase=phase, step=self.step, reason=reason, foreseen=False)
+
+    def _others_gave_back(self, force: PlanInForce, failure: Failure, *, at_end: bool) -> bool:
+        """Hold still while less is free than any way needs that makes the pictures asked for.
+
+        Args:
+            force: The plan.
+            failure: What happened.
+            at_end: Whether all these ways were tried.
+
+        Returns:
+            Whether one of them finds room now.
+        """
+        phase, room_bytes = failure.phase, failure.room_bytes
+        may_wait = self.wait.may_wait and self._repeats < MAX_REPEATS
+        if phase not in _WAIT_IN or not may_wait or room_bytes is None:
+            return False
+        least_bytes = least_needed_bytes(force.problem, force.plan, phase)
+        total_bytes = force.problem.device.total_bytes
+        if room_bytes >= least_bytes or least_bytes > total_bytes:
+            return False
+        # A forecast may be a little too high: then what seems to find no room is tried first.
+        clear = room_bytes < least_bytes * (1 - FIRST_CUT)
+        if not clear and not (at_end and self._repeats):
+            return False
+
+        def look() -> Shortfall:
+            room_bytes = self.room(force)
+            return Shortfall(
+                missing_bytes=least_bytes - room_bytes,
+                others_bytes=max(0, total_bytes - room_bytes),
+            )
+
+        self._before_wait()
+        began_s = self.wait.waited_s
+        enough = self.wait.wait(phase, look)
+        if not enough:
+            self._waited_in_vain_s = self.wait.waited_s - began_s
+        return enough
+
+    def _plan_after_wait(self, force: PlanInForce, failure: Failure) -> GenerationPlan | None:
+        """The gentlest plan for what is free now; None for the one in force."""
+        # Counted, so that a program that comes and goes is not waited for without end.
+        self._repeats += 1
+        self._tries = 0
+        room_bytes = self.room(force)
+        if room_bytes >= needed_of(force.plan.phase(failure.phase)):
+            return None
+        now = replace(failure, room_bytes=room_bytes, tries=1)
+        return keeping_plan(force.problem, force.plan, now)
 
     def forget_text_encoder(
         self, force: PlanInForce, phase: Phase, reason: str, *, foreseen: bool
@@ -187,6 +261,9 @@ class Attempts:
         force, missing = self.force, ()
         if force is not None and (force.problem.on_cpu or not ran_out.of_host):
             missing = force.refusal(self.room(force))
+        if missing and self._waited_in_vain_s:
+            waited = format_seconds(self._waited_in_vain_s)
+            missing = (*missing, f"{waited} were waited for other programs.")
         return out_of_memory_error(
             ran_out.name,
             phase,

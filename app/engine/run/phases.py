@@ -32,6 +32,7 @@ class PhaseLog:
         send: Callable[[Any], None],
         check: Callable[[], None],
         on_end: Callable[[Phase], None] = lambda _phase: None,
+        waited_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Begin before the first phase.
 
@@ -42,6 +43,7 @@ class PhaseLog:
             send: Takes events.
             check: Called before each phase; may raise to stop.
             on_end: Told of each phase that came to its end.
+            waited_s: How long nothing was done so far, which belongs to no phase.
         """
         self.phase = Phase.LOAD
         self.seconds: dict[str, float] = {}
@@ -52,6 +54,7 @@ class PhaseLog:
         self._send = send
         self._check = check
         self._on_end = on_end
+        self._waited_s = waited_s
         meter.start_job()
 
     @contextlib.contextmanager
@@ -72,10 +75,10 @@ class PhaseLog:
             PhaseStarted(job_id=self._job_id, phase=phase, note=note, parts_later=parts_later)
         )
         self._meter.start_phase()
-        began_s = self._device.clock_s()
+        began_s = self._now_s()
         yield
         self._device.synchronize()
-        seconds = self._device.clock_s() - began_s
+        seconds = self._now_s() - began_s
         self.seconds[phase.value] = self.seconds.get(phase.value, 0.0) + seconds
         self._on_end(phase)
         if not idle:
@@ -87,6 +90,9 @@ class PhaseLog:
     def memory(self) -> EngineMemory:
         """Held now, and at most so far."""
         return self._meter.measure()
+
+    def _now_s(self) -> float:
+        return self._device.clock_s() - self._waited_s()
 
     def _note(self, phase: Phase, seconds: float, peak_bytes: int) -> None:
         before = self.measured.get(phase, MeasuredPhase(seconds=0.0, peak_bytes=0))

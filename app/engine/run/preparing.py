@@ -9,7 +9,7 @@ import torch
 
 from app.core.errors import EngineError, OutOfVramError
 from app.core.events import Notice
-from app.core.jobs import Phase
+from app.core.jobs import Job, Phase
 from app.engine.coefficients import ModelCoefficients, coefficients_for
 from app.engine.forecast.model_forecast import forecast_model
 from app.engine.loader import LoadedModel
@@ -19,6 +19,7 @@ from app.engine.planning.precisions import as_stored_words
 from app.engine.planning.problem import TEXT_ENCODER, TRANSFORMER
 from app.engine.quantize.recipe import Recipe
 from app.engine.run.attempts import Attempts
+from app.engine.run.awaited_plan import Planned, plan_once_it_fits
 from app.engine.run.context import RunContext
 from app.engine.run.conversions import conversions_of
 from app.engine.run.fast_blocks import with_attention
@@ -63,26 +64,32 @@ def prepare(
     if coefficients is None:
         note = MEASURED_NOTE
     else:
-        attempts.force = _plan(context, info, coefficients, references, loaded=loaded)
+        attempts.force = _plan(context, attempts, info, coefficients, references, loaded=loaded)
     with phases.during(Phase.LOAD, note=note, idle=bool(note)):
         attempts.begin_phase()
         if attempts.force is None:
             coefficients = _measured(info, context.forecast_cache)
-            attempts.force = _plan(context, info, coefficients, references, loaded=loaded)
+            attempts.force = _plan(context, attempts, info, coefficients, references, loaded=loaded)
         return _load(context, attempts, info, kept)
 
 
 def _plan(
     context: RunContext,
+    attempts: Attempts,
     info: ModelInfo,
     coefficients: ModelCoefficients,
     references: Sizes,
     *,
     loaded: bool,
 ) -> PlanInForce:
-    device, host = profiles_of(context.device, context.store)
+    def planner(job: Job, *, alone: bool = False) -> Planned:
+        device, host = profiles_of(context.device, context.store)
+        if alone:
+            device = replace(device, free_bytes=device.total_bytes)
+        return planned(job, device, host, coefficients, references=references, loaded=loaded)
+
     job = with_attention(context, info)
-    problem, plan = planned(job, device, host, coefficients, references=references, loaded=loaded)
+    problem, plan = plan_once_it_fits(context, attempts.wait, job, planner)
     plan = replace(plan, attention=job.policy.attention)
     force = PlanInForce(context.job, problem, plan, context.send)
     as_stored = as_stored_words(coefficients, job.policy)

@@ -25,6 +25,7 @@ from app.engine.run.fast_blocks import fast_blocks
 from app.engine.run.images import ImageState, RunImages, store
 from app.engine.run.kept_latents import KeptLatents, RunIdentity
 from app.engine.run.live_memory import LiveMemory
+from app.engine.run.memory_wait import MemoryWait
 from app.engine.run.phases import PhaseLog
 from app.engine.run.plan_in_force import PlanInForce
 from app.engine.run.preparing import prepare
@@ -48,6 +49,7 @@ class Run:
     def __init__(self, context: RunContext) -> None:
         """Begin nothing yet."""
         job = context.job
+        wait = MemoryWait(job, context.device, context.cancel, send=context.send)
         self.phases = PhaseLog(
             job.id,
             device=context.device,
@@ -55,12 +57,15 @@ class Run:
             send=context.send,
             check=context.cancel.check,
             on_end=self._on_phase_end,
+            waited_s=lambda: wait.waited_s,
         )
         self._context = context
         self._job = job
         self._send = context.send
         self._device = context.device
-        self._attempts = Attempts(job, context.shelf, send=context.send)
+        self._attempts = Attempts(
+            job, context.shelf, wait=wait, send=context.send, before_wait=self._keep
+        )
         self._live = LiveMemory(
             job, context.shelf, self._attempts, send=context.send, requests=context.relief
         )
@@ -89,11 +94,16 @@ class Run:
         Args:
             goes_on: Whether the job will be run again, from what is kept of it.
         """
+        if goes_on:
+            self._keep()
+        else:
+            self._kept.remove()
+
+    def _keep(self) -> None:
+        """Have what is done on the disk, too."""
         force = self._attempts.force
         model = self._context.shelf.model
-        if not goes_on:
-            self._kept.remove()
-        elif force is not None and model is not None and force.images.kept():
+        if force is not None and model is not None and force.images.kept():
             self._kept.write(force.images, self._digest(model))
 
     def _carry_out(self) -> RunReport:
