@@ -34,7 +34,12 @@ CUBLAS_WORKSPACE = Overhead(
 CUBLAS_WORKSPACE_HOPPER = Overhead(
     name="cuBLAS workspace",
     size_bytes=2 * 32 * MIB,
-    source="torch takes 32 MiB a handle and stream on compute capability 9.0",
+    source="torch takes 32 MiB a handle and stream on compute capability 9, and by now 10 and 12",
+)
+HIPBLAS_WORKSPACE = Overhead(
+    name="hipBLAS and hipBLASLt workspaces",
+    size_bytes=(32 + 76) * MIB,
+    source="torch takes 32 MiB for the one and 76 MiB for the other; 128 MiB on MI300",
 )
 CUDNN_WORKSPACE = Overhead(
     name="cuDNN workspace",
@@ -79,6 +84,8 @@ _MATRIX_SHARE = 0.5
 _UNKNOWN_TFLOPS = 20.0
 _DEFAULT_COPY_BYTES_PER_S = 1e10
 """PCIe 3.0 x16 or 4.0 x8 from pinned memory; slower than most, so that times are no promise."""
+
+_HOPPER_OR_LATER = re.compile(r"\bG?[HB][123]00\b|\bRTX 50[5-9]0\b|\bBlackwell\b", re.IGNORECASE)
 
 _PEAK_TFLOPS: tuple[tuple[str, float], ...] = (
     # Dense bf16 with fp32 sums, from the vendors' data sheets; the first name that fits counts.
@@ -133,8 +140,9 @@ def overheads(kind: str, name: str) -> tuple[Overhead, ...]:
         return ()
     if kind == "xpu":
         return (XPU_CONTEXT, CUDNN_WORKSPACE)
-    hopper = re.search(r"\b(h100|h200|gh200)\b", name.lower()) is not None
-    cublas = CUBLAS_WORKSPACE_HOPPER if hopper else CUBLAS_WORKSPACE
+    if kind == "rocm":
+        return (CUDA_CONTEXT, CUDNN_WORKSPACE, HIPBLAS_WORKSPACE)
+    cublas = CUBLAS_WORKSPACE_HOPPER if _HOPPER_OR_LATER.search(name) else CUBLAS_WORKSPACE
     return (CUDA_CONTEXT, CUDNN_WORKSPACE, cublas)
 
 

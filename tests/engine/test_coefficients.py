@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from app.core.paths import resource
 from app.core.policy import Precision
+from app.core.units import MIB
 from app.engine.architecture import architecture_of, read_all_configs
 from app.engine.coefficients import (
     SHIPPED,
@@ -259,6 +260,23 @@ def test_defaults_of_a_gpu_have_a_source_for_each_term() -> None:
     splintered = default_calibration("cuda", "NVIDIA GeForce RTX 4090", growing=False)
     assert splintered.reserve_share > default_calibration("cuda", "", growing=True).reserve_share
     assert default_calibration("xpu", "Intel(R) Arc(TM) B580 Graphics").context_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "workspace_mib"),
+    [
+        ("cuda", "NVIDIA GeForce RTX 3060", 192 + 16.25),
+        ("cuda", "NVIDIA RTX 5000 Ada Generation", 192 + 16.25),
+        ("cuda", "NVIDIA GH200 480GB", 192 + 64),
+        ("cuda", "NVIDIA GeForce RTX 5070 Ti", 192 + 64),
+        ("cuda", "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 192 + 64),
+        ("rocm", "AMD Radeon RX 7900 XTX", 192 + 108),
+    ],
+)
+def test_libraries_of_matrix_products_take_what_torch_gives_them(
+    kind: str, name: str, workspace_mib: float
+) -> None:
+    assert default_calibration(kind, name).workspace_bytes == workspace_mib * MIB
 
 
 def test_speed_is_by_the_most_special_name_and_cautious_for_others() -> None:
