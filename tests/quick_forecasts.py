@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from app.core.policy import Precision
 from app.engine.coefficients import ModelCoefficients
+from app.engine.model_components import text_layers_read
 from app.engine.model_folder import ModelInfo, stored_dtypes
 from app.engine.request_counts import reference_size
 from app.engine.weight_sizes import aligned_bytes
@@ -50,7 +51,7 @@ class QuickCoefficients:
         stored = stored_dtypes(info.folder)["transformer"]
         self.stored_precision = Precision.FP32 if stored == "float32" else Precision.BF16
         self._counts = {
-            name: _counts(info.folder / one, info.text_layers_read)
+            name: _counts(info.folder / one, text_layers_read(info.text_out_layers))
             for name, one in _FOLDERS.items()
         }
 

@@ -13,7 +13,7 @@ import msgspec
 from jinja2 import ext, nodes, parser, sandbox
 
 from app.core.errors import ModelError
-from app.engine.model_checks import convert_config, missing_file, read_json
+from app.engine.model_json import convert_config, missing_file, read_json
 
 
 class _GenerationBlock(ext.Extension):

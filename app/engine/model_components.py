@@ -10,7 +10,7 @@ import msgspec
 
 from app.core.errors import ModelError
 from app.engine.foreign_quantization import ADVICE, words_of
-from app.engine.model_checks import convert_config, missing_file, read_json
+from app.engine.model_json import convert_config, missing_file, read_json
 from app.engine.model_weights import ComponentWeights
 from app.engine.quantize.gguf_file import KIND_PREFIX
 

@@ -10,12 +10,6 @@ import msgspec
 from app.core.errors import ModelError
 from app.core.paths import resource
 from app.engine.foreign_weights import ForeignWeights, foreign_weights
-from app.engine.model_checks import (
-    GET_A_FOLDER,
-    convert_config,
-    foreign_model,
-    read_json,
-)
 from app.engine.model_components import (
     DEV,
     KLEIN,
@@ -26,7 +20,9 @@ from app.engine.model_components import (
     read_configs,
     text_layers_read,
 )
+from app.engine.model_json import convert_config, read_json
 from app.engine.model_weights import PICKLE_SUFFIXES, ComponentWeights, read_weights
+from app.engine.other_models import other_model
 
 LABELS: dict[str, str] = {
     "demo": "Demo: draws simple shapes",
@@ -43,6 +39,10 @@ WEIGHT_STEMS = {
     "text_encoder": "model",
 }
 """File name of a component's weights without suffix, by its folder."""
+_GET_A_FOLDER = (
+    "choose a folder in diffusers layout (with model_index.json, transformer, vae, text_encoder, "
+    "tokenizer and scheduler)"
+)
 _WHOLE = frozenset({"float32", "float16", "bfloat16"})
 
 
@@ -91,11 +91,6 @@ class ModelInfo:
     weights_bytes: int
     text_out_layers: tuple[int, ...]
     foreign: tuple[ForeignWeights, ...] = ()
-
-    @property
-    def text_layers_read(self) -> int:
-        """How many of the text encoder's layers are built, loaded and run, from the first."""
-        return text_layers_read(self.text_out_layers)
 
 
 class _ModelIndex(msgspec.Struct, frozen=True):
@@ -146,7 +141,7 @@ def _pipeline(folder: Path) -> tuple[PipelineLayout, _ModelIndex]:
         )
     if not folder.is_dir():
         raise ModelError(
-            f"{folder} is a file, not a model folder: {GET_A_FOLDER}.", code="model.not_a_folder"
+            f"{folder} is a file, not a model folder: {_GET_A_FOLDER}.", code="model.not_a_folder"
         )
     path = folder / "model_index.json"
     if not path.is_file():
@@ -165,7 +160,7 @@ def _not_flux2(folder: Path, class_name: str) -> ModelError:
             "use a klein, klein base or dev folder.",
             code="model.unknown_config",
         )
-    name = foreign_model(class_name) or class_name or "something without a pipeline's name"
+    name = other_model(class_name) or class_name or "something without a pipeline's name"
     return ModelError(
         f"The model in {folder} is {name}, not FLUX.2: choose a FLUX.2 klein or dev folder.",
         code="model.not_flux2",
@@ -183,11 +178,11 @@ def _no_index(folder: Path) -> ModelError:
     elif inside:
         reason = f"holds several models: choose one of the folders inside it, such as {inside[0]}"
     elif {"config.json"} <= names:
-        reason = f"holds a single component, not a whole model: {GET_A_FOLDER}"
+        reason = f"holds a single component, not a whole model: {_GET_A_FOLDER}"
     elif names & {"diffusion_models", "text_encoders", "unet", "checkpoints"}:
-        reason = f"looks like ComfyUI's models folder, which has another layout: {GET_A_FOLDER}"
+        reason = f"looks like ComfyUI's models folder, which has another layout: {_GET_A_FOLDER}"
     elif any(name.endswith((".safetensors", ".sft", ".gguf")) for name in names):
-        reason = f"holds single-file checkpoints: {GET_A_FOLDER}"
+        reason = f"holds single-file checkpoints: {_GET_A_FOLDER}"
     elif any(Path(name).suffix in PICKLE_SUFFIXES for name in names):
         return ModelError(
             f"The folder {folder} holds pickle files, which can run any program when they are "
@@ -195,7 +190,7 @@ def _no_index(folder: Path) -> ModelError:
             code="model.pickle",
         )
     else:
-        reason = f"holds no model: {GET_A_FOLDER}"
+        reason = f"holds no model: {_GET_A_FOLDER}"
     return ModelError(f"The folder {folder} {reason}.", code="model.not_a_model")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from app.core.errors import ModelError
-from app.engine.model_checks import convert_config, missing_file, read_json
+from app.engine.model_json import convert_config, missing_file, read_json
 from app.engine.quantize.gguf_file import GGUF_SUFFIX, read_gguf
 from app.engine.safetensors_header import TensorEntry, read_header
 

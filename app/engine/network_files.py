@@ -14,9 +14,9 @@ import torch
 
 from app.core.errors import ModelError
 from app.engine.libraries import diffusers_class
-from app.engine.model_checks import read_json
 from app.engine.model_components import DEV, KLEIN, ModelFamily
 from app.engine.model_folder import WEIGHT_STEMS, ModelInfo
+from app.engine.model_json import read_json
 from app.engine.model_weights import read_weights
 from app.engine.quantize.converting import Conversion, open_converted
 from app.engine.quantize.gguf_file import GGUF_SUFFIX

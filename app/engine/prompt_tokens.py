@@ -12,9 +12,9 @@ from tokenizers import AddedToken, Tokenizer
 from app.core.errors import ModelError
 from app.core.request import MAX_PROMPT_TOKENS
 from app.engine.chat_template import compile_template, read_template, render
-from app.engine.model_checks import convert_config, missing_file, read_json
 from app.engine.model_components import ModelFamily
 from app.engine.model_folder import ModelInfo
+from app.engine.model_json import convert_config, missing_file, read_json
 
 DEV_SYSTEM_MESSAGE = (
     "You are an AI that reasons about image descriptions. You give structured responses focusing "

@@ -10,9 +10,8 @@ import pytest
 
 from app.core.errors import ModelError
 from app.engine import model_folder
-from app.engine.model_checks import foreign_model
-from app.engine.model_components import final_norm_read, text_layers_read
-from app.engine.model_folder import GuidanceKind, ModelFamily, inspect_model_folder, stored_dtypes
+from app.engine.model_components import ModelFamily, final_norm_read, text_layers_read
+from app.engine.model_folder import GuidanceKind, inspect_model_folder, stored_dtypes
 from tests.fakes.model_folder import (
     DEMO,
     DEV,
@@ -175,9 +174,6 @@ class TestTextLayers:
         assert text_layers_read(out_layers) == read
         assert final_norm_read(out_layers, layers) == norm
 
-    def test_model_tells_how_many_layers_it_reads(self, folder: Path):
-        assert inspect_model_folder(folder).text_layers_read == 3
-
     def test_transformer_that_takes_two_layers(self, folder: Path):
         width = SMALL.heads * SMALL.head_dim
         shapes = {"x_embedder.weight": (width, 32), "context_embedder.weight": (width, 32)}
@@ -303,9 +299,6 @@ class TestRefused:
         error = refused(folder, "model.not_flux2")
         assert name in error.message
         assert "FLUX.2 klein or dev" in error.message
-
-    def test_flux2_is_no_foreign_model(self):
-        assert foreign_model("Flux2KleinKVPipeline") is None
 
     def test_flux2_variant_we_cannot_run(self, folder: Path):
         change_json(folder / "model_index.json", _class_name="Flux2KleinKVPipeline")

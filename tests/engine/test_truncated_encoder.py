@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from app.core.errors import ModelError
 from app.engine.loader import LoadedModel, load_model, model_key
+from app.engine.model_components import text_layers_read
 from app.engine.model_folder import inspect_model_folder
 from app.engine.text_encoding import encode_prompt
 from tests.reference_pipeline import reference_pipeline
@@ -71,7 +72,7 @@ def test_nothing_is_built_past_the_last_layer_that_is_read(
     encoder = model.pipeline.text_encoder
     names = [name for name, _ in encoder.named_parameters()]
 
-    assert len(encoder.model.layers) == model.info.text_layers_read < whole
+    assert len(encoder.model.layers) == text_layers_read(model.info.text_out_layers) < whole
     assert all(name.startswith("model.layers.") for name in names)
     # Nothing else is in the packed blocks, such as the table of embeddings.
     host = model.hosts["text_encoder"]

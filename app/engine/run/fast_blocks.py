@@ -14,9 +14,9 @@ from app.engine.attention.dispatch import use_attention
 from app.engine.attention.shape import trial_shape
 from app.engine.devices import run_dtype
 from app.engine.loader import LoadedModel
-from app.engine.model_checks import convert_config, read_json
 from app.engine.model_components import TransformerConfig
 from app.engine.model_folder import ModelInfo
+from app.engine.model_json import convert_config, read_json
 from app.engine.placement import streamable_blocks
 from app.engine.run.context import RunContext
 

@@ -1,4 +1,4 @@
-"""Reading a model folder's JSON files, and naming models that are not FLUX.2."""
+"""Reading a model folder's JSON files, whatever is in them."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,53 +9,7 @@ from app.core.errors import ModelError
 
 MAX_JSON_BYTES = 64 << 20
 """Configs have a few kilobytes; an index of a large text encoder a few hundred."""
-GET_A_FOLDER = (
-    "choose a folder in diffusers layout (with model_index.json, transformer, vae, text_encoder, "
-    "tokenizer and scheduler)"
-)
 _T = TypeVar("_T")
-
-# Longest prefix first where one contains another.
-_FOREIGN_MODELS: tuple[tuple[str, str], ...] = (
-    ("StableDiffusionXL", "Stable Diffusion XL (SDXL)"),
-    ("StableDiffusion3", "Stable Diffusion 3"),
-    ("StableDiffusion", "Stable Diffusion 1.5 or 2"),
-    ("StableCascade", "Stable Cascade"),
-    ("StableVideoDiffusion", "Stable Video Diffusion"),
-    ("FluxKontext", "FLUX.1 Kontext"),
-    ("FluxFill", "FLUX.1 Fill"),
-    ("Flux", "FLUX.1"),
-    ("QwenImage", "Qwen-Image"),
-    ("ZImage", "Z-Image"),
-    ("PixArt", "PixArt"),
-    ("Sana", "Sana"),
-    ("Kandinsky", "Kandinsky"),
-    ("Kolors", "Kolors"),
-    ("HunyuanDiT", "Hunyuan-DiT"),
-    ("HunyuanImage", "HunyuanImage"),
-    ("HunyuanVideo", "HunyuanVideo"),
-    ("CogVideoX", "CogVideoX"),
-    ("CogView", "CogView"),
-    ("AuraFlow", "AuraFlow"),
-    ("Chroma", "Chroma"),
-    ("HiDream", "HiDream"),
-    ("Lumina", "Lumina"),
-    ("OmniGen", "OmniGen"),
-    ("Bria", "Bria"),
-    ("LTX", "LTX-Video"),
-    ("Mochi", "Mochi"),
-    ("Wan", "Wan"),
-)
-
-
-def foreign_model(class_name: str) -> str | None:
-    """Name of the model a pipeline class of diffusers belongs to; None when we do not know it."""
-    if class_name.startswith("Flux2"):
-        return None
-    for prefix, name in _FOREIGN_MODELS:
-        if class_name.startswith(prefix):
-            return name
-    return None
 
 
 def read_json(path: Path) -> dict[str, Any]:
