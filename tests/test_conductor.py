@@ -150,9 +150,7 @@ def test_remove_forgets_waiting_and_ended_jobs(stage: Stage) -> None:
 
 
 def test_remove_of_a_running_job_cancels_and_then_forgets_it(stage: Stage) -> None:
-    a = make_job("a")
-    stage.submit(a)
-    stage.say_until(a, Phase.DENOISE)
+    stage.run_until(Phase.DENOISE)
     stage.do(lambda: stage.conductor.remove("a"))
     assert stage.engines.last.cancelled == ["a"]
     stage.say(JobCancelled(job_id="a"))
@@ -249,9 +247,7 @@ def test_cancel_before_the_first_word_of_a_later_job_asks_the_engine(stage: Stag
 
 @pytest.mark.parametrize("phase", Phase)
 def test_cancel_in_any_phase_asks_the_engine_and_keeps_it(stage: Stage, phase: Phase) -> None:
-    job = make_job("a")
-    stage.submit(job)
-    stage.say_until(job, phase)
+    stage.run_until(phase)
     stage.do(lambda: stage.conductor.cancel("a"))
     assert stage.engines.last.cancelled == ["a"]
     assert stage.jobs[0].state is JobState.RUNNING
@@ -324,9 +320,7 @@ def test_the_loop_wakes_when_no_answer_has_come_in_time(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.LOAD])
 def test_after_loading_a_cancel_may_take_as_long_as_a_block(stage: Stage, phase: Phase) -> None:
-    job = make_job("a")
-    stage.submit(job)
-    stage.say_until(job, phase)
+    stage.run_until(phase)
     stage.do(lambda: stage.conductor.cancel("a"))
     stage.clock.advance(10 * CANCEL_DEADLINE_S)
     stage.do()
@@ -335,9 +329,7 @@ def test_after_loading_a_cancel_may_take_as_long_as_a_block(stage: Stage, phase:
 
 
 def test_an_engine_that_has_loaded_meanwhile_answers_in_its_time(stage: Stage) -> None:
-    job = make_job("a")
-    stage.submit(job)
-    stage.say_until(job, Phase.LOAD)
+    stage.run_until(Phase.LOAD)
     stage.do(lambda: stage.conductor.cancel("a"))
     stage.say(PhaseFinished(job_id="a", phase=Phase.LOAD, seconds=1.0, memory=MEMORY))
     stage.clock.advance(10 * CANCEL_DEADLINE_S)
@@ -349,9 +341,7 @@ def test_an_engine_that_has_loaded_meanwhile_answers_in_its_time(stage: Stage) -
 
 @pytest.mark.parametrize("phase", [Phase.LOAD, Phase.DENOISE])
 def test_a_second_cancel_kills_an_engine_that_does_not_answer(stage: Stage, phase: Phase) -> None:
-    job = make_job("a")
-    stage.submit(job)
-    stage.say_until(job, phase)
+    stage.run_until(phase)
     stage.do(lambda: stage.conductor.cancel("a"), lambda: stage.conductor.cancel("a"))
     assert stage.engines.last.ended_by == "kill"
     assert stage.jobs[0].state is JobState.CANCELLED
@@ -359,9 +349,7 @@ def test_a_second_cancel_kills_an_engine_that_does_not_answer(stage: Stage, phas
 
 
 def test_a_job_that_finished_before_the_cancel_arrived_is_finished(stage: Stage) -> None:
-    job = make_job("a")
-    stage.submit(job)
-    stage.say_until(job, Phase.SAVE)
+    stage.run_until(Phase.SAVE)
     stage.do(lambda: stage.conductor.cancel("a"))
     stage.say(JobFinished(job_id="a", seconds=1.0, memory=MEMORY))
     assert stage.jobs[0].state is JobState.FINISHED
@@ -369,9 +357,7 @@ def test_a_job_that_finished_before_the_cancel_arrived_is_finished(stage: Stage)
 
 
 def test_an_engine_that_dies_after_cancel_leaves_the_job_cancelled(stage: Stage) -> None:
-    job = make_job("a")
-    stage.submit(job)
-    stage.say_until(job, Phase.DENOISE)
+    stage.run_until(Phase.DENOISE)
     stage.do(lambda: stage.conductor.cancel("a"))
     stage.die()
     assert stage.jobs[0].state is JobState.CANCELLED
@@ -424,9 +410,7 @@ def test_the_engine_dies_in_any_phase_and_the_job_runs_again_and_finishes(
 def test_the_reason_names_the_phase_and_the_exit_code(
     stage: Stage, phase: Phase, words: str
 ) -> None:
-    job = make_job("a")
-    stage.submit(job)
-    stage.say_until(job, phase)
+    stage.run_until(phase)
     stage.die(exit_code=3)
     assert words in stage.reasons[-1]
     assert "exit code 3" in stage.reasons[-1]
@@ -447,7 +431,7 @@ def test_saved_images_are_not_asked_for_again(stage: Stage) -> None:
     again = stage.engines.last.jobs[0]
     assert again.saved == (0, 1)
     stage.say(*events_of_run(again))
-    images = [event.index for event in stage.of(ImageDone) if isinstance(event, ImageDone)]
+    images = [event.index for event in stage.of(ImageDone)]
     assert images == [0, 1, 2]
 
 
@@ -598,9 +582,7 @@ def test_weights_that_a_killed_engine_had_half_converted_are_removed(
     folder = app_paths().converted_folder
     folder.mkdir(parents=True)
     partial = folder / f"{PARTIAL_PREFIX}99999999-abc{PARTIAL_SUFFIX}"
-    job = make_job("a")
-    stage.submit(job)
-    stage.say_until(job, Phase.LOAD)
+    stage.run_until(Phase.LOAD)
     partial.write_bytes(b"half")
     if end == "death":
         stage.die()
@@ -731,7 +713,6 @@ def test_an_error_in_the_loop_is_told_and_the_loop_goes_on(
     stage.submit(job)
     stage.say(*events_of_run(job))
     notice = stage.of(Notice)[0]
-    assert isinstance(notice, Notice)
     assert (notice.code, notice.job_id) == ("conductor.error", "")
     assert "RuntimeError" in notice.message
     assert stage.jobs[0].state is JobState.FINISHED
@@ -766,7 +747,6 @@ def test_a_broken_queue_file_is_set_aside_and_told(
     path.write_text("{ not json")
     stage = Stage(FakeEngines(), store=QueueStore(path))
     notice = stage.of(Notice)[0]
-    assert isinstance(notice, Notice)
     assert notice.code == "queue.unreadable"
     assert "queue.broken.json" in notice.message
     assert (tmp_path / "queue.broken.json").read_text() == "{ not json"
@@ -778,15 +758,13 @@ def test_a_queue_that_cannot_be_saved_is_told_once_and_the_job_runs(tmp_path: Pa
     stage = Stage(FakeEngines(on_run=finish_at_once), store=store)
     (tmp_path / "data").write_text("a file where the folder should be")
     stage.submit(make_job("a"))
-    notices = [one for one in stage.of(Notice) if isinstance(one, Notice)]
+    notices = stage.of(Notice)
     assert [one.code for one in notices] == ["queue.not_saved"]
     assert stage.jobs[0].state is JobState.FINISHED
 
 
 def test_commands_are_sent_in_order(stage: Stage) -> None:
-    job = make_job("a")
-    stage.submit(job)
-    stage.say_until(job, Phase.ENCODE)
+    stage.run_until(Phase.ENCODE)
     stage.do(lambda: stage.conductor.cancel("a"))
     kinds = [type(command) for command in stage.engines.last.commands]
     assert kinds == [RunJob, CancelJob]

@@ -20,8 +20,7 @@ SPEEDS = MachineSpeeds(
 
 
 def problems(stage: Stage) -> list[str]:
-    found = [one for one in stage.events if isinstance(one, CalibrationDone)]
-    return [one.error.code for one in found if one.error is not None]
+    return [one.error.code for one in stage.of(CalibrationDone) if one.error is not None]
 
 
 def test_an_engine_is_started_for_it_and_its_answer_is_told():
@@ -119,7 +118,6 @@ def test_an_engine_that_hangs_while_it_measures_is_ended_and_told():
     stage.do()
     assert hung.ended_by == "kill"
     (done,) = stage.of(CalibrationDone)
-    assert isinstance(done, CalibrationDone)
     assert done.error is not None
     assert "did not measure the machine in time" in done.error.message
     assert stage.states[-1] is EngineState.STOPPED

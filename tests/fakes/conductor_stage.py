@@ -1,6 +1,7 @@
 """A conductor on fakes, in the thread of the test."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from app.conductor import Conductor, FinishedRun, OnReport
 from app.core.events import (
@@ -16,6 +17,8 @@ from app.core.request import GenerationRequest
 from app.engine.client import EngineMessage
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngines, events_of_run
+
+Event = TypeVar("Event")
 
 
 class Stage:
@@ -78,7 +81,7 @@ class Stage:
             one.reason for one in self.events if isinstance(one, EngineStateChanged) and one.reason
         ]
 
-    def of(self, kind: type) -> list[ConductorEvent]:
+    def of(self, kind: type[Event]) -> list[Event]:
         return [one for one in self.events if isinstance(one, kind)]
 
     def do(self, *intents: Callable[[], None]) -> None:
@@ -98,6 +101,12 @@ class Stage:
     def die(self, *, exit_code: int = -9) -> None:
         self.engines.last.die(exit_code=exit_code)
         self.conductor.process_pending()
+
+    def run_until(self, phase: Phase) -> None:
+        """Submit a job "a", and let the engine work on it up to the start of this phase."""
+        job = make_job("a")
+        self.submit(job)
+        self.say_until(job, phase)
 
     def say_until(self, job: Job, phase: Phase) -> None:
         """Let the engine work on the job up to the start of this phase."""
