@@ -163,6 +163,8 @@ class ImageDone:
 
 CONVERTING_CODE = "load.converting"
 """Of the notice that weights are being converted, which is true for a while only."""
+REPEATED_CODE = "memory.repeated"
+"""Of the notice that something is tried again, which is old news once it went well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from app.core.errors import AppError, ErrorInfo, OutOfVramError, describe
-from app.core.events import ImageDone, ImagesDeferred, JobCancelled, JobFailed, Notice
+from app.core.events import (
+    REPEATED_CODE,
+    ImageDone,
+    ImagesDeferred,
+    JobCancelled,
+    JobFailed,
+    Notice,
+)
 from app.core.jobs import Job, Phase
 from app.core.run_report import RunReport
 from app.engine.cancel import CancelRequestedError
@@ -137,7 +144,7 @@ class MemoryNet:
             self.stop(goes_on=True)
             sure(self._evict)
             message = f"{reason} The run goes on from its last step with what is free now."
-            notice = Notice(job_id=self._job.id, code="memory.repeated", message=message)
+            notice = Notice(job_id=self._job.id, code=REPEATED_CODE, message=message)
             sure(lambda notice=notice: self._send(notice))
 
     def stop(self, *, goes_on: bool) -> None:

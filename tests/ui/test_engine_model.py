@@ -18,6 +18,8 @@ from app.core.events import (
     PhaseFinished,
     PhaseStarted,
     StepDone,
+    WaitedForMemory,
+    WaitingForMemory,
 )
 from app.core.jobs import JobState, OutputTarget, Phase
 from app.core.policy import Precision
@@ -259,6 +261,32 @@ def test_remaining_time_runs_down_between_steps_and_never_below_zero(engine, clo
     assert engine.progress().remaining_s == pytest.approx(3.0)
     clock.advance(60.0)
     assert engine.progress().remaining_s == 0.0
+
+
+def test_waiting_counts_down_until_it_is_over(engine, clock):
+    engine.on_event(queue(job()))
+    told = collected(engine.progress_changed)
+    waiting = WaitingForMemory(
+        job_id="a", phase=Phase.LOAD, missing_bytes=1, others_bytes=2, left_s=60.0
+    )
+    engine.on_event(waiting)
+    assert told[-1].waiting == waiting
+    clock.now_s += 12.5
+    assert engine.progress().waiting_left_s == 47.5
+    clock.now_s += 100
+    assert engine.progress().waiting_left_s == 0
+    engine.on_event(WaitedForMemory(job_id="a", seconds=12.5, enough=True))
+    assert told[-1].waiting is None
+    # And where it is not said to be over, as when the engine died.
+    engine.on_event(waiting)
+    engine.on_event(PhaseStarted(job_id="a", phase=Phase.LOAD))
+    assert engine.progress().waiting is None
+
+
+def test_jobs_of_the_window_may_wait(engine, control):
+    engine.on_event(queue(job(state=JobState.FAILED)))
+    engine.retry("a")
+    assert control.submitted[0][0].wait_s == 60.0
 
 
 def test_progress_is_told_between_events_while_a_job_runs(engine, qtbot):

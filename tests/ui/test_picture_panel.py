@@ -10,10 +10,12 @@ from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 from app.core.errors import ErrorInfo
 from app.core.events import (
     CONVERTING_CODE,
+    REPEATED_CODE,
     EngineState,
     EngineStateChanged,
     JobCancelled,
     JobFailed,
+    JobFinished,
     Notice,
     PhaseStarted,
 )
@@ -26,7 +28,7 @@ from app.ui.panels import result_commands
 from app.ui.panels.picture_panel import PicturePanel
 from tests.fakes.job_control import FakeJobControl
 from tests.ui.picture_studio import PictureStudio, centre_colour, message, strip, text, view
-from tests.ui.run_events import job, preview, queue, step, write_png
+from tests.ui.run_events import MEMORY, job, preview, queue, step, write_png
 
 
 @pytest.fixture
@@ -158,6 +160,22 @@ def test_notices_and_restarts_are_told(panel, studio, engine):
     engine.on_event(EngineStateChanged(state=EngineState.RESTARTING, reason="It died; again."))
     assert message(panel).text == "It died; again."
     assert message(panel).kind == "notice"
+
+
+@pytest.mark.parametrize("went_well", [True, False])
+def test_trouble_on_the_way_is_old_news_once_the_picture_is_made(panel, studio, engine, went_well):
+    for trouble in (
+        EngineStateChanged(state=EngineState.RESTARTING, reason="It died; again."),
+        Notice(job_id="a", code=REPEATED_CODE, message="It is tried again."),
+    ):
+        studio.start()
+        engine.on_event(trouble)
+        assert message(panel).isVisible()
+        if went_well:
+            engine.on_event(JobFinished(job_id="a", seconds=1.0, memory=MEMORY))
+        else:
+            engine.on_event(JobCancelled(job_id="a"))
+        assert message(panel).isVisible() is not went_well
 
 
 def test_that_weights_are_converted_is_told_while_they_are(panel, studio, engine):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.core.events import Converting, Loading, Streaming
+from app.core.events import Converting, Loading, Streaming, WaitingForMemory
 from app.core.jobs import Phase
 from app.core.policy import Precision
 from app.core.units import GIB
@@ -135,3 +135,24 @@ def test_nothing_is_said_of_streaming_where_nothing_streams():
     assert progress_text(DENOISING).streaming == ""
     nothing = Streaming(streamed_bytes=0, copying_s=0.0, waited_s=0.0)
     assert progress_text(replace(DENOISING, streaming=nothing)).streaming == ""
+
+
+WAITING = WaitingForMemory(
+    job_id="a", phase=Phase.DENOISE, missing_bytes=GIB, others_bytes=5 * GIB, left_s=60.0
+)
+
+
+def test_waiting_for_memory_says_how_much_who_has_it_and_how_long():
+    running = replace(DENOISING, streaming=STREAMING)
+    text = progress_text(replace(running, waiting=WAITING, waiting_left_s=47.2))
+    assert text.phase == "Waiting for 1.0 GB of GPU memory"
+    assert text.step == "other programs hold 5.0 GB"
+    assert text.remaining == "for 48 s at most"
+    # It is where it was, and nothing moves.
+    assert text.fraction == 0.25
+    assert (text.rate, text.streaming, text.streaming_tip) == ("", "", "")
+
+
+def test_who_cancels_waits_for_nothing():
+    text = progress_text(replace(DENOISING, waiting=WAITING, cancelling=True))
+    assert (text.phase, text.remaining) == ("Cancelling", "")

@@ -4,7 +4,14 @@ import pytest
 from PySide6.QtWidgets import QLabel
 from pytestqt.qtbot import QtBot
 
-from app.core.events import Downshifted, ImagesDeferred, JobFinished, PhaseStarted, RunResumed
+from app.core.events import (
+    Downshifted,
+    ImagesDeferred,
+    JobFinished,
+    PhaseStarted,
+    RunResumed,
+    WaitedForMemory,
+)
 from app.core.jobs import Phase
 from app.core.plan import Rung
 from app.ui.models.run_news import RunNews
@@ -53,6 +60,16 @@ def test_a_downshift_is_said_with_its_reason(news: RunNews, bar: RunBar):
 def test_a_run_that_goes_on_says_at_which_step(news: RunNews, bar: RunBar):
     news.on_event(RunResumed(job_id="a", step=18, steps=28))
     assert said(bar) == "Going on at step 19 of 28"
+
+
+def test_how_waiting_ended_is_said(news: RunNews, bar: RunBar):
+    news.on_event(WaitedForMemory(job_id="a", seconds=8.0, enough=True))
+    assert said(bar) == "Went on after 8.00 s, when other programs gave GPU memory back"
+    news.on_event(PhaseStarted(job_id="a", phase=Phase.LOAD))
+    news.on_event(WaitedForMemory(job_id="a", seconds=60.0, enough=False))
+    line = "Waited 1 min 00 s in vain for GPU memory that other programs hold"
+    assert said(bar).splitlines()[-1] == line
+    assert len(news.lines) == 2
 
 
 def test_images_put_off_are_counted(news: RunNews, bar: RunBar):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from app.core.events import Notice
+from app.core.events import REPEATED_CODE, Notice
 from app.core.jobs import Job, Phase
 from app.core.plan import GenerationPlan, PlanChange, Rung
 from app.core.units import format_bytes, format_seconds
@@ -255,7 +255,7 @@ class Attempts:
             raise self._given_up(phase, ran_out)
         self._repeats += 1
         message = f"{reason} What failed is tried again with what is free now."
-        self._send(Notice(job_id=self._job.id, code="memory.repeated", message=message))
+        self._send(Notice(job_id=self._job.id, code=REPEATED_CODE, message=message))
 
     def _given_up(self, phase: Phase, ran_out: _RanOut) -> Exception:
         force, missing = self.force, ()

@@ -23,8 +23,10 @@ from app.core.events import (
     PhaseStarted,
     QueueChanged,
     StepDone,
+    WaitedForMemory,
+    WaitingForMemory,
 )
-from app.core.jobs import Job, JobState, OutputTarget, Phase
+from app.core.jobs import DEFAULT_WAIT_S, Job, JobState, OutputTarget, Phase
 from app.core.policy import Budget, MemoryPolicy
 from app.core.preset import PresetLimits
 from app.core.request import GenerationRequest
@@ -168,6 +170,8 @@ class EngineModel(QObject):
             streaming=self._history.streaming() if run.phase is Phase.DENOISE else None,
             loading=run.loading,
             converting=run.converting,
+            waiting=run.waiting,
+            waiting_left_s=run.waiting_left_s(now_s),
             bytes_left_s=run.bytes_left_s(now_s),
         )
 
@@ -192,6 +196,7 @@ class EngineModel(QObject):
             output=output,
             policy=policy or MemoryPolicy(),
             limits=limits or PresetLimits(),
+            wait_s=DEFAULT_WAIT_S,
             previews=previews,
         )
         self._unseen[job.id] = job
@@ -275,8 +280,8 @@ class EngineModel(QObject):
                 self._on_phase_started(event)
             case PhaseFinished():
                 self._on_phase_finished(event)
-            case Loading() | Converting():
-                self._on_bytes(event)
+            case Loading() | Converting() | WaitingForMemory() | WaitedForMemory():
+                self._on_way(event)
             case ImageDone():
                 # A preview that came late must not cover the finished picture.
                 self._steps.flush()
@@ -322,10 +327,10 @@ class EngineModel(QObject):
         if self._run_of(event.job_id) is not None:
             self._history.add_phase(event.phase, event.seconds)
 
-    def _on_bytes(self, event: Loading | Converting) -> None:
+    def _on_way(self, event: Loading | Converting | WaitingForMemory | WaitedForMemory) -> None:
         run = self._run_of(event.job_id)
         if run is not None:
-            run.note_bytes(event, self._clock())
+            run.take(event, self._clock())
             self._tell_progress()
 
     def _on_step_done(self, event: StepDone) -> None:

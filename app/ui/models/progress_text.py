@@ -1,7 +1,7 @@
 """A run's progress in words."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PySide6.QtCore import QCoreApplication
 
@@ -25,9 +25,9 @@ class ProgressText:
 
     Attributes:
         phase: What is being done.
-        step: "Step 3 of 8", "3.1 of 7.5 GB", or "".
+        step: "Step 3 of 8", "3.1 of 7.5 GB", "other programs hold 5.0 GB", or "".
         rate: "2.4 it/s", or "".
-        remaining: "about 12 s left", "about 12 s of loading left", or "".
+        remaining: "about 12 s left", "about 12 s of loading left", "for 48 s at most", or "".
         elapsed: "8 s".
         fraction: 0 to 1 while steps or bytes are counted, None while nothing can be.
         streaming: "11.8 GB/s, 98 % hidden", or "".
@@ -46,10 +46,13 @@ class ProgressText:
 
 def progress_text(progress: RunProgress) -> ProgressText:
     """Everything the progress row says about a run."""
+    if progress.waiting is not None:
+        # What was measured before is no speed of now.
+        progress = replace(progress, streaming=None, seconds_per_step=None)
     denoising = progress.phase is Phase.DENOISE
     speed = progress.seconds_per_step if denoising and progress.step else None
     return ProgressText(
-        phase=_tr("Cancelling") if progress.cancelling else phase_words(progress),
+        phase=phase_words(progress),
         step=_step(progress),
         rate="" if speed is None else format_rate(speed),
         remaining=_remaining(progress),
@@ -62,6 +65,11 @@ def progress_text(progress: RunProgress) -> ProgressText:
 
 def phase_words(progress: RunProgress) -> str:
     """What the engine is doing, in a few words."""
+    if progress.cancelling:
+        return _tr("Cancelling")
+    if progress.waiting is not None:
+        text = _tr("Waiting for {size} of GPU memory")
+        return text.format(size=format_bytes(progress.waiting.missing_bytes))
     if progress.converting is not None:
         return _converting(progress.converting)
     match progress.phase:
@@ -86,6 +94,9 @@ def countable_seconds(seconds: float) -> str:
 
 
 def _step(progress: RunProgress) -> str:
+    if progress.waiting is not None:
+        text = _tr("other programs hold {size}")
+        return text.format(size=format_bytes(progress.waiting.others_bytes))
     moved = progress.converting or progress.loading
     if moved is not None:
         return format_part(moved.done_bytes, moved.total_bytes)
@@ -140,6 +151,9 @@ def _streaming_tip(progress: RunProgress) -> str:
 def _remaining(progress: RunProgress) -> str:
     if progress.cancelling:
         return ""
+    if progress.waiting is not None:
+        left = countable_seconds(math.ceil(progress.waiting_left_s))
+        return _tr("for {time} at most").format(time=left)
     if progress.converting is not None:
         # Done once: what earlier runs took says nothing about it.
         return _of_bytes(_tr("about {time} of converting left"), progress.bytes_left_s)

@@ -12,7 +12,9 @@ from app.core.events import (
     JobFinished,
     PhaseStarted,
     RunResumed,
+    WaitedForMemory,
 )
+from app.core.units import format_seconds
 
 MAX_LINES = 50
 """A run that adapts more often than that has been said enough about."""
@@ -70,6 +72,13 @@ class RunNews(QObject):
                     step=min(event.step + 1, event.steps), steps=event.steps
                 )
                 self._say(event.job_id, text)
+            case WaitedForMemory():
+                text = (
+                    self.tr("Went on after {time}, when other programs gave GPU memory back")
+                    if event.enough
+                    else self.tr("Waited {time} in vain for GPU memory that other programs hold")
+                )
+                self._say(event.job_id, text.format(time=format_seconds(event.seconds)))
             case JobFinished() | JobCancelled() | JobFailed():
                 self._ended = self._ended or event.job_id == self._job_id
             case _:

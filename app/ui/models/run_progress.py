@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.core.events import Converting, Loading, Streaming
+from app.core.events import Converting, Loading, Streaming, WaitingForMemory
 from app.core.jobs import Job, Phase
 
 
@@ -23,6 +23,8 @@ class RunProgress:
         streaming: Weights that came to the device in the newest steps; None when none did.
         loading: How far weights are read; None while none are.
         converting: How far weights are quantized; None while none are.
+        waiting: For memory that other programs hold; None while it does not wait.
+        waiting_left_s: Until it waits no longer.
         bytes_left_s: Until what is read or quantized is done; None until it can be told.
     """
 
@@ -38,4 +40,6 @@ class RunProgress:
     streaming: Streaming | None = None
     loading: Loading | None = None
     converting: Converting | None = None
+    waiting: WaitingForMemory | None = None
+    waiting_left_s: float = 0.0
     bytes_left_s: float | None = None

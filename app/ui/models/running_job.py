@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from app.core.bytes_left import BytesLeft
-from app.core.events import Converting, Loading
+from app.core.events import Converting, Loading, WaitedForMemory, WaitingForMemory
 from app.core.jobs import Job, Phase
 
 
@@ -21,6 +21,7 @@ class RunningJob:
         cancelling: The user has asked to stop it.
         loading: How far weights are read; None while none are.
         converting: How far weights are quantized; None while none are.
+        waiting: For memory, as it was told last; None while it does not wait.
         bytes_left: How long what is read or quantized still takes.
     """
 
@@ -33,14 +34,32 @@ class RunningJob:
     cancelling: bool = False
     loading: Loading | None = None
     converting: Converting | None = None
+    waiting: WaitingForMemory | None = None
     bytes_left: BytesLeft = field(default_factory=BytesLeft)
 
     def begin_phase(self, phase: Phase | None) -> None:
         """Another phase, or none yet: nothing is read or quantized in it so far."""
         self.phase, self.loading, self.converting = phase, None, None
+        self.waiting = None
 
-    def note_bytes(self, event: Loading | Converting, now_s: float) -> None:
-        """Weights are read or quantized."""
+    def waiting_left_s(self, now_s: float) -> float:
+        """Seconds until it waits no longer."""
+        if self.waiting is None:
+            return 0.0
+        return max(0.0, self.waiting.left_s - (now_s - self.told_s))
+
+    def take(
+        self, event: Loading | Converting | WaitingForMemory | WaitedForMemory, now_s: float
+    ) -> None:
+        """What holds the picture up goes on, or is over."""
+        if isinstance(event, Loading | Converting):
+            self._note_bytes(event, now_s)
+            return
+        self.waiting = event if isinstance(event, WaitingForMemory) else None
+        # What was left before it is left after it.
+        self.told_s = now_s
+
+    def _note_bytes(self, event: Loading | Converting, now_s: float) -> None:
         what = event.component if isinstance(event, Converting) else ""
         self.bytes_left.note(what, event.done_bytes, event.total_bytes, now_s)
         # What is done has nothing more to say; and only one of them goes on at once.

@@ -6,6 +6,7 @@ from app.core.events import EngineReady, EngineState, EngineStateChanged
 from app.core.jobs import JobState
 from app.ui.models.engine_model import EngineModel
 from app.ui.models.results_model import ResultsModel
+from app.ui.models.run_progress import RunProgress
 
 
 class StatusModel(QObject):
@@ -26,8 +27,10 @@ class StatusModel(QObject):
         super().__init__(parent)
         self._engine = engine
         self._results = results
+        self._is_waiting = False
         engine.engine_state_changed.connect(self._on_engine_state_changed)
         engine.engine_ready.connect(self._on_engine_ready)
+        engine.progress_changed.connect(self._on_progress_changed)
         engine.queue_changed.connect(self._on_queue_changed)
         engine.job_finished.connect(self._on_job_ended)
         engine.job_failed.connect(self._on_job_ended)
@@ -69,6 +72,8 @@ class StatusModel(QObject):
             EngineState.RESTARTING: self.tr("Engine restarting…"),
         }
         text = texts[self._engine.engine_state]
+        if self._is_waiting and self._engine.engine_state is EngineState.BUSY:
+            text = self.tr("Engine waits for GPU memory")
         running = self._engine.engine_state in (EngineState.READY, EngineState.BUSY)
         return f"{text}  ·  {where}" if running and where else text
 
@@ -86,6 +91,13 @@ class StatusModel(QObject):
     @Slot(object)
     def _on_engine_ready(self, _event: EngineReady) -> None:
         self.engine_text_changed.emit(self._engine_text())
+
+    @Slot(object)
+    def _on_progress_changed(self, progress: RunProgress | None) -> None:
+        is_waiting = progress is not None and progress.waiting is not None
+        if is_waiting != self._is_waiting:
+            self._is_waiting = is_waiting
+            self.engine_text_changed.emit(self._engine_text())
 
     @Slot(object)
     def _on_queue_changed(self, _event: object) -> None:

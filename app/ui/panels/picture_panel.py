@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 from app.core.errors import ErrorInfo
 from app.core.events import (
     CONVERTING_CODE,
+    REPEATED_CODE,
     EngineStateChanged,
     JobCancelled,
     JobFailed,
@@ -56,6 +57,7 @@ class PicturePanel(QFrame):
         self._error: ErrorInfo | None = None
         self._preview: tuple[QImage, QSize] | None = None
         self._converting_text = ""
+        self._trouble_text = ""
         self._paused_text = self.tr("The queue is paused: this picture waits until you resume it.")
         self._is_choosing = False
         self.setObjectName("picture_panel")
@@ -189,6 +191,7 @@ class PicturePanel(QFrame):
     @Slot(object)
     def _on_job_finished(self, event: JobFinished) -> None:
         self._hide_failure()
+        self._hide_trouble()
         # The picture itself is on its way from the disk; until then the last preview stays.
         self._preview = None
         self._row.show_outcome(self.tr("Done in {time}").format(time=format_seconds(event.seconds)))
@@ -227,16 +230,24 @@ class PicturePanel(QFrame):
         # The row below shows how far converting is; it is no warning, and old news afterwards.
         converting = event.code == CONVERTING_CODE
         self._converting_text = event.message if converting else ""
+        if event.code == REPEATED_CODE:
+            self._trouble_text = event.message
         self._message.show_message(event.message, kind="info" if converting else "notice")
 
     def _hide_converting(self) -> None:
         self._message.hide_text(self._converting_text)
         self._converting_text = ""
 
+    def _hide_trouble(self) -> None:
+        """What went wrong on the way to a picture that was made all the same is old news."""
+        self._message.hide_text(self._trouble_text)
+        self._trouble_text = ""
+
     @Slot(object)
     def _on_engine_state_changed(self, event: EngineStateChanged) -> None:
         # Also of an engine that ended with nothing to do: the next picture takes longer.
         if event.reason:
+            self._trouble_text = event.reason
             self._message.show_message(event.reason, kind="notice")
 
     @Slot()

@@ -128,7 +128,9 @@ def _icon_area(cell: QRect) -> QRect:
 def _paint_progress(painter: QPainter, line: QRect, progress: RunProgress) -> None:
     colours = theme.colours()
     text = progress_text(progress)
-    parts = [part for part in (text.step or text.phase, text.remaining) if part]
+    # What is waited for says more than who has it.
+    what = text.phase if progress.waiting is not None else text.step or text.phase
+    parts = [part for part in (what, text.remaining) if part]
     painter.setPen(QColor(colours.muted))
     painter.drawText(line, _LEFT, " · ".join(parts))
     bar = QRectF(line.left(), line.bottom() + 3, line.width(), BAR_HEIGHT_PX)
