@@ -2,7 +2,8 @@
 
 Only what a block computes is compiled: what is hooked around it (its weights coming in, the look at
 whether the job is to stop) runs as before. Weights are inputs of the compiled code, so it does not
-mind where they are. On GPUs not tried yet.
+mind where they are, if only it is at a multiple of 16 bytes as when it was compiled: torch takes
+that for granted of weights (pytorch#193054), and packed blocks see to it. On GPUs not tried yet.
 """
 
 import contextlib
@@ -16,7 +17,9 @@ from typing import Any
 
 import torch
 
+from app.engine.broken_device import DeviceBrokenError, still_computes
 from app.engine.cancel import CancelRequestedError
+from app.engine.compile_begun import BegunCompiling
 from app.engine.compute_device import ComputeDevice
 from app.engine.interruptible import InterruptedWorkError, interruptible
 from app.engine.live_storages import tensors_in
@@ -32,6 +35,7 @@ TOLERANCES = {torch.float32: 1e-3}
 TOLERANCE = 0.05
 """In types of lower precision."""
 _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+_BEGUN_NAME = "begun.json"
 
 
 def _never() -> None:
@@ -62,6 +66,7 @@ class BlockCompiler:
         self._compiler: Callable[[Any, Any], Any] = self._compile_graph
         self._checked: set[type] = set()
         self._ready = False
+        self._begun = BegunCompiling(cache / _BEGUN_NAME, device.name)
 
     @contextlib.contextmanager
     def compiled(
@@ -120,12 +125,42 @@ class BlockCompiler:
             self.problem = problem
             tell(self._sentence())
 
+    @contextlib.contextmanager
+    def trial(self) -> Generator[None]:
+        """Around what compiles a kind of block, and runs it for the first time.
+
+        Raises:
+            DeviceBrokenError: That broke the device; a new process goes on without compiling.
+        """
+        self._begun.begin()
+        try:
+            yield
+        except InterruptedWorkError:
+            self._begun.end()
+            raise
+        except Exception as error:
+            if not self._still_computes():
+                self._begun.never_again()
+                raise DeviceBrokenError(
+                    f"{self._device.name} stopped working when compiled blocks ran "
+                    f"({_reason(error)}); they are not compiled again."
+                ) from error
+            self._begun.end()
+            raise
+        self._begun.end()
+
+    def _still_computes(self) -> bool:
+        device = self._device
+        return device.kind == "cpu" or device.simulated or still_computes(device.torch_device)
+
     def _sentence(self) -> str:
         return f"The blocks run without being compiled: {self.problem}."
 
     def _prepare(self) -> bool:
         if not self.problem and not self._ready:
             self.problem = "" if self._backend != BACKEND else obstacle(self._device)
+            if self._begun.too_often:
+                self.problem = "the engine ended each time when that was tried"
             self._ready = not self.problem
             if self._ready:
                 os.environ.setdefault(_CACHE_VARIABLE, str(self._cache))
@@ -149,26 +184,17 @@ class _CompiledForward:
         """Compute."""
         if self._compiler.problem:
             return self._plain(*values, **named)
-        if not self._compiler.is_checked(self._kind):
-            return self._first(values, named)
+        is_first = not self._compiler.is_checked(self._kind)
+        # In the trial, the result of a block that is not compiled is there to compare with.
+        plain = self._plain(*values, **named) if is_first else None
         failure = ""
         try:
-            return self._compiled(*values, **named)
-        except InterruptedWorkError as error:
-            raise self._cancelled() from error
-        except _dynamo_error() as error:
-            failure = _reason(error)
-        self._compiler.give_up(failure, self._tell)
-        return self._plain(*values, **named)
-
-    def _first(self, values: tuple[Any, ...], named: dict[str, Any]) -> Any:  # noqa: ANN401
-        """The trial: the result of a block that is not compiled is there to compare with."""
-        plain = self._plain(*values, **named)
-        failure = ""
-        try:
-            with _without_deprecations():
+            if not is_first:
+                return self._compiled(*values, **named)
+            with self._compiler.trial(), _without_deprecations():
                 compiled = self._compiled(*values, **named)
-            if _is_like(compiled, plain):
+                alike = _is_like(compiled, plain)
+            if alike:
                 self._compiler.note_checked(self._kind)
                 return compiled
             failure = "compiled, they gave other results"
@@ -176,14 +202,14 @@ class _CompiledForward:
             raise self._cancelled() from error
         except CancelRequestedError:
             raise
-        # A compiler raises whatever it meets.
+        # A compiler raises whatever it meets, also later, for another size.
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             log.info("%s cannot be compiled", self._kind.__name__, exc_info=True)
             failure = _reason(error)
         self._compiler.give_up(failure, self._tell)
-        return plain
+        return plain if is_first else self._plain(*values, **named)
 
     def _cancelled(self) -> CancelRequestedError:
         # What is half compiled is forgotten; the whole is found again in the cache folder.
@@ -232,11 +258,6 @@ def _is_close(found: torch.Tensor, wanted: torch.Tensor) -> bool:
 def _reason(error: Exception) -> str:
     first_line = str(error).strip().partition("\n")[0].rstrip(".")
     return f"{type(error).__name__}: {first_line}"
-
-
-def _dynamo_error() -> type[Exception]:
-    found: type[Exception] = _module("torch._dynamo.exc").TorchDynamoException
-    return found
 
 
 @contextlib.contextmanager

@@ -4,13 +4,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from app.core.policy import Attention, Precision
 from app.engine import compile_blocks
 from app.engine.attention.dispatch import use_attention
+from app.engine.broken_device import DeviceBrokenError
 from app.engine.cancel import CancelFlag, CancelPoints, CancelRequestedError
+from app.engine.compile_begun import BegunCompiling
 from app.engine.compile_blocks import BlockCompiler
 from app.engine.compute_device import CpuDevice
 from app.engine.placement import Placer, streamable_blocks
@@ -257,6 +260,7 @@ def test_a_job_is_cancelled_while_a_block_compiles(transformer: Any, tmp_path: P
         forward(transformer)
     assert len(compiled) == 1
     assert not ours.problem
+    assert msgspec.json.decode((tmp_path / "begun.json").read_bytes())["entries"].popitem()[1] == []
     # The next job compiles as if nothing had been.
     torch._dynamo.register_backend(lambda graph, _inputs: graph.forward, name="takes_long_no_more")
     ours = compiler(tmp_path, "takes_long_no_more")
@@ -275,6 +279,116 @@ def test_without_a_compiler_blocks_run_as_before(
     with ours.compiled(blocks_of(transformer), told.append):
         assert torch.equal(forward(transformer), plain)
     assert told == ["The blocks run without being compiled: there is no C++ compiler."]
+
+
+class Gpu(CpuDevice):
+    """A GPU as far as a compiler asks."""
+
+    kind = "cuda"
+
+
+def test_a_compiler_that_ends_the_engine_is_tried_twice_only(
+    transformer: Any, tmp_path: Path
+) -> None:
+    class Ended(BaseException):
+        """Stands for the end of the process."""
+
+    def ends(*_inputs: Any, **_named: Any) -> Any:
+        raise Ended
+
+    plain = forward(transformer)
+    for _engine in range(2):
+        ours = compiler(tmp_path)
+        ours.compile = lambda forward: ends
+        with pytest.raises(Ended), ours.compiled(blocks_of(transformer), no_words):
+            forward(transformer)
+    told: list[str] = []
+    with compiler(tmp_path).compiled(blocks_of(transformer), told.append):
+        assert torch.equal(forward(transformer), plain)
+    (sentence,) = told
+    assert "the engine ended each time" in sentence
+
+
+def test_ends_of_the_engine_while_compiling_are_forgotten_after_a_day(tmp_path: Path) -> None:
+    now_s = [1e9]
+    for _engine in range(2):
+        begun = BegunCompiling(tmp_path / "begun.json", "GPU", clock=lambda: now_s[0])
+        assert not begun.too_often
+        begun.begin()
+    now_s[0] += 3600
+    assert BegunCompiling(tmp_path / "begun.json", "GPU", clock=lambda: now_s[0]).too_often
+    assert not BegunCompiling(tmp_path / "begun.json", "Another", clock=lambda: now_s[0]).too_often
+    now_s[0] += 24 * 3600
+    begun = BegunCompiling(tmp_path / "begun.json", "GPU", clock=lambda: now_s[0])
+    assert not begun.too_often
+    begun.never_again()
+    now_s[0] += 30 * 24 * 3600
+    assert BegunCompiling(tmp_path / "begun.json", "GPU", clock=lambda: now_s[0]).too_often
+
+
+def test_compiling_that_went_well_or_failed_is_tried_by_every_engine(
+    transformer: Any, tmp_path: Path
+) -> None:
+    def fails(*_inputs: Any, **_named: Any) -> Any:
+        raise RuntimeError("no")
+
+    for _engine in range(3):
+        ours = compiler(tmp_path)
+        ours.compile = lambda forward: forward
+        with ours.compiled(blocks_of(transformer), no_words):
+            forward(transformer)
+        told: list[str] = []
+        ours = compiler(tmp_path)
+        ours.compile = lambda forward: fails
+        with ours.compiled(blocks_of(transformer), told.append):
+            forward(transformer)
+        assert told == ["The blocks run without being compiled: RuntimeError: no."]
+
+
+def test_compiled_code_that_breaks_the_gpu_is_not_made_again(
+    transformer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_inputs: Any, **_named: Any) -> Any:
+        monkeypatch.setattr(compile_blocks, "still_computes", lambda _device: False)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    plain = forward(transformer)
+    ours = BlockCompiler(Gpu(), tmp_path, backend=QUICK)
+    ours.compile = lambda forward: breaks
+    with (
+        pytest.raises(DeviceBrokenError, match="illegal memory access"),
+        ours.compiled(blocks_of(transformer), no_words),
+    ):
+        forward(transformer)
+    told: list[str] = []
+    after = BlockCompiler(Gpu(), tmp_path, backend=QUICK)
+    with after.compiled(blocks_of(transformer), told.append):
+        assert torch.equal(forward(transformer), plain)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("no config fits"), KeyError("grid")])
+def test_whatever_compiled_code_raises_later_it_runs_as_before(
+    transformer: Any, tmp_path: Path, error: Exception
+) -> None:
+    """As Triton does, which is no part of torch."""
+    told: list[str] = []
+    ours = compiler(tmp_path)
+
+    def compile_small(forward: Any) -> Any:
+        def run(*values: Any, **named: Any) -> Any:
+            if named["hidden_states"].shape[1] > 30:
+                raise error
+            return forward(*values, **named)
+
+        return run
+
+    ours.compile = compile_small
+    large = forward(transformer, 40)
+    with ours.compiled(blocks_of(transformer), told.append):
+        forward(transformer)
+        assert torch.equal(forward(transformer, 40), large)
+    assert len(told) == 1
 
 
 def test_a_simulated_gpu_has_no_compiler() -> None:
