@@ -55,7 +55,7 @@ _GUIDES = """\
 The largest square picture at bf16 with nothing made smaller, one image, beside the limits that
 popular guides give for klein-class models. Where the plan has to stream blocks or to tile the
 decode it does; the picture is the one that was asked for. FLUX.2 was made for up to 4 megapixels
-(2048 x 2048 px): beyond that the memory suffices, and the forecast extrapolates, but what the model
+(2048 × 2048 px): beyond that the memory suffices, and the forecast extrapolates, but what the model
 draws there may repeat itself.
 """
 

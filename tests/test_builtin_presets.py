@@ -97,6 +97,6 @@ def test_the_page_about_presets_is_true():
         preset, model = preset_for(card)
         pixels = preset.limits.max_pixels
         side = None if pixels is None else round(pixels**0.5)
-        size = "no limit" if side is None else f"{side} x {side} px"
+        size = "no limit" if side is None else f"{side} × {side} px"
         row = f"| {preset.name} | {card.headroom_gib:g} GB | {size} | {model}, {card.ram_gib} GB of"
         assert row in page, "the table of docs/presets.md is out of date"

@@ -102,7 +102,7 @@ def _streamed(result: BenchResult) -> str:
         return ""
     text = f"{_step(result.streamed_step_s)} through {format_bytes(result.slots_bytes)} of slots"
     over = result.over_floor
-    return text if over is None else f"{text}, {over:.2f} x the floor"
+    return text if over is None else f"{text}, {over:.2f} × the floor"
 
 
 def _predicted(result: BenchResult) -> str:

@@ -53,7 +53,7 @@ def _as_text(entry: CatalogEntry) -> str:
         lines.append(
             f"{format_bytes(info.weights_bytes)} in {info.folder}; {info.default_steps} steps, "
             f"guidance {info.default_guidance:g}, "
-            f"{info.default_width_px} x {info.default_height_px} px"
+            f"{info.default_width_px} × {info.default_height_px} px"
         )
     elif entry.error is not None:
         lines.append(f"cannot be used: {entry.error.message}")

@@ -25,7 +25,7 @@ def add_planned_references(parser: argparse.ArgumentParser) -> None:
         type=whole,
         default=0,
         metavar="N",
-        help=f"reference images of 1024 x 1024 px, 0 to {MAX_REFERENCES} (default: 0)",
+        help=f"reference images of 1024 × 1024 px, 0 to {MAX_REFERENCES} (default: 0)",
     )
     parser.add_argument(
         "--reference",

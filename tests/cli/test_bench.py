@@ -84,7 +84,7 @@ def test_a_gpu_is_told_as_a_table_with_the_prediction_beside(finds, capsys):
         "computing alone     8.0 ms, 150.0 TFLOPS\n",
         "copying alone       10.0 ms, 25.0 GB/s from pinned RAM\n",
         "floor               10.0 ms\n",
-        "streamed            10.5 ms through 96.0 MB of slots, 1.05 x the floor\n",
+        "streamed            10.5 ms through 96.0 MB of slots, 1.05 × the floor\n",
         "predicted           10.0 ms (-5% of what was measured)\n",
         "link, streaming     24.5 GB/s, 76 % hidden\n",
     ):

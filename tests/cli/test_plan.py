@@ -381,7 +381,7 @@ def test_people_get_a_page(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--model", "klein-4b", "--vram-gib", "8", "--images", "2", "--solve"]
     assert main(["plan", *arguments]) == 0
     told = capsys.readouterr().out
-    assert "FLUX.2 klein 4B, 2 images of 1024 x 1024 px, 4 steps\n" in told
+    assert "FLUX.2 klein 4B, 2 images of 1024 × 1024 px, 4 steps\n" in told
     assert "8 GB GPU (8.0 GB, described), 7.5 GB may be used\n" in told
     assert "Times are of a device that computes 10 TFLOPS" in told
     assert "\nFits with streaming: needs " in told

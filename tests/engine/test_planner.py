@@ -535,7 +535,7 @@ def test_a_strict_refusal_says_what_is_missing_and_what_would_fit() -> None:
     told = " ".join(found.reasons)
     open_plan = plan(asking(2048, 2048), card(4))
     assert open_plan.verdict is Verdict.SMALLER
-    assert f"It would fit at {open_plan.width_px} x {open_plan.height_px} px." in told
+    assert f"It would fit at {open_plan.width_px} × {open_plan.height_px} px." in told
     assert "Strict mode" in told
 
 

@@ -292,7 +292,7 @@ def test_a_smaller_size_is_the_last_rung(
 
     assert isinstance(events[-1], JobFinished)
     rung = of_kind(events, Downshifted)[-1]
-    assert (rung.rung, rung.before) == (Rung.SMALLER, "320 x 288 px")
+    assert (rung.rung, rung.before) == (Rung.SMALLER, "320 × 288 px")
     plan = report_of(events).plan
     assert plan.width_px % 16 == plan.height_px % 16 == 0
     assert plan.width_px < 320

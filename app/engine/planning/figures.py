@@ -18,8 +18,8 @@ def gigabytes(size_bytes: int, *, up: bool = False) -> str:
 
 
 def size_text(width_px: int, height_px: int) -> str:
-    """A picture's size: "1024 x 768 px"."""
-    return f"{width_px} x {height_px} px"
+    """A picture's size: "1024 × 768 px"."""
+    return f"{width_px} × {height_px} px"
 
 
 def and_list(words: Sequence[str]) -> str:
