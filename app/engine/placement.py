@@ -106,7 +106,9 @@ class Placer:
         with self._device.on_host():
             self.settle()
             for component in self._components.values():
-                component.leave()
+                self._leave(component)
+            # Until copies into it have ended, what left is still taken.
+            self.settle()
             if rearrange is not None:
                 for component in self._components.values():
                     component.stop()
@@ -225,8 +227,11 @@ class Placer:
     def _let_go(self, component: str) -> None:
         found = self._components[component]
         found.active = False
+        self._leave(found)
+
+    def _leave(self, component: Residence) -> None:
         before_bytes = self.device_bytes()
-        found.leave()
+        component.leave()
         self._left = self._left or self.device_bytes() < before_bytes
 
     def _before_block(self, *_inputs: object) -> None:

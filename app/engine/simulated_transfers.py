@@ -120,9 +120,8 @@ class SimulatedTransfers:
         return buffer
 
     def release(self, buffer: torch.Tensor) -> None:
-        """Count it no longer; whoever still computes with it will see."""
+        """Its last view ends its count; whoever computes with one till then will see."""
         storage = buffer.untyped_storage()
-        self._held.pop(id(storage), None)
         for mark in self._queue:
             if mark.target is not None and mark.target.untyped_storage() is storage:
                 # The link is busy with it as before, and nobody will see it.

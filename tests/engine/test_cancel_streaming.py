@@ -49,13 +49,15 @@ def test_a_job_is_answered_before_its_copies_have_ended(
             told.clear()
         if isinstance(event, JobCancelled):
             told.append("answered")
-            assert device.weights_bytes() == 0
+            # Where copies are on their way to, nobody else can be.
+            assert device.weights_bytes() > 0
 
     monkeypatch.setattr(device.transfers, "settle", settled)
     monkeypatch.setattr(device, "release_cached", released)
     runs.on_event = take_back
     assert isinstance(runs.run(job)[-1], JobCancelled)
     assert told == ["answered", "settled", "released"]
+    assert device.weights_bytes() == 0
     runs.on_event = lambda _event: None
     again = runs.run(job)
     assert isinstance(again[-1], JobFinished)

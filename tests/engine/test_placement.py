@@ -287,6 +287,8 @@ def test_the_allocator_is_told_when_weights_have_left(tried: Callable[[Kind], Tr
     with placer.phase("transformer"):
         pass
     assert device.released == 1
+    placer.replace([plan("transformer")])
+    assert device.released == 2
 
 
 def test_a_plan_of_another_model_is_refused(tried: Callable[[Kind], Tried]):

@@ -68,6 +68,8 @@ def test_weights_and_slots_count_while_they_are_held():
     assert simulated.weights_bytes() == simulated.peak_bytes() == 20 * KIB
     assert simulated.free_bytes() == (64 - 1 - 20) * KIB
     transfers.release(buffer)
+    assert simulated.weights_bytes() == 20 * KIB, "memory is free with its last view"
+    del buffer
     assert simulated.weights_bytes() == 4 * KIB
     del slots  # Of a network that is gone.
     assert simulated.free_bytes() == 63 * KIB

@@ -92,9 +92,14 @@ class LateReading:
     def wait(self) -> torch.Tensor:
         assert not self.released
         self._read()
-        if self._error is not None:
-            raise self._error
-        return self._buffer
+        error, self._error = self._error, None
+        if error is None:
+            return self._buffer
+        try:
+            raise error
+        finally:
+            # Or it would keep itself, and all that it has come through.
+            del error
 
     def _read(self) -> None:
         if self._is_done:

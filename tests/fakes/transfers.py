@@ -1,5 +1,6 @@
 """A device whose copies finish late, in any legal order, with slots poisoned until then."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -62,6 +63,7 @@ class LateTransfers:
         self.copies = 0
         self.recorded = 0
         self.held: list[torch.Tensor] = []
+        self._left: list[weakref.ref[torch.UntypedStorage]] = []
         self.host_seen = 0
         self._hurry = hurry
         self._refuse = refuse
@@ -90,6 +92,9 @@ class LateTransfers:
         pass
 
     def allocate(self, size_bytes: int) -> torch.Tensor:
+        # Or both would be on the device at once: memory is free with its last view.
+        assert not any(left() is not None for left in self._left), "what left is still there"
+        self._left.clear()
         if self._refuse(size_bytes):
             raise torch.OutOfMemoryError(f"no room for {size_bytes} bytes")
         self.allocations += 1
@@ -103,6 +108,7 @@ class LateTransfers:
     def release(self, buffer: torch.Tensor) -> None:
         index = next(index for index, one in enumerate(self.held) if one is buffer)
         del self.held[index]
+        self._left.append(weakref.ref(buffer.untyped_storage()))
         buffer.fill_(POISON)
 
     def copy(self, target: torch.Tensor, source: torch.Tensor, after: FakeMark | None) -> FakeMark:

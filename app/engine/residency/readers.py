@@ -49,9 +49,15 @@ class FileReading:
             ModelError: The file cannot be read.
         """
         self._done.wait()
-        if self._error is not None:
-            raise self._error
-        return self._packed
+        error = self._error
+        if error is None:
+            return self._packed
+        # Kept here, it would keep the frames that it comes through, and with them weights.
+        self._error = RuntimeError("the block could not be read")
+        try:
+            raise error
+        finally:
+            del error
 
     def release(self) -> None:
         """The buffer may be filled anew, once nothing more is read into it."""
@@ -71,14 +77,13 @@ class FileReading:
 
     def read(self, part: ReadPart) -> None:
         """Read one part, in any thread; nothing is read that nobody wants any more."""
-        error: BaseException | None = None
         try:
             if self._goes_on():
                 part(self._packed, self._goes_on)
-        except (AppError, OSError, RuntimeError, ValueError, MemoryError) as caught:
-            error = caught
+        except (AppError, OSError, RuntimeError, ValueError, MemoryError) as error:
+            with self._lock:
+                self._error = self._error or error
         with self._lock:
-            self._error = self._error or error
             self._parts_left -= 1
             if self._parts_left:
                 return

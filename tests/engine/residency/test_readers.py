@@ -1,6 +1,8 @@
 """Reading ahead: buffers come back, order and errors are kept, threads end by themselves."""
 
+import contextlib
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -320,3 +322,28 @@ def test_block_without_weights_is_there_at_once() -> None:
     assert reading is not None
     assert reading.is_done()
     assert reading.wait().numel() == 0
+
+
+class UnreadableBlock(GatedBlock):
+    """Fails anew each time."""
+
+    def read_into(self, out: torch.Tensor) -> None:
+        raise OSError("gone")
+
+
+def test_an_error_that_was_told_keeps_nothing_that_it_came_through() -> None:
+    """Or weights would stay on the device until a collector looks."""
+    reading = reader(Counted()).start(UnreadableBlock(1))
+    assert reading is not None
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def compute() -> None:
+        weights = torch.empty(1)
+        alive.append(weakref.ref(weights))
+        reading.wait()
+
+    with contextlib.suppress(OSError):
+        compute()
+    assert alive[0]() is None
+    with pytest.raises(RuntimeError, match="could not be read"):
+        reading.wait()

@@ -473,6 +473,18 @@ def test_what_leaves_is_free_before_anything_is_asked_for():
     assert len(left) > len(BLOCKS)
 
 
+def test_a_component_that_is_to_take_turns_is_gone_when_the_plan_is_followed():
+    """Whatever it had brought stayed for the next job: nobody else could have that memory."""
+    stage = Stage()
+    stage.placer.replace([plan_of(placement=Placement.RESIDENT)])
+    with stage.placer.phase("transformer"):
+        stage.step()
+    stayed = [weakref.ref(buffer.untyped_storage()) for buffer in stage.transfers.held]
+    assert len(stayed) == 1 + len(BLOCKS)
+    stage.placer.replace([plan_of()])
+    assert not any(one() is not None for one in stayed)
+
+
 def test_the_same_plan_again_moves_nothing():
     stage = Stage()
     stage.placer.replace([plan_of((1, 2, 4, 5))])
