@@ -397,6 +397,38 @@ def test_the_engine_dies_in_any_phase_and_the_job_runs_again_and_finishes(
     }
 
 
+def test_a_gpu_that_is_gone_is_told_and_nothing_goes_on_for_hours_on_the_cpu(
+    expect_log: Callable[..., None],
+) -> None:
+    expect_log("Fake GPU is not there any more")
+    stage = Stage(FakeEngines(ready=False))
+    stage.submit(make_job("a"), make_job("b"))
+    stage.do(lambda: stage.engines.last.get_ready(device="cuda:0"))
+    stage.die()
+    # What the next engine finds.
+    stage.do(lambda: stage.engines.last.get_ready(device="cpu"))
+    assert not stage.engines.last.jobs
+    assert {job.id: job.state for job in stage.jobs} == {
+        "a": JobState.FAILED,
+        "b": JobState.QUEUED,
+    }
+    assert stage.queue.paused
+    (failed,) = stage.of(JobFailed)
+    assert "restart the computer" in failed.error.message
+    # Who goes on means it.
+    stage.do(lambda: stage.conductor.set_paused(False))
+    assert [job.id for job in stage.engines.last.jobs] == ["b"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_a_device_that_is_there_still_goes_on(device: str) -> None:
+    stage = Stage(FakeEngines(device=device))
+    stage.submit(make_job("a"))
+    stage.die()
+    assert [job.id for job in stage.engines.last.jobs] == ["a"]
+    assert not stage.of(JobFailed)
+
+
 @pytest.mark.parametrize(
     ("phase", "words"),
     [

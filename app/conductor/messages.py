@@ -7,6 +7,7 @@ from app.conductor.deferred import deferred_job, kept_job
 from app.conductor.engine_work import EngineWork
 from app.conductor.run_learning import FinishedRun, OnReport
 from app.conductor.run_log import log_event
+from app.core.errors import ErrorInfo
 from app.core.events import (
     BenchDone,
     CalibrationDone,
@@ -33,6 +34,8 @@ MAX_ATTEMPTS = 3
 """After so many deaths of the engine on one job, the job is what kills it."""
 _PERMANENT_ERRORS = frozenset({"engine.version", SETUP_CODE})
 """Ends of the engine that a new process would meet again."""
+GPU_GONE_CODE = "engine.gpu_gone"
+CPU = "cpu"
 
 
 class EngineMessages:
@@ -56,6 +59,7 @@ class EngineMessages:
         self._clock = clock
         self._on_report = on_report
         self._ready: EngineReady | None = None
+        self._died_on: EngineReady | None = None
 
     def handle(self, number: int, message: EngineMessage) -> None:
         """Take a message of the process with this number."""
@@ -80,6 +84,7 @@ class EngineMessages:
             engine.note_ready()
             self._ready = message
             work.tell(message)
+            self._on_ready(message)
             work.settle()
         elif isinstance(message, CalibrationDone):
             work.note_calibration(message)
@@ -118,8 +123,29 @@ class EngineMessages:
             work.end_job(JobState.FAILED, error=error)
             return
         work.queue.changed()
+        self._died_on = self._ready
         reason = f"{sentence}; a new one is started and the job runs again."
         work.begin_engine(EngineState.RESTARTING, reason=reason)
+
+    def _on_ready(self, ready: EngineReady) -> None:
+        """Where the GPU was lost with the engine, have the job not go on for hours on the CPU."""
+        died_on, self._died_on = self._died_on, None
+        work = self._work
+        job = work.jobs.running
+        if job is None or died_on is None or died_on.device == CPU or ready.device != CPU:
+            return
+        error = ErrorInfo(
+            code=GPU_GONE_CODE,
+            message=(
+                f"{died_on.device_name} is not there any more, so that only the CPU is left: "
+                "restart the computer and generate again. The queue is paused."
+            ),
+        )
+        log.warning("%s", error.message)
+        # Those behind it were not meant for the CPU, either.
+        work.queue.paused = True
+        work.tell(JobFailed(job_id=job.id, error=error))
+        work.end_job(JobState.FAILED, error=error)
 
     def _on_job_event(self, engine: EngineSession, event: JobEvent) -> None:
         work = self._work
