@@ -26,7 +26,7 @@ from PySide6.QtWidgets import QApplication, QWidget  # noqa: E402
 from app.core.device import DeviceSnapshot, HostSnapshot, Sample  # noqa: E402
 from app.core.events import EngineReady, PhaseStarted, PlanMade  # noqa: E402
 from app.core.jobs import Phase  # noqa: E402
-from app.core.plan import GenerationPlan, PhasePlan, Verdict  # noqa: E402
+from app.core.plan import GenerationPlan, PhasePlan  # noqa: E402
 from app.core.units import GIB  # noqa: E402
 from app.monitor.host import HostProbe  # noqa: E402
 from app.monitor.probe import DeviceProbe, find_probes  # noqa: E402
@@ -38,6 +38,7 @@ from app.ui.models.monitor_model import MonitorModel  # noqa: E402
 from app.ui.monitor_thread import MonitorThread  # noqa: E402
 from app.ui.panels.memory_panel import MemoryPanel  # noqa: E402
 from bench.report import table, write_result  # noqa: E402
+from tests.fakes import plans  # noqa: E402
 
 TARGET_PERCENT = 3.0
 WARM_UP_S = 2.0
@@ -110,19 +111,7 @@ def bench_plan() -> GenerationPlan:
             (Phase.DECODE, 2 * GIB, 20.0),
         )
     )
-    return GenerationPlan(
-        verdict=Verdict.FITS,
-        model="stand-in",
-        width_px=1024,
-        height_px=1024,
-        images=1,
-        batch=1,
-        decode_batch=1,
-        components=(),
-        phases=phases,
-        budget_bytes=11 * GIB,
-        total_bytes=12 * GIB,
-    )
+    return plans.plan(components=(), phases=phases, budget_bytes=11 * GIB)
 
 
 def measure(application: QApplication, seconds: float) -> float:

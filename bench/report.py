@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 
+from app.core.processor import processor_name
+
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("torch", "diffusers", "transformers", "PySide6-Essentials", "pyqtgraph", "numpy")
 
@@ -17,7 +19,7 @@ PACKAGES = ("torch", "diffusers", "transformers", "PySide6-Essentials", "pyqtgra
 def machine() -> dict[str, Any]:
     """Hardware and versions a figure depends on; nothing that names the machine or its user."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": processor_name(),
         "cores": psutil.cpu_count(),
         "ram_bytes": psutil.virtual_memory().total,
         "gpu": None,
@@ -59,12 +61,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for row in info.read_text(encoding="utf-8").splitlines():
-            if row.startswith("model name"):
-                return row.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -15,7 +15,8 @@ When the driver has no more, free memory goes back to it once, and then memory h
 import bisect
 from collections.abc import Callable, Iterator
 
-MIB = 1 << 20
+from app.core.units import MIB
+
 BLOCK_BYTES = 512
 SMALL_BYTES = MIB
 SMALL_SEGMENT_BYTES = 2 * MIB

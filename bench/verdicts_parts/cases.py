@@ -108,14 +108,17 @@ class Case:
 
     def plan(self) -> GenerationPlan:
         """What the planner says."""
-        return plan_generation(
-            self.request,
-            self.device,
-            self.host,
-            self.policy,
-            self.coefficients,
-            references=self.references,
-        )
+        return plan_generation(*self._asked, references=self.references)
+
+    def problem(self) -> PlanProblem:
+        """As the planner poses it."""
+        return pose(*self._asked, references=self.references)
+
+    @property
+    def _asked(
+        self,
+    ) -> tuple[GenerationRequest, DeviceProfile, HostProfile, MemoryPolicy, ModelCoefficients]:
+        return self.request, self.device, self.host, self.policy, self.coefficients
 
     @property
     def device(self) -> DeviceProfile:
@@ -126,17 +129,6 @@ class Case:
     def host(self) -> HostProfile:
         """The computer around the card."""
         return described_host(AUTO_RAM_GB) if self.precision is Precision.AUTO else PLENTY
-
-    def problem(self) -> PlanProblem:
-        """As the planner poses it."""
-        return pose(
-            self.request,
-            self.device,
-            self.host,
-            self.policy,
-            self.coefficients,
-            references=self.references,
-        )
 
     def words(self) -> str:
         """For tables and reports."""

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.core.units import GIB, MIB
 from bench.report import RESULTS
 from bench.verdicts_parts.summary import GROW
 from bench.verdicts_parts.truth import LESS, MORE, NAMES, USUAL
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "verdicts.md"
-MIB = 1 << 20
-GIB = 1 << 30
 _SHOWN = 12
 _HEAD = """\
 # Verdicts held against what happens
@@ -80,10 +79,10 @@ tensor 10 % more or less.
 
 Torch's allocator takes memory from the driver in segments. Where they **grow** (NVIDIA under Linux:
 the engine sets "expandable segments") few gaps are left. Where they are of **fixed size** (Windows,
-AMD, Intel, own settings) memory splinters: tensors of many sizes leave gaps that the next ones do
-not fit in, and a segment of which a part is used cannot go back. The planner reckons with a reserve
-for the one or the other ([forecast](forecast.md)), so each case is planned for both, and each plan
-is carried out with the allocator that it was made for.
+WSL, AMD, Intel, own settings) memory splinters: tensors of many sizes leave gaps that the next ones
+do not fit in, and a segment of which a part is used cannot go back. The planner reckons with a
+reserve for the one or the other ([forecast](forecast.md)), so each case is planned for both, and
+each plan is carried out with the allocator that it was made for.
 
 No kind of plans is known that runs out. With segments of fixed size the engine has memory given
 back when a component's weights leave the GPU; where they stayed, three plans did: dev in fp8 on

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from app.core.units import MIB
 from bench.verdicts_parts.checks import Row
 from bench.verdicts_parts.truth import MORE, NAMES, USUAL, truths_of
 
-MIB = 1 << 20
 HEADER = ("card", "plans", *(f"over, {name}" for name in NAMES), "fullest")
 GROW, FIXED = "grow", "of fixed size"
 """The allocator's segments."""

@@ -13,6 +13,9 @@ from scripts.demo_model.captions import canonical_caption
 from scripts.demo_model.judge import judge
 from scripts.demo_model.shapes import Scene, all_scenes, is_held_out
 
+BATCH = 8
+"""The CPU is fastest with few pictures at once, whose values stay in its caches."""
+
 
 def test_scenes(count: int, *, seed: int) -> list[Scene]:
     """Scenes to judge by: half of them combinations that training never saw."""
@@ -30,15 +33,11 @@ def draw(
     steps: int,
     width_px: int = 128,
     height_px: int = 128,
-    batch: int = 8,
 ) -> list[torch.Tensor]:
-    """Pictures of the scenes' canonical captions, (h, w, 3) in 0..255; scene i has seed i.
-
-    The CPU is fastest with few pictures at once, whose values stay in its caches.
-    """
+    """Pictures of the scenes' canonical captions, (h, w, 3) in 0..255; scene i has seed i."""
     pictures: list[torch.Tensor] = []
-    for start in range(0, len(scenes), batch):
-        part = scenes[start : start + batch]
+    for start in range(0, len(scenes), BATCH):
+        part = scenes[start : start + BATCH]
         output: Any = pipeline(
             prompt=[canonical_caption(scene) for scene in part],
             width=width_px,

@@ -10,9 +10,10 @@ from app.core.calibration_store import MAX_ENTRIES, CalibrationStore
 from app.core.jobs import Phase
 from app.core.machine_speeds import MachineSpeeds
 from app.core.measured_run import CalibrationKey, MeasuredPhase, MeasuredRun
-from app.core.plan import GenerationPlan, PhasePlan, Verdict
+from app.core.plan import GenerationPlan, PhasePlan
 from app.core.profile import Calibration
 from app.core.units import GIB, MIB
+from tests.fakes import plans
 
 KEY = CalibrationKey(gpu_name="RTX 3060", driver="NVIDIA 580.1", torch_version="2.13.0")
 DEFAULT = Calibration(
@@ -57,20 +58,7 @@ def plan_with(
         overhead_bytes=309 * MIB,
         seconds=seconds * time_factor,
     )
-    return GenerationPlan(
-        verdict=Verdict.FITS,
-        model="klein",
-        width_px=1024,
-        height_px=1024,
-        images=1,
-        batch=1,
-        decode_batch=1,
-        components=(),
-        phases=(phase,),
-        budget_bytes=12 * GIB,
-        total_bytes=12 * GIB,
-        measured_runs=calibration.runs,
-    )
+    return plans.plan(phases=(phase,), measured_runs=calibration.runs)
 
 
 def run_of(working_bytes: float, seconds: float | None = 10.0) -> MeasuredRun:

@@ -8,10 +8,11 @@ from typing import Protocol
 from app.core.device import DeviceSnapshot, HostSnapshot, Sample
 from app.core.events import EngineMemory, PhaseFinished, PhaseStarted, PlanMade, StepDone
 from app.core.jobs import Phase
-from app.core.plan import GenerationPlan, PhasePlan, Verdict
+from app.core.plan import GenerationPlan, PhasePlan
 from app.core.units import GIB
 from app.engine.client import EngineMessage
 from app.monitor.predictor import MemoryPredictor, Prediction
+from tests.fakes import plans
 from tests.fakes.engine_memory import engine_memory
 
 INTERVAL_S = 0.1
@@ -49,14 +50,9 @@ def make_plan(
     ram_gib: float = 6.0,
 ) -> GenerationPlan:
     """A 4B model on a card of 12 GiB: denoise needs 8 GiB, decode 0.7 more than `decode_gib`."""
-    return GenerationPlan(
-        verdict=Verdict.FITS,
-        model="klein-4b",
-        width_px=1024,
-        height_px=1024,
+    return plans.plan(
         images=images,
         batch=batch or images,
-        decode_batch=1,
         components=(),
         phases=(
             phase_plan(Phase.LOAD, weights_gib=5.0, working_gib=0.0, seconds=2.0),

@@ -20,9 +20,10 @@ from app.core.events import (
     StepDone,
 )
 from app.core.jobs import Phase
-from app.core.plan import GenerationPlan, PhasePlan, Verdict
+from app.core.plan import GenerationPlan, PhasePlan
 from app.monitor.predictor import MemoryPredictor, Prediction
 from app.monitor.shortage import Cause
+from tests.fakes import plans
 from tests.fakes.engine_memory import engine_memory
 
 TRACES = sorted((Path(__file__).parent / "traces").glob("*.json"))
@@ -83,14 +84,7 @@ def plan_of(trace: Trace, *, share: float) -> GenerationPlan:
         )
         for one, peak in peaks.items()
     )
-    return GenerationPlan(
-        verdict=Verdict.FITS,
-        model="demo",
-        width_px=512,
-        height_px=512,
-        images=1,
-        batch=1,
-        decode_batch=1,
+    return plans.plan(
         components=(),
         phases=phases,
         budget_bytes=trace.total_bytes // 2,
