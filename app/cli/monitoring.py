@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 
 from app.conductor import Conductor, RunLearning
@@ -10,7 +11,7 @@ from app.core.events import ConductorEvent, EngineReady, EngineStateChanged
 from app.monitor.host import HostProbe
 from app.monitor.pacer import Pacer
 from app.monitor.probe import find_probes
-from app.monitor.sampler import EngineProcess, Sampler
+from app.monitor.sampler import EngineProcess, Sampler, engine_process
 
 INTERVAL_S = 0.1
 JOIN_TIMEOUT_S = 3.0
@@ -57,9 +58,9 @@ class Monitoring:
         """Learn from events which process is the engine."""
         match event:
             case EngineReady():
-                self._engine = EngineProcess(pid=event.pid, device_name=event.device_name)
+                self._engine = engine_process(event)
             case EngineStateChanged() if event.pid != self._engine.pid:
-                self._engine = EngineProcess(pid=event.pid, device_name=self._engine.device_name)
+                self._engine = replace(self._engine, pid=event.pid)
             case _:
                 pass
 

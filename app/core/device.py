@@ -18,6 +18,7 @@ class DeviceSnapshot:
         power_w: Or None.
         shared_bytes: RAM that our engine uses as memory of the GPU: pinned, or moved there by
             Windows when the GPU is full; None where the system does not tell.
+        pci_address: Such as "0000:01:00.0"; "" where the driver does not tell it.
     """
 
     index: int
@@ -29,6 +30,7 @@ class DeviceSnapshot:
     temperature_c: float | None = None
     power_w: float | None = None
     shared_bytes: int | None = None
+    pci_address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,13 +47,23 @@ class Preview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReady:
-    """The engine process is up: it has a device and waits for jobs."""
+    """The engine process is up: it has a device and waits for jobs.
+
+    Attributes:
+        pid: Of the process.
+        device: As torch numbers it, such as "cuda:0".
+        device_name: As torch calls it.
+        torch_version: With its label.
+        diffusers_version: Of the library.
+        pci_address: Of the device, such as "0000:01:00.0"; "" where torch does not tell it.
+    """
 
     pid: int
     device: str
     device_name: str
     torch_version: str
     diffusers_version: str
+    pci_address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

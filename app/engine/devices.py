@@ -55,6 +55,21 @@ def device_name(device: torch.device) -> str:
     return str(_backend(device.type).get_device_name(device))
 
 
+def pci_address(device: torch.device) -> str:
+    """Where a GPU sits, such as "0000:01:00.0": drivers number GPUs otherwise than torch does.
+
+    "" where this torch does not tell it, as for Intel's.
+    """
+    if device.type != "cuda":
+        return ""
+    properties = _backend(device.type).get_device_properties(device)
+    names = ("pci_domain_id", "pci_bus_id", "pci_device_id")
+    domain, bus, slot = (getattr(properties, name, None) for name in names)
+    if domain is None or bus is None or slot is None:
+        return ""
+    return f"{domain:04x}:{bus:02x}:{slot:02x}.0"
+
+
 def run_dtype(device: torch.device, stored: torch.dtype) -> torch.dtype:
     """The precision weights are run in: as stored on the CPU, bf16 on a GPU that has it."""
     if device.type == "cpu":

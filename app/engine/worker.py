@@ -122,6 +122,7 @@ class Worker:
 
         from app.engine.calibrate import calibrate
         from app.engine.device_choice import open_device
+        from app.engine.devices import pci_address
         from app.engine.job_run import JobRunner
 
         device = open_device(device_choice)
@@ -133,6 +134,7 @@ class Worker:
                 device_name=device.name,
                 torch_version=str(torch.__version__),
                 diffusers_version=importlib.metadata.version("diffusers"),
+                pci_address="" if device.simulated else pci_address(device.torch_device),
             )
         )
         # Brings all that loading a model needs, while the user still types.

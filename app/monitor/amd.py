@@ -8,7 +8,15 @@ from pathlib import Path
 
 from app.core.device import DeviceSnapshot
 from app.monitor.gpu_names import amd_name
-from app.monitor.sysfs import DRM_ROOT, card_number, cards, hwmon, read_int, read_text
+from app.monitor.sysfs import (
+    DRM_ROOT,
+    card_number,
+    cards,
+    hwmon,
+    pci_address,
+    read_int,
+    read_text,
+)
 
 AMD_VENDOR_ID = 0x1002
 KFD_ROOT = Path("/sys/class/kfd/kfd")
@@ -35,6 +43,7 @@ class AmdProbe:
         self._card = card
         self._device = card / "device"
         self._kfd_root = kfd_root
+        self._pci_address = pci_address(card)
         # Only some cards for servers tell their name themselves.
         told = read_text(self._device / "product_name") or amd_name(self._device)
         self._name = told or f"AMD GPU {card_number(card)}"
@@ -60,6 +69,7 @@ class AmdProbe:
             utilization_percent=None if load is None else float(load),
             temperature_c=None if temperature is None else temperature / _MILLIDEGREES,
             power_w=None if power is None else power / _MICROWATTS,
+            pci_address=self._pci_address,
         )
 
     def close(self) -> None:

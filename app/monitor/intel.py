@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.core.device import DeviceSnapshot
 from app.monitor.gpu_names import intel_name
-from app.monitor.sysfs import DRM_ROOT, card_number, cards, hwmon, read_int
+from app.monitor.sysfs import DRM_ROOT, card_number, cards, hwmon, pci_address, read_int
 
 INTEL_VENDOR_ID = 0x8086
 _MILLIDEGREES = 1000.0
@@ -31,6 +31,7 @@ class IntelProbe:
         link = card / "device" / "driver"
         self.driver = link.resolve().name if link.exists() else "i915"
         self._card = card
+        self._pci_address = pci_address(card)
         self._name = intel_name(card / "device") or f"Intel GPU {card_number(card)}"
 
     def snapshot(self, engine_pid: int | None) -> DeviceSnapshot | None:
@@ -47,6 +48,7 @@ class IntelProbe:
             total_bytes=total_bytes,
             used_bytes=max(0, total_bytes - free_bytes),
             temperature_c=None if temperature is None else temperature / _MILLIDEGREES,
+            pci_address=self._pci_address,
         )
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ class NvmlLibrary(Protocol):
     def nvmlDeviceGetCount(self) -> int: ...  # noqa: N802
     def nvmlDeviceGetHandleByIndex(self, index: int, /) -> Any: ...  # noqa: N802, ANN401
     def nvmlDeviceGetName(self, handle: Any, /) -> str: ...  # noqa: N802, ANN401
+    def nvmlDeviceGetPciInfo(self, handle: Any, /) -> Any: ...  # noqa: N802, ANN401
     def nvmlDeviceGetMemoryInfo(self, handle: Any, version: int | None = None, /) -> Any: ...  # noqa: N802, ANN401
     def nvmlDeviceGetComputeRunningProcesses_v3(self, handle: Any, /) -> list[Any]: ...  # noqa: N802, ANN401
     def nvmlDeviceGetUtilizationRates(self, handle: Any, /) -> Any: ...  # noqa: N802, ANN401
@@ -108,6 +109,7 @@ class NvmlProbe:
         self._ancestry = Ancestry() if ancestry is None else ancestry
         self._handle: Any = None
         self._name = ""
+        self._pci_address = ""
         self._opened = False
         self._closed = False
         self._retry_at_s = -float("inf")
@@ -139,6 +141,7 @@ class NvmlProbe:
             utilization_percent=load,
             temperature_c=temperature,
             power_w=power,
+            pci_address=self._pci_address,
         )
 
     def close(self) -> None:
@@ -154,12 +157,20 @@ class NvmlProbe:
             self._opened = True
             handle = self._nvml.nvmlDeviceGetHandleByIndex(self._index)
             self._name = self._nvml.nvmlDeviceGetName(handle)
+            self._pci_address = self._address(handle)
         except self._nvml.NVMLError as error:
             log.info("GPU %d cannot be opened: %s", self._index, error)
             self._lose(now_s)
             return False
         self._handle = handle
         return True
+
+    def _address(self, handle: Any) -> str:  # noqa: ANN401 - one of NVML's
+        try:
+            found = self._nvml.nvmlDeviceGetPciInfo(handle)
+        except self._nvml.NVMLError:
+            return ""
+        return f"{found.domain:04x}:{found.bus:02x}:{found.device:02x}.0"
 
     def _lose(self, now_s: float) -> None:
         self._release()

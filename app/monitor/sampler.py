@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.core.device import DeviceSnapshot, Sample
+from app.core.events import EngineReady
 from app.monitor.host import HostProbe
 from app.monitor.probe import DeviceProbe
 
@@ -19,17 +20,26 @@ class EngineProcess:
     Attributes:
         pid: None when none runs.
         device_name: As torch calls its device; "" when unknown.
+        pci_address: Of its device, as in `DeviceSnapshot`; "" when unknown.
     """
 
     pid: int | None = None
     device_name: str = ""
+    pci_address: str = ""
+
+
+def engine_process(ready: EngineReady) -> EngineProcess:
+    """The process that has become ready."""
+    return EngineProcess(
+        pid=ready.pid, device_name=ready.device_name, pci_address=ready.pci_address
+    )
 
 
 class Sampler:
     """Takes samples; used by one thread at a time, whichever that is.
 
     Of several GPUs it watches the one the engine works on: the one that has the engine's memory,
-    else the one of that name, else the largest.
+    else the one in that place, else the one of that name, else the largest.
     """
 
     def __init__(
@@ -99,11 +109,13 @@ class Sampler:
     def _choose(self, engine: EngineProcess) -> DeviceProbe:
         """The most likely one, before the engine has memory anywhere."""
 
-        def likelihood(probe: DeviceProbe) -> tuple[bool, int]:
+        def likelihood(probe: DeviceProbe) -> tuple[bool, bool, int]:
             device = probe.snapshot(None)
             if device is None:
-                return (False, 0)
-            return (device.name == engine.device_name, device.total_bytes)
+                return (False, False, 0)
+            # Equal cards have equal names; torch and drivers do not number them alike.
+            is_there = bool(device.pci_address) and device.pci_address == engine.pci_address
+            return (is_there, device.name == engine.device_name, device.total_bytes)
 
         self._chosen = max(self._probes, key=likelihood)
         self._chosen_for = engine

@@ -1,9 +1,11 @@
 """Reading the small text files Linux describes its devices with; what is missing is None."""
 
+import re
 from pathlib import Path
 
 DRM_ROOT = Path("/sys/class/drm")
 _CARD_DIGITS_AFTER = "card"
+_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]")
 
 
 def read_text(path: Path) -> str | None:
@@ -39,6 +41,13 @@ def cards(root: Path, vendor_id: int) -> tuple[Path, ...]:
 def card_number(card: Path) -> int:
     """The number in the folder's name."""
     return int(card.name.removeprefix(_CARD_DIGITS_AFTER))
+
+
+def pci_address(card: Path) -> str:
+    """Where a card sits, such as "0000:03:00.0"; "" where Linux does not tell."""
+    # The name of the folder that the link leads to.
+    name = (card / "device").resolve().name
+    return name if _PCI_ADDRESS.fullmatch(name) else ""
 
 
 def hwmon(card: Path, name: str) -> int | None:

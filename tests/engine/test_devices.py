@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from app.engine import devices
-from app.engine.devices import free_bytes, memory_info, release_host_cache
+from app.engine.devices import free_bytes, memory_info, pci_address, release_host_cache
 from app.engine.host_memory import System
 
 CPU, GPU, INTEL = torch.device("cpu"), torch.device("cuda:0"), torch.device("xpu:0")
@@ -109,6 +110,24 @@ def test_what_may_be_another_gpu_s_does_not_count(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     backend.devices = 2
     assert memory_info(GPU) == (15 << 30, TOTAL_BYTES)
+
+
+@dataclass
+class Place:
+    """As torch tells it since it does."""
+
+    pci_domain_id: int = 0
+    pci_bus_id: int = 0x41
+    pci_device_id: int = 0
+
+
+def test_a_gpu_tells_where_it_sits(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = SimpleNamespace(get_device_properties=lambda _device: Place())
+    monkeypatch.setattr(devices, "_backend", lambda _kind: backend)
+    assert pci_address(GPU) == "0000:41:00.0"
+    assert pci_address(CPU) == pci_address(INTEL) == ""
+    backend.get_device_properties = lambda _device: Properties()
+    assert pci_address(GPU) == ""
 
 
 class Accelerator:

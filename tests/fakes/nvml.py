@@ -32,6 +32,15 @@ class Memory:
 
 
 @dataclass
+class Place:
+    """As NVML's PCI info."""
+
+    bus: int
+    domain: int = 0
+    device: int = 0
+
+
+@dataclass
 class Rates:
     gpu: int
     memory: int = 0
@@ -42,6 +51,7 @@ class Card:
     """One GPU.
 
     Attributes:
+        bus: Of PCI.
         broken: Error numbers of functions by name; they raise instead of answering.
     """
 
@@ -53,6 +63,7 @@ class Card:
     load: int = 37
     temperature: int = 61
     milliwatts: int = 180_500
+    bus: int = 1
     broken: dict[str, int] = field(default_factory=dict)
 
 
@@ -104,6 +115,9 @@ class FakeNvml:
 
     def nvmlDeviceGetName(self, handle: Card, /) -> str:
         return self._ask("nvmlDeviceGetName", handle, lambda card: card.name)
+
+    def nvmlDeviceGetPciInfo(self, handle: Card, /) -> Place:
+        return self._ask("nvmlDeviceGetPciInfo", handle, lambda card: Place(bus=card.bus))
 
     def nvmlDeviceGetMemoryInfo(self, handle: Card, version: int | None = None, /) -> Memory:
         def answer(card: Card) -> Memory:

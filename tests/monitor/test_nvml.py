@@ -122,6 +122,24 @@ def test_what_a_card_does_not_tell_is_none_and_the_rest_is_there():
     assert snapshot.temperature_c == 61.0
 
 
+def test_a_card_tells_where_it_sits_once_where_it_can():
+    nvml = FakeNvml(Card(bus=0x41))
+    probe = open_probe(nvml)
+    addresses = {snapshot.pci_address for _ in range(3) if (snapshot := probe.snapshot(None))}
+    assert addresses == {"0000:41:00.0"}
+    assert nvml.calls["nvmlDeviceGetPciInfo"] == 1
+    snapshot = open_probe(FakeNvml(Card(broken={"nvmlDeviceGetPciInfo": 3}))).snapshot(None)
+    assert snapshot is not None
+    assert snapshot.pci_address == ""
+
+
+def test_the_real_binding_tells_the_place_in_these_fields():
+    import pynvml
+
+    fields = {name for name, *_ in pynvml.nvmlPciInfo_t._fields_}
+    assert {"domain", "bus", "device"} <= fields
+
+
 def test_slow_figures_are_asked_once_a_second():
     nvml, clock = FakeNvml(Card()), FakeClock()
     probe = open_probe(nvml, clock)

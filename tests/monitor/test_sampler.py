@@ -9,13 +9,14 @@ import psutil
 import pytest
 
 from app.core.errors import SetupError
+from app.core.events import EngineReady
 from app.core.units import GIB
 from app.monitor import probe as probe_module
 from app.monitor.ancestry import MAX_DEPTH, Ancestry, parent_of
 from app.monitor.host import SWAP_INTERVAL_S, HostProbe
 from app.monitor.pacer import Pacer
 from app.monitor.probe import detect, find_probes
-from app.monitor.sampler import SEARCH_INTERVAL_S, EngineProcess, Sampler
+from app.monitor.sampler import SEARCH_INTERVAL_S, EngineProcess, Sampler, engine_process
 from tests.fakes.clock import FakeClock
 from tests.fakes.hardware import FakeHost, FakeProbe, device
 
@@ -96,6 +97,24 @@ def test_of_two_equal_gpus_the_one_with_the_engines_memory_is_found_within_a_sec
     assert sampler.sample().device is second.now
     first.now = device(engine_gib=0, used_gib=9)
     assert sampler.sample().device is second.now
+
+
+def test_of_two_equal_gpus_the_one_in_the_engine_s_place_is_watched():
+    """As under Windows, where drivers do not tell memory by process."""
+    probes = [FakeProbe(replace(device(), pci_address=f"0000:{bus}:00.0")) for bus in ("01", "41")]
+    for address, chosen in (("0000:41:00.0", 1), ("0000:01:00.0", 0), ("", 0)):
+        ready = EngineReady(
+            pid=1,
+            device="cuda:0",
+            device_name="Fake GPU",
+            torch_version="2",
+            diffusers_version="0",
+            pci_address=address,
+        )
+        sampler = Sampler(
+            probes=tuple(probes), host=FakeHost(), engine=lambda ready=ready: engine_process(ready)
+        )
+        assert sampler.sample().device is probes[chosen].now
 
 
 def test_a_closed_sampler_has_closed_its_probes():

@@ -1,5 +1,6 @@
 """AMD and Intel GPUs from what Linux tells in /sys, on trees made for the test."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,22 @@ def test_an_amd_card_tells_memory_name_and_sensors(amd_tree: Path):
     assert snapshot.temperature_c == 55.0
     assert snapshot.power_w == 120.5
     assert probe.driver == "amdgpu"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_a_card_tells_where_it_sits(tmp_path: Path):
+    place = tmp_path / "pci0000:00/0000:03:00.0"
+    write(
+        place,
+        {"vendor": "0x1002", "mem_info_vram_total": GIB, "mem_info_vram_used": 5},
+    )
+    card = tmp_path / "drm/card0"
+    card.mkdir(parents=True)
+    (card / "device").symlink_to(place)
+    (probe,) = open_amd_probes(tmp_path / "drm", tmp_path / "kfd")
+    snapshot = probe.snapshot(None)
+    assert snapshot is not None
+    assert snapshot.pci_address == "0000:03:00.0"
 
 
 def test_memory_of_a_rocm_process_comes_from_its_kernel_driver(amd_tree: Path):

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal, Slot
@@ -25,7 +26,7 @@ from app.monitor.own_use import OwnUse
 from app.monitor.reading import MemoryUse, Reading, Series, read
 from app.monitor.recorder import Mark, RunRecorder
 from app.monitor.recording_csv import recording_csv
-from app.monitor.sampler import EngineProcess
+from app.monitor.sampler import EngineProcess, engine_process
 from app.ui.models.memory_frame import (
     Lane,
     LaneFigures,
@@ -140,7 +141,7 @@ class MonitorModel(QObject):
             case JobFailed():
                 self._mark(Mark.FAILED, event.job_id)
             case EngineReady():
-                self._set_engine(EngineProcess(pid=event.pid, device_name=event.device_name))
+                self._set_engine(engine_process(event))
             case EngineStateChanged():
                 self._on_engine_state(event)
             case _:
@@ -236,8 +237,7 @@ class MonitorModel(QObject):
         if event.pid != self._engine.pid:
             # What the last process reported went away with it.
             self._report = None
-            name = self._engine.device_name
-            self._set_engine(EngineProcess(pid=event.pid, device_name=name))
+            self._set_engine(replace(self._engine, pid=event.pid))
         job_id = self._recorder.run_job_id
         if event.state is EngineState.RESTARTING and job_id is not None:
             self._mark(Mark.RESTARTED, job_id)
