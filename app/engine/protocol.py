@@ -6,33 +6,12 @@ Frame: 4 bytes little-endian length, then a msgpack array [message name, message
 import io
 import struct
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
 import msgspec
 
 from app.core.errors import ProtocolError
-from app.core.events import (
-    BenchDone,
-    CalibrationDone,
-    Converting,
-    Downshifted,
-    EngineLog,
-    EngineReady,
-    ImageDone,
-    ImagesDeferred,
-    JobCancelled,
-    JobFailed,
-    JobFinished,
-    Loading,
-    Notice,
-    PhaseFinished,
-    PhaseStarted,
-    PlanMade,
-    RunResumed,
-    StepDone,
-    WaitedForMemory,
-    WaitingForMemory,
-)
+from app.core.events import EngineEvent
 from app.core.jobs import Job
 from app.core.policy import Budget
 
@@ -143,38 +122,7 @@ Command = (
     RunJob | CancelJob | RelieveJob | ChangeBudget | OfferMemory | Calibrate | Bench | Shutdown
 )
 _MESSAGES: dict[str, type[Any]] = {
-    message.__name__: message
-    for message in (
-        Hello,
-        RunJob,
-        CancelJob,
-        RelieveJob,
-        ChangeBudget,
-        OfferMemory,
-        Calibrate,
-        Bench,
-        Shutdown,
-        EngineReady,
-        PhaseStarted,
-        PhaseFinished,
-        Loading,
-        Converting,
-        StepDone,
-        ImageDone,
-        Notice,
-        PlanMade,
-        Downshifted,
-        WaitingForMemory,
-        WaitedForMemory,
-        ImagesDeferred,
-        RunResumed,
-        JobFinished,
-        JobCancelled,
-        JobFailed,
-        CalibrationDone,
-        BenchDone,
-        EngineLog,
-    )
+    message.__name__: message for message in (Hello, *get_args(Command), *get_args(EngineEvent))
 }
 _encoder = msgspec.msgpack.Encoder()
 _envelope = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
