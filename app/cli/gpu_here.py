@@ -37,11 +37,16 @@ def gpu_here(device: str, *, pid: int | None = None) -> GpuHere | None:
     index = int(match.group(1)) if match else 0
     probes = find_probes()
     try:
-        # As torch counts: GPUs in the order of their driver, the first is the usual one.
-        if index < len(probes):
-            snapshot = probes[index].snapshot(pid)
-            if snapshot is not None:
-                return GpuHere(snapshot=snapshot, driver=probes[index].driver)
+        # The engine has torch count GPUs in the order of their driver.
+        wanted = probes if device == "auto" else probes[index : index + 1]
+        found = [
+            GpuHere(snapshot=snapshot, driver=probe.driver)
+            for probe in wanted
+            if (snapshot := probe.snapshot(pid)) is not None
+        ]
+        if found:
+            # The one that the engine takes by itself.
+            return max(found, key=lambda gpu: gpu.snapshot.total_bytes)
     finally:
         for probe in probes:
             probe.close()

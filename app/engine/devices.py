@@ -14,6 +14,8 @@ from app.engine.host_memory import this_system
 
 log = logging.getLogger(__name__)
 
+OLDEST_MAJOR = 7
+"""Compute capability below which a card is old, however much memory it has."""
 _CHOICE = re.compile(r"auto|cpu|(cuda|xpu)(:\d+)?")
 
 
@@ -29,8 +31,9 @@ def pick_device(choice: str) -> torch.device:
         )
     if choice == "auto":
         for kind in ("cuda", "xpu"):
-            if _backend(kind).is_available():
-                return torch.device(kind, 0)
+            backend = _backend(kind)
+            if backend.is_available():
+                return torch.device(kind, _best(backend) if kind == "cuda" else 0)
         return torch.device("cpu")
     if choice == "cpu":
         return torch.device("cpu")
@@ -46,6 +49,19 @@ def pick_device(choice: str) -> torch.device:
             code="setup.device",
         )
     return torch.device(kind, index)
+
+
+def _best(backend: Any) -> int:  # noqa: ANN401 - torch.cuda
+    """The number of the GPU with the most memory, as the monitor has it before there is an engine.
+
+    The first of them may be the small graphics part of a processor, or an old card for the screen.
+    """
+
+    def worth(index: int) -> tuple[bool, int]:
+        properties = backend.get_device_properties(index)
+        return (int(properties.major) >= OLDEST_MAJOR, int(properties.total_memory))
+
+    return max(range(backend.device_count()), key=worth)
 
 
 def device_name(device: torch.device) -> str:
@@ -110,8 +126,8 @@ def _used_by_all(device: torch.device, backend: Any) -> int | None:  # noqa: ANN
     """Memory of an NVIDIA GPU that lies in it now; None where that is not told for certain."""
     if device.type != "cuda" or torch.version.hip:
         return None
-    # NVML counts GPUs in another order than CUDA does, and torch does not see to that.
-    if backend.device_count() != 1 or "CUDA_VISIBLE_DEVICES" in os.environ:
+    # Else NVML counts GPUs in another order than CUDA does, and torch does not see to that.
+    if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         return None
     try:
         return int(backend.device_memory_used(device))

@@ -14,8 +14,8 @@ from tests.fakes.hardware import FakeProbe, device
 def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeProbe]]:
     """A machine with these GPUs, and a torch of this version."""
 
-    def install(*gpus: object, torch: str = "2.13.0+cu130") -> list[FakeProbe]:
-        probes = [FakeProbe(None if gpu is None else device()) for gpu in gpus]
+    def install(*gpus: float | None, torch: str = "2.13.0+cu130") -> list[FakeProbe]:
+        probes = [FakeProbe(None if gib is None else device(total_gib=gib)) for gib in gpus]
         monkeypatch.setattr(module, "find_probes", lambda: tuple(probes))
         monkeypatch.setattr(module, "installed_torch", lambda: torch)
         return probes
@@ -23,14 +23,27 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeProbe]]:
     return install
 
 
-def test_the_first_gpu_is_the_usual_one(machine: Callable[..., list[FakeProbe]]):
-    for choice, index in (("auto", 0), ("cuda", 0), ("cuda:1", 1)):
-        probes = machine(1, 1)
-        found = gpu_here(choice, pid=7)
-        assert found is not None
-        assert (found.snapshot.name, found.driver) == ("Fake GPU", "fake 1.0")
-        assert [probe.asked_for for probe in probes] == [[7] if n == index else [] for n in (0, 1)]
-        assert all(probe.closed for probe in probes)
+@pytest.mark.parametrize(
+    ("choice", "gib", "index"),
+    [
+        ("auto", (8, 24), 1),
+        ("auto", (24, 8), 0),
+        ("auto", (8, 8), 0),
+        ("auto", (None, 8), 1),
+        ("cuda", (8, 24), 0),
+        ("cuda:1", (24, 8), 1),
+    ],
+)
+def test_the_gpu_is_the_one_that_the_engine_would_take(
+    machine: Callable[..., list[FakeProbe]], choice: str, gib: tuple[float | None, ...], index: int
+):
+    probes = machine(*gib)
+    found = gpu_here(choice, pid=7)
+    assert found is not None
+    assert found.snapshot is probes[index].now
+    assert found.driver == "fake 1.0"
+    assert probes[index].asked_for == [7]
+    assert all(probe.closed for probe in probes)
 
 
 def test_runs_on_the_processor_have_none(machine: Callable[..., list[FakeProbe]]):

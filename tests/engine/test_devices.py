@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from app.engine import devices
-from app.engine.devices import free_bytes, memory_info, pci_address, release_host_cache
+from app.engine.devices import (
+    free_bytes,
+    memory_info,
+    pci_address,
+    pick_device,
+    release_host_cache,
+)
 from app.engine.host_memory import System
 
 CPU, GPU, INTEL = torch.device("cpu"), torch.device("cuda:0"), torch.device("xpu:0")
@@ -53,6 +59,38 @@ def use(monkeypatch: pytest.MonkeyPatch, backend: Backend) -> None:
     monkeypatch.setattr(devices, "_backend", backend_of)
 
 
+@dataclass
+class Card:
+    """As torch tells a GPU's properties."""
+
+    total_memory: int
+    major: int
+
+
+@pytest.mark.parametrize(
+    ("cards", "best"),
+    [
+        ([Card(8 << 30, 8)], 0),
+        # Beside the part of a processor, or a card for the screen.
+        ([Card(2 << 30, 10), Card(16 << 30, 11)], 1),
+        ([Card(24 << 30, 8), Card(24 << 30, 8)], 0),
+        # A Tesla K80: much memory, and no torch for it.
+        ([Card(12 << 30, 3), Card(8 << 30, 8)], 1),
+    ],
+)
+def test_the_gpu_with_the_most_memory_is_taken_by_itself(
+    cards: list[Card], best: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = SimpleNamespace(
+        is_available=lambda: True,
+        device_count=lambda: len(cards),
+        get_device_properties=lambda index: cards[index],
+    )
+    monkeypatch.setattr(devices, "_backend", lambda _kind: backend)
+    assert pick_device("auto") == torch.device("cuda", best)
+    assert pick_device("cuda:0") == torch.device("cuda", 0)
+
+
 @pytest.mark.parametrize("device", [GPU, INTEL])
 def test_memory_is_what_the_driver_says(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
@@ -77,11 +115,7 @@ def test_intel_whose_driver_does_not_tell_has_what_torch_does_not_hold(
 class Crowded(Backend):
     """As torch.cuda where others have memory that the driver would push them out of."""
 
-    devices = 1
     used_bytes: int | None = 10 << 30
-
-    def device_count(self) -> int:
-        return self.devices
 
     def device_memory_used(self, device: torch.device) -> int:
         assert device == GPU
@@ -93,7 +127,7 @@ class Crowded(Backend):
 def test_what_windows_would_push_out_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Crowded(free_bytes=15 << 30)
     use(monkeypatch, backend)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     assert memory_info(GPU) == (15 << 30, TOTAL_BYTES)
     monkeypatch.setattr(devices, "this_system", lambda: System(platform="win32"))
     assert memory_info(GPU) == (6 << 30, TOTAL_BYTES)
@@ -105,11 +139,9 @@ def test_what_may_be_another_gpu_s_does_not_count(monkeypatch: pytest.MonkeyPatc
     backend = Crowded(free_bytes=15 << 30)
     use(monkeypatch, backend)
     monkeypatch.setattr(devices, "this_system", lambda: System(platform="win32"))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert memory_info(GPU) == (15 << 30, TOTAL_BYTES)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    backend.devices = 2
-    assert memory_info(GPU) == (15 << 30, TOTAL_BYTES)
+    for order in ("FASTEST_FIRST", ""):
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
+        assert memory_info(GPU) == (15 << 30, TOTAL_BYTES)
 
 
 @dataclass

@@ -76,11 +76,18 @@ def test_what_the_user_has_chosen_stays(name: str) -> None:
     environment = {
         name: "max_split_size_mb:128",
         "TORCH_ROCM_AOTRITON_ENABLE_EXPERIMENTAL": "0",
+        "CUDA_DEVICE_ORDER": "FASTEST_FIRST",
         **dict.fromkeys(KERNELS_VARIABLES, "7"),
     }
     before = dict(environment)
     choose_allocator_settings(environment, system=LINUX)
     assert environment == before
+
+
+def test_gpus_are_numbered_as_their_driver_does() -> None:
+    assert (
+        chosen(LINUX)["CUDA_DEVICE_ORDER"] == chosen(WINDOWS)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    )
 
 
 def test_fused_attention_of_amd_s_newer_gpus_is_used() -> None:
