@@ -23,6 +23,8 @@ from app.core.events import (
     PlanMade,
     RunResumed,
     StepDone,
+    WaitedForMemory,
+    WaitingForMemory,
 )
 from app.core.jobs import JobState, OutputTarget, Phase
 from app.core.measured_run import MeasuredPhase, MeasuredRun
@@ -123,6 +125,27 @@ def test_a_cancelled_job_is_asked_nothing_any_more(stage: Stage) -> None:
     for number in range(10):
         through.look(sample(number / 10, gpu=device(used_gib=12.0)))
     assert through.asked == []
+
+
+def test_a_run_that_waits_for_memory_is_asked_for_none(stage: Stage) -> None:
+    stage.submit(make_job("job"))
+    through = Through(stage)
+    stage.say(
+        PlanMade(job_id="job", plan=make_plan()), PhaseStarted(job_id="job", phase=Phase.LOAD)
+    )
+    for number in range(5):
+        through.look(sample(number / 10, gpu=device(used_gib=1.0, engine_gib=0.5)))
+    waiting = WaitingForMemory(
+        job_id="job", phase=Phase.ENCODE, missing_bytes=GIB, others_bytes=11 * GIB, left_s=60.0
+    )
+    stage.say(waiting)
+    for number in range(10):
+        through.look(sample(1 + number / 10, gpu=device(used_gib=12.0, engine_gib=0.5)))
+    assert through.asked == []
+    stage.say(WaitedForMemory(job_id="job", seconds=1.0, enough=False))
+    for number in range(10):
+        through.look(sample(2 + number / 10, gpu=device(used_gib=12.0, engine_gib=0.5)))
+    assert len(through.asked) == 1
 
 
 # What the engine tells of memory.

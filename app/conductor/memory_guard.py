@@ -4,7 +4,15 @@ import logging
 
 from app.conductor.memory_return import ReturnWatch
 from app.core.device import DeviceSnapshot, Sample
-from app.core.events import Notice
+from app.core.events import (
+    EngineStateChanged,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    Notice,
+    WaitedForMemory,
+    WaitingForMemory,
+)
 from app.engine.session import EngineSession
 from app.monitor.alerts import foreseen_sentence
 from app.monitor.predictor import MemoryPredictor
@@ -12,6 +20,7 @@ from app.monitor.predictor import MemoryPredictor
 log = logging.getLogger(__name__)
 
 FORESEEN_CODE = "memory.foreseen"
+_WAITS_NO_MORE = (WaitedForMemory, JobFinished, JobFailed, JobCancelled, EngineStateChanged)
 
 
 class MemoryGuard:
@@ -23,11 +32,16 @@ class MemoryGuard:
 
     def __init__(self) -> None:
         self.device: DeviceSnapshot | None = None
+        self._run_waits = False
         self._predictor = MemoryPredictor()
         self._returns = ReturnWatch()
 
     def note(self, event: object) -> None:
         """Take an event, in the order of all events."""
+        if isinstance(event, WaitingForMemory):
+            self._run_waits = True
+        elif isinstance(event, _WAITS_NO_MORE):
+            self._run_waits = False
         self._predictor.note(event)
         self._returns.note(event)
 
@@ -40,6 +54,9 @@ class MemoryGuard:
             What to tell the user, when something was asked.
         """
         self.device = sample.device or self.device
+        if self._run_waits:
+            # It has nothing to give, and knows what is missing.
+            return None
         prediction = self._predictor.look(sample)
         back = self._returns.look(sample)
         if prediction is None and back is not None:

@@ -93,6 +93,20 @@ def test_memory_that_is_gone_for_eight_seconds_costs_eight_seconds(
     assert [one.step for one in of_kind(events, StepDone)] == [1, 2, 3, 4]
 
 
+def test_what_was_foreseen_before_it_went_on_is_old_news(expected: dict[int, Any], tmp_path: Path):
+    step_2 = Moment(phase=Phase.DENOISE, step=2)
+    runs = Runs(card((step_2, ALL), (Moment(time_s=3.0), 0)))
+    runs.on_event = lambda event: (
+        runs.relief.ask(60 * MIB, 0, "A game took all.")
+        if isinstance(event, WaitingForMemory)
+        else None
+    )
+    events = runs.run(job(tmp_path))
+    assert isinstance(events[-1], JobFinished)
+    assert not of_kind(events, Downshifted)
+    assert same(pixels(events), expected)
+
+
 def test_waiting_is_no_part_of_what_phases_take(tmp_path: Path):
     step_2 = Moment(phase=Phase.DENOISE, step=2)
     events = Runs(card((step_2, ALL), (Moment(time_s=8.0), 0))).run(job(tmp_path))

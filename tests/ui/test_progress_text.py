@@ -146,7 +146,7 @@ def test_waiting_for_memory_says_how_much_who_has_it_and_how_long():
     running = replace(DENOISING, streaming=STREAMING)
     text = progress_text(replace(running, waiting=WAITING, waiting_left_s=47.2))
     assert text.phase == "Waiting for 1.0 GB of GPU memory"
-    assert text.step == "other programs hold 5.0 GB"
+    assert text.step == "others hold 5.0 GB"
     assert text.remaining == "for 48 s at most"
     # It is where it was, and nothing moves.
     assert text.fraction == 0.25

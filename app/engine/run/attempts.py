@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -74,7 +75,7 @@ class Attempts:
         *,
         wait: MemoryWait,
         send: Callable[[Any], None],
-        before_wait: Callable[[], None],
+        holding_still: Callable[[], AbstractContextManager[None]],
     ) -> None:
         """Begin without a plan.
 
@@ -83,7 +84,7 @@ class Attempts:
             shelf: Holds the model.
             wait: What the run may wait.
             send: Takes events.
-            before_wait: Called when the run holds still for a while.
+            holding_still: Around the time in which the run waits.
         """
         self.force: PlanInForce | None = None
         self.wait = wait
@@ -92,7 +93,7 @@ class Attempts:
         self._job = job
         self._shelf = shelf
         self._send = send
-        self._before_wait = before_wait
+        self._holding_still = holding_still
         self._waited_in_vain_s = 0.0
         self._tries = 0
         self._repeats = 0
@@ -206,7 +207,8 @@ class Attempts:
         if room_bytes >= least_bytes or least_bytes > total_bytes:
             return False
         # A forecast may be a little too high: then what seems to find no room is tried first.
-        clear = room_bytes < least_bytes * (1 - FIRST_CUT)
+        own_bytes = least_bytes - force.problem.device.calibration.context_bytes
+        clear = least_bytes - room_bytes > FIRST_CUT * own_bytes
         if not clear and not (at_end and self._repeats):
             return False
 
@@ -217,9 +219,9 @@ class Attempts:
                 others_bytes=max(0, total_bytes - room_bytes),
             )
 
-        self._before_wait()
         began_s = self.wait.waited_s
-        enough = self.wait.wait(phase, look)
+        with self._holding_still():
+            enough = self.wait.wait(phase, look)
         if not enough:
             self._waited_in_vain_s = self.wait.waited_s - began_s
         return enough

@@ -1,7 +1,7 @@
 """One job from its plan to its pictures."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 import torch
@@ -64,7 +64,7 @@ class Run:
         self._send = context.send
         self._device = context.device
         self._attempts = Attempts(
-            job, context.shelf, wait=wait, send=context.send, before_wait=self._keep
+            job, context.shelf, wait=wait, send=context.send, holding_still=self._holding_still
         )
         self._live = LiveMemory(
             job, context.shelf, self._attempts, send=context.send, requests=context.relief
@@ -98,6 +98,13 @@ class Run:
             self._keep()
         else:
             self._kept.remove()
+
+    @contextlib.contextmanager
+    def _holding_still(self) -> Generator[None]:
+        """Nothing is lost meanwhile; what was wanted of the device before is old news then."""
+        self._keep()
+        yield
+        self._context.relief.take_device_part()
 
     def _keep(self) -> None:
         """Have what is done on the disk, too."""

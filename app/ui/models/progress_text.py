@@ -25,7 +25,7 @@ class ProgressText:
 
     Attributes:
         phase: What is being done.
-        step: "Step 3 of 8", "3.1 of 7.5 GB", "other programs hold 5.0 GB", or "".
+        step: "Step 3 of 8", "3.1 of 7.5 GB", "others hold 5.0 GB", or "".
         rate: "2.4 it/s", or "".
         remaining: "about 12 s left", "about 12 s of loading left", "for 48 s at most", or "".
         elapsed: "8 s".
@@ -95,7 +95,7 @@ def countable_seconds(seconds: float) -> str:
 
 def _step(progress: RunProgress) -> str:
     if progress.waiting is not None:
-        text = _tr("other programs hold {size}")
+        text = _tr("others hold {size}")
         return text.format(size=format_bytes(progress.waiting.others_bytes))
     moved = progress.converting or progress.loading
     if moved is not None:

@@ -128,11 +128,15 @@ def _icon_area(cell: QRect) -> QRect:
 def _paint_progress(painter: QPainter, line: QRect, progress: RunProgress) -> None:
     colours = theme.colours()
     text = progress_text(progress)
-    # What is waited for says more than who has it.
-    what = text.phase if progress.waiting is not None else text.step or text.phase
-    parts = [part for part in (what, text.remaining) if part]
+    parts = [part for part in (text.step or text.phase, text.remaining) if part]
+    if progress.waiting is not None:
+        # How long is told below the picture; here is little room.
+        parts = [text.phase]
     painter.setPen(QColor(colours.muted))
-    painter.drawText(line, _LEFT, " · ".join(parts))
+    words = painter.fontMetrics().elidedText(
+        " · ".join(parts), Qt.TextElideMode.ElideRight, line.width()
+    )
+    painter.drawText(line, _LEFT, words)
     bar = QRectF(line.left(), line.bottom() + 3, line.width(), BAR_HEIGHT_PX)
     radius = BAR_HEIGHT_PX / 2
     painter.setPen(Qt.PenStyle.NoPen)
