@@ -120,12 +120,39 @@ class ComputeDevice(Protocol):
         ...
 
 
-class CpuDevice:
+class _RealDevice:
+    """What the CPU and GPUs have in common: the system's own clock and RAM, and no accounts."""
+
+    simulated = False
+
+    @contextlib.contextmanager
+    def watch(self, phase: Phase, *, step: int = 0) -> Generator[None]:
+        """Nobody has to watch it."""
+        del phase, step
+        yield
+
+    def note_step(self, step: int) -> None:
+        """Nothing to note."""
+
+    @contextlib.contextmanager
+    def on_host(self) -> Generator[None]:
+        """Nothing to do."""
+        yield
+
+    def host_profile(self) -> HostProfile:
+        """What the system says."""
+        return read_host_profile()
+
+    def clock_s(self) -> float:
+        """`time.perf_counter`."""
+        return time.perf_counter()
+
+
+class CpuDevice(_RealDevice):
     """The processor: weights and everything else are in RAM anyway."""
 
     torch_device = torch.device("cpu")
     kind = "cpu"
-    simulated = False
 
     def __init__(self) -> None:
         self.name = device_name(torch.device("cpu"))
@@ -174,33 +201,9 @@ class CpuDevice:
         """The tensor itself."""
         return tensor
 
-    @contextlib.contextmanager
-    def watch(self, phase: Phase, *, step: int = 0) -> Generator[None]:
-        """Nothing to watch."""
-        del phase, step
-        yield
 
-    def note_step(self, step: int) -> None:
-        """Nothing to note."""
-
-    @contextlib.contextmanager
-    def on_host(self) -> Generator[None]:
-        """Nothing to do."""
-        yield
-
-    def host_profile(self) -> HostProfile:
-        """What the system says."""
-        return read_host_profile()
-
-    def clock_s(self) -> float:
-        """`time.perf_counter`."""
-        return time.perf_counter()
-
-
-class AcceleratorDevice:
+class AcceleratorDevice(_RealDevice):
     """A GPU of torch.cuda (NVIDIA, AMD) or torch.xpu (Intel). Not tried on a real GPU."""
-
-    simulated = False
 
     def __init__(self, device: torch.device) -> None:
         """Take a device that `pick_device` has found."""
@@ -262,28 +265,6 @@ class AcceleratorDevice:
     def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         """A copy, or the tensor itself when it is there."""
         return tensor.to(self.torch_device)
-
-    @contextlib.contextmanager
-    def watch(self, phase: Phase, *, step: int = 0) -> Generator[None]:
-        """The driver watches."""
-        del phase, step
-        yield
-
-    def note_step(self, step: int) -> None:
-        """Nothing to note."""
-
-    @contextlib.contextmanager
-    def on_host(self) -> Generator[None]:
-        """Nothing to do."""
-        yield
-
-    def host_profile(self) -> HostProfile:
-        """What the system says."""
-        return read_host_profile()
-
-    def clock_s(self) -> float:
-        """`time.perf_counter`."""
-        return time.perf_counter()
 
 
 def read_host_profile() -> HostProfile:
