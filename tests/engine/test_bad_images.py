@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
 
+from app.core.errors import EngineError
 from app.core.events import ImageDone, JobFailed, JobFinished, StepDone
 from app.core.jobs import Job
 from app.core.policy import Precision
@@ -98,6 +99,14 @@ def test_one_colour_is_told_as_that_and_the_others_are_saved(
     assert failed.error.code == "engine.bad_image"
     assert "for seed 8, decoding gave the same colour everywhere: try" in failed.error.message
     assert [one.index for one in of_kind(events, ImageDone)] == [0]
+
+
+def test_on_a_gpu_without_bf16_another_precision_is_the_remedy():
+    bad = BadImages(GenerationRequest(model="m", prompt="p", seed=7, images=1), in_fp16=True)
+    bad.add_latents(0)
+    with pytest.raises(EngineError, match="choose fp32") as caught:
+        bad.check()
+    assert "damaged" not in str(caught.value)
 
 
 def test_each_cause_has_its_own_words():

@@ -18,8 +18,15 @@ class Cause(Enum):
 class BadImages:
     """Which images of a request are none, and why."""
 
-    def __init__(self, request: GenerationRequest) -> None:
+    def __init__(self, request: GenerationRequest, *, in_fp16: bool = False) -> None:
+        """None so far.
+
+        Args:
+            request: Of the images.
+            in_fp16: Whether the device has no bf16, so that networks trained in it run in fp16.
+        """
         self._request = request
+        self._in_fp16 = in_fp16
         self._found: dict[int, Cause] = {}
 
     def add_latents(self, index: int) -> None:
@@ -46,8 +53,16 @@ class BadImages:
             if seeds:
                 causes.append(f"for seed {', '.join(seeds)}, {cause.value}")
         if causes:
+            remedy = (
+                "try another seed or size; if it happens again, the model's files may be damaged"
+            )
+            if self._in_fp16:
+                remedy = (
+                    "this GPU computes in fp16, whose range is narrower than that of bf16, which "
+                    "the model was made in; choose fp32 for its parts in a preset or with "
+                    "--precision, or the CPU as the device"
+                )
             raise EngineError(
-                f"The model made no picture {'; '.join(causes)}: try another seed or size; "
-                "if it happens again, the model's files may be damaged.",
+                f"The model made no picture {'; '.join(causes)}: {remedy}.",
                 code="engine.bad_image",
             )

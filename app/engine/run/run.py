@@ -13,6 +13,7 @@ from app.core.jobs import Phase
 from app.core.plan import GenerationPlan
 from app.core.request import GenerationRequest
 from app.core.run_report import RunReport
+from app.engine.devices import run_dtype
 from app.engine.loader import LoadedModel
 from app.engine.pipeline import encode, noise, prompts_to_encode
 from app.engine.prompt_cut import prompt_cut_message
@@ -71,7 +72,8 @@ class Run:
         )
         self._kept = KeptLatents(context.keep_folder, job.id, guard=context.guard)
         self._streams = StreamLog(context.shelf)
-        self._bad = BadImages(job.request)
+        in_fp16 = run_dtype(context.device.torch_device, torch.bfloat16) is torch.float16
+        self._bad = BadImages(job.request, in_fp16=in_fp16)
         self._references = RunReferences(files=(), digests=())
         self._reference_latents: tuple[torch.Tensor, ...] = ()
         self._resumed_at = 0
