@@ -208,6 +208,22 @@ def test_a_size_that_is_too_large_offers_the_largest_that_fits(stand: Stand):
     stand.qtbot.waitUntil(lambda: stand.chip.verdict in (Verdict.FITS, Verdict.STREAMS))
 
 
+def test_where_only_others_are_in_the_way_it_is_said_that_generate_waits(stand: Stand):
+    words = "Generate waits for other programs to give memory back, 1 min at most."
+    stand.plan(machine(12.0, others_gib=11.9))
+    stand.settle(Verdict.DOES_NOT_FIT)
+    assert words in stand.chip.toolTip()
+    stand.open()
+    assert find(stand.popup, QLabel, "fit_summary").text().endswith(words)
+    stand.popup.close()
+
+
+def test_what_the_gpu_could_never_give_is_not_waited_for(stand: Stand):
+    stand.plan(machine(1.0))
+    stand.settle(Verdict.DOES_NOT_FIT)
+    assert "waits" not in stand.chip.toolTip()
+
+
 def test_memory_kept_for_others_may_be_given_back(stand: Stand):
     stand.plan(machine(8.0), MemoryPolicy(headroom_bytes=7 * GIB, strict=True))
     stand.settle(Verdict.DOES_NOT_FIT)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from app.core.device import Sample
-from app.core.plan import GenerationPlan
+from app.core.plan import GenerationPlan, Verdict
 from app.core.policy import MemoryPolicy
 from app.core.preset import PresetLimits
 from app.core.profile import DeviceProfile, HostProfile
@@ -90,6 +90,10 @@ class PlanInputs:
         """The same with another policy."""
         return replace(self, policy=replace(self.policy, **changes))
 
+    def alone(self) -> "PlanInputs":
+        """The same where no other program held anything of the device."""
+        return replace(self, device=replace(self.device, free_bytes=self.device.total_bytes))
+
     def with_room(self) -> "PlanInputs":
         """The same where nothing has to give way."""
         roomy = {"total_bytes": ROOMY_BYTES, "free_bytes": ROOMY_BYTES}
@@ -101,6 +105,13 @@ class PlanInputs:
             policy=replace(self.policy, limit_bytes=None),
             limits=PresetLimits(),
         )
+
+
+def waits(inputs: PlanInputs, plan: GenerationPlan, make: MakePlan) -> bool:
+    """Whether a run would wait for other programs: nothing else makes the plan refuse it."""
+    if plan.verdict is not Verdict.DOES_NOT_FIT or inputs.device.kind == "cpu":
+        return False
+    return inputs.alone().plan(make).verdict is not Verdict.DOES_NOT_FIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,15 @@ from app.ui.models.background import Background
 from app.ui.models.catalog_model import CatalogModel, ModelChoice
 from app.ui.models.form import ModelDefaults
 from app.ui.models.memory_frame import Lane
-from app.ui.models.plan_inputs import Cost, MakePlan, PlanInputs, ProfilesOf, costs, reference_costs
+from app.ui.models.plan_inputs import (
+    Cost,
+    MakePlan,
+    PlanInputs,
+    ProfilesOf,
+    costs,
+    reference_costs,
+    waits,
+)
 from app.ui.models.policy_model import PolicyModel
 from app.ui.models.references_model import ReferencesModel
 from app.ui.models.request_model import RequestModel
@@ -47,6 +55,7 @@ class PlanState:
         plan: For what would be made now; None when it cannot be planned.
         inputs: It was made from; None like the plan.
         why: One sentence when there is no plan, else "".
+        waits: Whether the plan refuses it only because of other programs, for which a run waits.
         size_cost: What the size costs against the model's own; None when it is that.
         images_cost: What several images cost against one; None when it is one.
         reference_costs: What each reference image costs, in the form's order.
@@ -55,6 +64,7 @@ class PlanState:
     plan: GenerationPlan | None = None
     inputs: PlanInputs | None = None
     why: str = ""
+    waits: bool = False
     size_cost: Cost | None = None
     images_cost: Cost | None = None
     reference_costs: tuple[Cost, ...] = ()
@@ -259,9 +269,11 @@ class PlanModel(QObject):
             return self._state
         base = _of_base(inputs, choice.defaults)
         size_cost, images_cost = costs(inputs, base, self._make)
+        plan = inputs.plan(self._make)
         return PlanState(
-            plan=inputs.plan(self._make),
+            plan=plan,
             inputs=inputs,
+            waits=waits(inputs, plan, self._make),
             size_cost=size_cost,
             images_cost=images_cost,
             reference_costs=reference_costs(inputs, self._make),

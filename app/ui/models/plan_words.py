@@ -4,6 +4,7 @@ import math
 
 from PySide6.QtCore import QCoreApplication
 
+from app.core.jobs import DEFAULT_WAIT_S
 from app.core.plan import GenerationPlan, Rung, Verdict
 from app.core.units import GIB, MIB, format_need, format_seconds
 from app.engine.planning.memory import needed_of
@@ -94,6 +95,14 @@ def time_words(plan: GenerationPlan) -> str:
     if least == most:
         return _tr("Takes {time}.").format(time=about(high))
     return _tr("Takes {low} to {high}.").format(low=least, high=most)
+
+
+def waits_words() -> str:
+    """What Generate does where only other programs are in the way."""
+    time = _roughly(DEFAULT_WAIT_S)
+    return _tr("Generate waits for other programs to give memory back, {time} at most.").format(
+        time=time
+    )
 
 
 def cost_text(cost: Cost) -> str:

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 from app.core.plan import Verdict
 from app.ui import theme
 from app.ui.models.plan_model import PlanState
-from app.ui.models.plan_words import time_words, verdict_word
+from app.ui.models.plan_words import time_words, verdict_word, waits_words
 from app.ui.models.remedies import Fitting, Remedy
 from app.ui.widgets.remedy_button import RemedyButton
 from app.ui.widgets.verdict_icon import verdict_icon
@@ -76,6 +76,8 @@ class FitPopup(QFrame):
         self._icon.setPixmap(theme.icon(icon, colour).pixmap(size, self.devicePixelRatioF()))
         self._title.setText(verdict_word(plan.verdict))
         time = "" if plan.verdict is Verdict.DOES_NOT_FIT else time_words(plan)
+        if state.waits:
+            time = waits_words()
         # What does not fit is explained, and what helps besides the offers, in two or three lines.
         told = len(plan.reasons) if plan.verdict is Verdict.DOES_NOT_FIT else 1
         first, more = plan.reasons[:told], plan.reasons[told:]

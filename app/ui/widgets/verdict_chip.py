@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QPushButton, QSizePolicy, QWidget
 from app.core.plan import Verdict
 from app.ui import theme
 from app.ui.models.plan_model import PlanState
-from app.ui.models.plan_words import chip_texts, spoken, time_words
+from app.ui.models.plan_words import chip_texts, spoken, time_words, waits_words
 from app.ui.widgets.verdict_icon import verdict_icon
 
 _ICON_PX = 16
@@ -49,7 +49,7 @@ class VerdictChip(QPushButton):
             self.setToolTip(state.why)
         else:
             self.setAccessibleName(self.tr("Does it fit? {answer}").format(answer=spoken(plan)))
-            lines = [self.line, *plan.reasons, time_words(plan)]
+            lines = [self.line, *plan.reasons, waits_words() if state.waits else time_words(plan)]
             lines.append(self.tr("Click for details and what can be done."))
             self.setToolTip("\n".join(line for line in lines if line))
         self._show()
