@@ -14,6 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 BLOCK_BYTES = 512
 """Smallest unit of torch's caching allocator (kMinBlockSize in CUDACachingAllocator)."""
+Operator = Any
+"""One of torch's, an OpOverload, which comes without types."""
+Args = tuple[Any, ...]
+Named = dict[str, Any]
+OpResult = Any
+"""Whatever an operation gives: a tensor, several, a number."""
 
 
 def block_bytes(size_bytes: int) -> int:
@@ -41,7 +47,7 @@ def tensors_in(values: Any) -> list[torch.Tensor]:  # noqa: ANN401 - arguments o
 
 
 @functools.cache
-def is_view(func: Any) -> bool:  # noqa: ANN401 - an OpOverload
+def is_view(func: Operator) -> bool:
     """Whether its result is another look at what it is given: no kernel runs for it."""
     aliases = [result.alias_info for result in func._schema.returns]
     return any(alias is not None and not alias.is_write for alias in aliases)
@@ -68,22 +74,13 @@ class LiveStorages(TorchDispatchMode):
         self._alive: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
 
     def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+        self, func: Operator, types: Sequence[type], args: Args = (), kwargs: Named | None = None
+    ) -> OpResult:
         """Run an operation and count what it made."""
         del types
         return self.run_counted(func, args, kwargs or {})
 
-    def run_counted(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+    def run_counted(self, func: Operator, args: Args, kwargs: Named) -> OpResult:
         """Run an operation and count what it made.
 
         Subclasses call this and not their parent's `__torch_dispatch__`, which torch wraps at each
@@ -98,22 +95,12 @@ class LiveStorages(TorchDispatchMode):
             self._count(storage)
         return result
 
-    def run(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+    def run(self, func: Operator, args: Args, kwargs: Named) -> OpResult:
         """The operation alone, for those who know what it gives."""
         return func(*args, **kwargs)
 
     def before_result(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Any,  # noqa: ANN401 - whatever the operation gives
-        new_bytes: int,
+        self, func: Operator, args: Args, kwargs: Named, result: OpResult, new_bytes: int
     ) -> None:
         """Called before an operation's result is handed out and counted; here it does nothing.
 
@@ -147,9 +134,7 @@ class LiveStorages(TorchDispatchMode):
             self.held_bytes -= entry[1]
 
     def _new_storages(
-        self,
-        inputs: Sequence[torch.Tensor],
-        result: Any,  # noqa: ANN401 - whatever the operation gives
+        self, inputs: Sequence[torch.Tensor], result: OpResult
     ) -> list[torch.UntypedStorage]:
         known: list[torch.UntypedStorage] | None = None
         made: list[torch.UntypedStorage] = []

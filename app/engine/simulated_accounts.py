@@ -8,7 +8,16 @@ import torch
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 
-from app.engine.live_storages import LiveStorages, block_bytes, is_view, tensors_in
+from app.engine.live_storages import (
+    Args,
+    LiveStorages,
+    Named,
+    Operator,
+    OpResult,
+    block_bytes,
+    is_view,
+    tensors_in,
+)
 
 
 class Operations(Protocol):
@@ -72,12 +81,8 @@ class Accounts(LiveStorages):
         return result
 
     def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+        self, func: Operator, types: Sequence[type], args: Args = (), kwargs: Named | None = None
+    ) -> OpResult:
         """Run one operation."""
         del types
         named = kwargs or {}
@@ -91,23 +96,14 @@ class Accounts(LiveStorages):
         return self.run_counted(func, args, named)
 
     def before_result(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Any,  # noqa: ANN401 - whatever the operation gives
-        new_bytes: int,
+        self, func: Operator, args: Args, kwargs: Named, result: OpResult, new_bytes: int
     ) -> None:
         """See whether the result has room."""
         count: Any = flop_registry.get(func.overloadpacket)
         flops = 0 if count is None else int(count(*args, **kwargs, out_val=result))
         self._operations.finish(new_bytes, flops)
 
-    def _check_place(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        inputs: Sequence[torch.Tensor],
-    ) -> None:
+    def _check_place(self, func: Operator, inputs: Sequence[torch.Tensor]) -> None:
         if is_view(func):
             return
         for leaf in inputs:

@@ -16,6 +16,7 @@ import torch
 from app.core.jobs import Phase
 from app.engine.forecast.fused_kernels import FusedKernels
 from app.engine.forecast.remembered_shapes import RememberedShapes
+from app.engine.live_storages import Args, Named, Operator, OpResult
 from app.engine.residency.host_block import HostTier
 from app.engine.residency.host_network import HostBuffer
 from app.engine.simulated_accounts import Accounts
@@ -323,20 +324,13 @@ class _Accounts(Accounts):
         self._device = device
 
     def before_result(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Any,  # noqa: ANN401 - whatever the operation gives
-        new_bytes: int,
+        self, func: Operator, args: Args, kwargs: Named, result: OpResult, new_bytes: int
     ) -> None:
         super().before_result(func, args, kwargs, result, new_bytes)
         self._device.note_operation(func)
 
     def _new_storages(
-        self,
-        inputs: Sequence[torch.Tensor],
-        result: Any,  # noqa: ANN401 - whatever the operation gives
+        self, inputs: Sequence[torch.Tensor], result: OpResult
     ) -> list[torch.UntypedStorage]:
         made = super()._new_storages(inputs, result)
         return [storage for storage in made if storage.device.type == "meta"]

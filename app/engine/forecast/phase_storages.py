@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import flop_registry
 
 from app.engine.forecast.remembered_shapes import RememberedShapes
-from app.engine.live_storages import LiveStorages
+from app.engine.live_storages import Args, LiveStorages, Named, Operator, OpResult
 
 
 class PhaseStorages(LiveStorages):
@@ -31,35 +31,20 @@ class PhaseStorages(LiveStorages):
         self._device_type = device_type
         self._shapes = shapes
 
-    def run_counted(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+    def run_counted(self, func: Operator, args: Args, kwargs: Named) -> OpResult:
         """Run an operation and note what lives after it."""
         result = super().run_counted(func, args, kwargs)
         self.history.append(self.held_bytes)
         return result
 
-    def run(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+    def run(self, func: Operator, args: Args, kwargs: Named) -> OpResult:
         """The operation, unless its result's form is known."""
         if self._shapes is None:
             return func(*args, **kwargs)
         return self._shapes.run(func, args, kwargs)
 
     def before_result(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Any,  # noqa: ANN401 - whatever the operation gives
-        new_bytes: int,
+        self, func: Operator, args: Args, kwargs: Named, result: OpResult, new_bytes: int
     ) -> None:
         """See how much was computed."""
         del new_bytes
@@ -68,9 +53,7 @@ class PhaseStorages(LiveStorages):
             self.flops += int(count(*args, **kwargs, out_val=result))
 
     def _new_storages(
-        self,
-        inputs: Sequence[torch.Tensor],
-        result: Any,  # noqa: ANN401 - whatever the operation gives
+        self, inputs: Sequence[torch.Tensor], result: OpResult
     ) -> list[torch.UntypedStorage]:
         made = super()._new_storages(inputs, result)
         return [storage for storage in made if storage.device.type == self._device_type]

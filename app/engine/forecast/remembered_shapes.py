@@ -10,6 +10,8 @@ from typing import Any, cast
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from app.engine.live_storages import Args, Named, Operator, OpResult
+
 Form = tuple[torch.Size, tuple[int, ...], torch.dtype]
 """Shape, strides and type of a tensor."""
 Result = Form | tuple[Form, ...]
@@ -28,21 +30,16 @@ class RememberedShapes(TorchDispatchMode):
 
     def __torch_dispatch__(
         self,
-        func: Any,  # noqa: ANN401 - an OpOverload
+        func: Operator,
         types: Sequence[type],
-        args: tuple[Any, ...] = (),
+        args: Args = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+    ) -> OpResult:
         """Run an operation, or give what it would give."""
         del types
         return self.run(func, args, dict(kwargs or {}))
 
-    def run(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+    def run(self, func: Operator, args: Args, kwargs: Named) -> OpResult:
         """Run an operation, or give what it would give."""
         key = self._key(func, args, kwargs)
         if key is None:
@@ -56,12 +53,7 @@ class RememberedShapes(TorchDispatchMode):
             self._known[key] = form
         return result
 
-    def _key(
-        self,
-        func: Any,  # noqa: ANN401 - an OpOverload
-        args: tuple[Any, ...],
-        named: dict[str, Any],
-    ) -> Hashable | None:
+    def _key(self, func: Operator, args: Args, named: Named) -> Hashable | None:
         """What the form of the result depends on; None where it must be worked out."""
         plain = self._plain.get(func)
         if plain is None:
@@ -72,7 +64,7 @@ class RememberedShapes(TorchDispatchMode):
         return None if form is None else (func, form)
 
 
-def _makes_tensors(func: Any) -> bool:  # noqa: ANN401 - an OpOverload
+def _makes_tensors(func: Operator) -> bool:
     """Whether an operator gives new tensors and nothing else, and changes none."""
     schema = func._schema
     return (
