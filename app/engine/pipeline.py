@@ -1,8 +1,10 @@
 """What is asked of diffusers' pipelines before the first step: prompts and noise."""
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from app.core.request import GenerationRequest
 from app.engine.compute_device import ComputeDevice
@@ -13,6 +15,9 @@ from app.engine.text_encoding import encode_prompt
 
 UNCONDITIONAL_PROMPT = ""
 """What guidance pushes away from (diffusers Flux2KleinPipeline)."""
+_TRUSTED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Without cuDNN's, which torch prefers on GPUs of data centers: it was wrong there without a word
+where few keys serve many queries, as in text encoders (pytorch#193893). Those are not tried."""
 
 
 def prompts_to_encode(model: LoadedModel, request: GenerationRequest) -> tuple[str, ...]:
@@ -38,11 +43,16 @@ def encode(
     for prompt in prompts:
         kept = model.embeddings.get(prompt)
         if kept is None:
-            made = device.to_host(encode_prompt(model.pipeline, model.info, prompt))
+            with _attention(device):
+                made = device.to_host(encode_prompt(model.pipeline, model.info, prompt))
             with device.on_host():
                 kept = model.embeddings.put(prompt, made)
         found.append(kept)
     return tuple(found)
+
+
+def _attention(device: ComputeDevice) -> contextlib.AbstractContextManager[None]:
+    return sdpa_kernel(_TRUSTED) if device.kind == "cuda" else contextlib.nullcontext()
 
 
 def noise(model: LoadedModel, request: GenerationRequest, indices: Sequence[int]) -> torch.Tensor:

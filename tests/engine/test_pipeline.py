@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.core.request import MAX_SEED, GenerationRequest
-from app.engine import pipeline
+from app.engine import pipeline, text_encoding
 from app.engine.cancel import CancelFlag, CancelPoints, CancelRequestedError
 from app.engine.compute_device import CpuDevice
 from app.engine.loader import LoadedModel, load_model, model_key
@@ -170,6 +170,31 @@ def test_text_encoder_rests_when_a_prompt_comes_again(kind: Kind, tmp_path: Path
     # The prompt that guidance pushes away from is always the same.
     assert len(runs) == per_prompt + 1
     assert np.array_equal(first[0], again[0])
+
+
+class Gpu(CpuDevice):
+    """A GPU as far as the choice of attention goes."""
+
+    kind = "cuda"
+
+
+@pytest.mark.parametrize(("device", "with_cudnn"), [(Gpu(), False), (CpuDevice(), True)])
+def test_prompts_are_encoded_without_cudnn_s_attention(
+    device: CpuDevice, with_cudnn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(make_tiny_model("klein", tmp_path))
+    plain = pipeline.encode_prompt(model.pipeline, model.info, "a ring")
+    enabled: list[bool] = []
+
+    def encode_prompt(*asked: Any) -> torch.Tensor:
+        enabled.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return text_encoding.encode_prompt(*asked)
+
+    monkeypatch.setattr(pipeline, "encode_prompt", encode_prompt)
+    (made,) = pipeline.encode(model, ("a ring",), device)
+    assert enabled == [with_cudnn]
+    assert torch.equal(made, plain)
+    assert torch.backends.cuda.cudnn_sdp_enabled()
 
 
 @pytest.mark.parametrize("kind", KINDS)
