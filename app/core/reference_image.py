@@ -140,8 +140,7 @@ def _check_file(path: str) -> None:
         found = Path(path).stat()
     except FileNotFoundError as error:
         raise RequestError(
-            f"The reference image {path} is not there any more: take it off the list, or bring "
-            "the file back.",
+            f"The reference image {path} is not there: choose another one, or bring the file back.",
             code="request.reference_missing",
         ) from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path.

@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_one_says_why_and_is_looked_at_again(
     references.add([path])
     wait_until_looked(qtbot, references)
     (row,) = references.references
-    assert "not there any more" in row.problem
+    assert "is not there:" in row.problem
     picture_file(path, 64, 128)
     with qtbot.waitSignal(references.sizes_changed):
         references.look_again()
