@@ -554,6 +554,27 @@ def test_an_engine_that_says_why_it_cannot_start_fails_the_job_with_its_sentence
     assert error.details == "Details\nlast words"
 
 
+def test_a_gpu_that_stops_working_is_told_and_tried_with_another_engine(
+    expect_log: Callable[..., None],
+) -> None:
+    expect_log("stopped working", logger="engine", level="CRITICAL")
+    stage = Stage(FakeEngines(device="cuda:0"))
+    stage.submit(make_job("a"))
+    words = "Fake GPU stopped working: CUDA error: unspecified launch failure."
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        assert stage.engines.last.jobs
+        stage.say(EngineLog(level=50, logger="app.engine.worker", message=words))
+        stage.die(exit_code=1)
+        if attempt < MAX_ATTEMPTS:
+            assert stage.reasons[-1] == (
+                f"{words.rstrip('.')}; a new one is started and the job runs again."
+            )
+    error = stage.jobs[0].error
+    assert error is not None
+    assert error.message.startswith(f"{words.rstrip('.')}, {MAX_ATTEMPTS} times on this job: ")
+    assert "restart the computer" in error.message
+
+
 def test_an_engine_that_cannot_be_started_fails_the_job_with_the_reason() -> None:
     engines = FakeEngines()
     engines.failures = [OSError(12, "Cannot allocate memory")] * MAX_ATTEMPTS

@@ -35,6 +35,9 @@ blocks, which takes much less, unless a disk or a driver hangs."""
 SETUP_CODE = "engine.setup"
 """Something on this machine keeps the engine from starting: trying again does not help."""
 
+STOPPED_CODE = "engine.stopped"
+"""It was at work and ended itself, because its device broke: in another process it may go on."""
+
 _WHERE = {
     None: "before it began the job",
     Phase.LOAD: "while loading the model",
@@ -89,11 +92,12 @@ class EngineSession:
             self._last_words = event.message
 
     def explain(self, ended: EngineEnded) -> EngineEnded:
-        """Its end, with its own reason when it could not start and said why."""
-        if self.ready or ended.error is not None or not self._last_words:
+        """Its end, with its own reason when it said why it cannot start, or go on."""
+        if ended.error is not None or not self._last_words:
             return ended
         sentence, _, details = self._last_words.partition("\n")
-        return replace(ended, error=ErrorInfo(code=SETUP_CODE, message=sentence, details=details))
+        code = STOPPED_CODE if self.ready else SETUP_CODE
+        return replace(ended, error=ErrorInfo(code=code, message=sentence, details=details))
 
     def give(self, job: Job) -> None:
         """Send the job."""
@@ -185,7 +189,13 @@ def death_error(ended: EngineEnded, phase: Phase | None, *, attempts: int) -> Er
     """Why a job is given up after the engine died on it for the last time."""
     if ended.error is not None:
         details = "\n".join(filter(None, (ended.error.details, ended.log_tail)))
-        return replace(ended.error, details=details)
+        message = ended.error.message
+        if ended.error.code == STOPPED_CODE:
+            message = (
+                f"{death_sentence(ended, phase)}, {attempts} times on this job: restart the "
+                "computer, and install the GPU's newest driver if it happens again."
+            )
+        return replace(ended.error, message=message, details=details)
     return EngineCrashedError(
         f"{death_sentence(ended, phase)}, {attempts} times on this job: "
         "try a smaller size or fewer images, and see the log for its last words.",

@@ -75,6 +75,10 @@ def main(argv: Sequence[str]) -> int:
     except AppError as error:
         log.critical("%s", error)
         return 1
+    except SystemExit as error:
+        # The device is broken; `DeviceBrokenError` is known only where torch is loaded.
+        log.critical("%s", error)
+        return 1
     # OSError: a library that torch loads is missing or broken, as on Windows without its runtime.
     except (ImportError, OSError):
         log.critical("torch or diffusers cannot be imported: install Headroom again", exc_info=True)

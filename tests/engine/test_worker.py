@@ -393,3 +393,23 @@ def test_device_that_is_not_there_is_a_clear_end() -> None:
         assert engine.next_message() is None
         assert engine.process.wait() == 1
         assert "Traceback" not in engine.errors
+
+
+_BROKEN_DEVICE = """
+import sys
+import app.engine.worker as worker
+def work(_self, _device):
+    # As `DeviceBrokenError`, which brings torch.
+    raise SystemExit("Fake GPU stopped working: CUDA error: unknown error")
+worker.Worker.work = work
+sys.exit(worker.main([]))
+"""
+
+
+def test_a_broken_device_is_a_clear_end() -> None:
+    with EngineProcess(command=(sys.executable, "-P", "-c", _BROKEN_DEVICE)) as engine:
+        said = engine.wait_for(EngineLog)
+        assert (said.level, said.message[:24]) == (50, "Fake GPU stopped working")
+        assert engine.next_message() is None
+        assert engine.process.wait() == 1
+        assert "Traceback" not in engine.errors
