@@ -25,9 +25,9 @@ def keep_in_vram(device: ComputeDevice, *, system: System | None = None) -> None
         device: Of which.
         system: The one that it is used under; None is this.
     """
-    if device.kind == "cpu" or device.simulated or not (system or this_system()).moves_vram:
-        return
     place = device.torch_device
+    if place.type == "cpu" or device.simulated or not (system or this_system()).moves_vram:
+        return
     # They look alike, and neither has full types; before torch 2.10 Intel's has no limit.
     backend: Any = torch.cuda if place.type == "cuda" else torch.xpu
     limit: Any = getattr(backend, "set_per_process_memory_fraction", None)

@@ -16,6 +16,7 @@ from app.engine.attention.shape import AttentionShape
 from app.engine.attention.trial_store import TrialStore
 from app.engine.broken_device import DeviceBrokenError, still_computes
 from app.engine.compute_device import ComputeDevice
+from app.engine.vram_limit import keep_in_vram
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,8 @@ class AttentionChooser:
         return trial or Trial(kind=kind, problem="there was no memory to try it")
 
     def _numbers(self, shape: AttentionShape) -> Trials | None:
+        # Times of what Windows has moved to RAM would say nothing, and be kept.
+        keep_in_vram(self._device)
         try:
             return Trials(self._device, shape)
         except torch.OutOfMemoryError:

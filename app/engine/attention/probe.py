@@ -5,6 +5,7 @@ Not tried on a real GPU.
 
 import logging
 import math
+import warnings
 
 import torch
 
@@ -68,7 +69,10 @@ class Trials:
             torch.OutOfMemoryError: There is no memory for it, which says nothing about next time.
         """
         try:
-            return self._measure(kind, kernel, timed=timed)
+            with warnings.catch_warnings():
+                # Torch says at length why a kernel was not used.
+                warnings.simplefilter("ignore")
+                return self._measure(kind, kernel, timed=timed)
         # Libraries raise whatever they meet: RuntimeError, ValueError, AssertionError, and more.
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError):

@@ -1,5 +1,6 @@
 """Kinds are tried on the device, the best is chosen, and trials are kept."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from app.core.policy import Attention
 from app.core.request import GenerationRequest
+from app.engine.attention import chooser
 from app.engine.attention.chooser import FAST, AttentionChooser
 from app.engine.attention.dispatch import kernel_of
 from app.engine.attention.ranking import Trial, best_of
@@ -161,6 +163,27 @@ def test_values_are_tried_as_single_blocks_have_them(tmp_path: Path) -> None:
     bench = Bench(tmp_path, {**USUAL, Attention.XFORMERS: (0.1, 1.0)})
     bench.instead[Attention.XFORMERS] = contiguous_only
     assert bench.choose() is Attention.SDPA
+
+
+def test_what_torch_says_of_kernels_that_it_does_not_use_is_not_heard(tmp_path: Path) -> None:
+    def complaining(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        warnings.warn("Flash attention kernel not used because:", stacklevel=1)
+        return kernel_of(Attention.MATH)(query, key, value)
+
+    bench = Bench(tmp_path, {**USUAL, Attention.XFORMERS: (0.1, 1.0)})
+    bench.instead[Attention.XFORMERS] = complaining
+    # Warnings are errors in tests.
+    assert bench.choose() is Attention.XFORMERS
+
+
+def test_trials_keep_within_vram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under Windows what is too much would lie in RAM, and its times would be kept."""
+    kept: list[object] = []
+    monkeypatch.setattr(chooser, "keep_in_vram", kept.append)
+    bench = Bench(tmp_path, USUAL)
+    bench.choose()
+    bench.choose()
+    assert kept == [bench.gpu]
 
 
 def test_a_gpu_that_wakes_up_does_not_make_what_is_tried_first_seem_slow(tmp_path: Path) -> None:
