@@ -123,6 +123,11 @@ class PhasePlan:
         """Expected peak on the device, of us, without the uncertainty."""
         return self.weights_bytes + self.working_bytes + self.overhead_bytes
 
+    @property
+    def needed_bytes(self) -> int:
+        """That peak with the uncertainty: what must be free for the phase."""
+        return self.peak_vram_bytes + self.uncertainty_bytes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanChange:
@@ -188,6 +193,11 @@ class GenerationPlan:
     def peak_vram_bytes(self) -> int:
         """The highest expected peak of all phases."""
         return max((phase.peak_vram_bytes for phase in self.phases), default=0)
+
+    @property
+    def needed_bytes(self) -> int:
+        """The most that a phase needs: this is held against the budget."""
+        return max((phase.needed_bytes for phase in self.phases), default=0)
 
     @property
     def seconds(self) -> float:

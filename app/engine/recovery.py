@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from app.core.jobs import Phase
 from app.core.plan import DECODE_TILES_PX, GenerationPlan, Placement
-from app.engine.planning.memory import needed_of
 from app.engine.planning.problem import (
     AUTOENCODER,
     COMPONENTS,
@@ -75,7 +74,7 @@ def changing_plan(
 def least_needed_bytes(problem: PlanProblem, plan: GenerationPlan, phase: Phase) -> int:
     """What a phase needs in the smallest way that still makes the pictures asked for."""
     ways = (plan, *_keeping(problem, plan, phase))
-    return min(needed_of(way.phase(phase)) for way in ways)
+    return min(way.phase(phase).needed_bytes for way in ways)
 
 
 def relieved_plan(
@@ -94,17 +93,17 @@ def relieved_plan(
     left = [phase for phase in phases if phase in _OWN]
     if not left or wanted_bytes <= 0:
         return None
-    target = max(needed_of(plan.phase(phase)) for phase in left) - wanted_bytes
+    target = max(plan.phase(phase).needed_bytes for phase in left) - wanted_bytes
     relieved = plan
     for phase in left:
-        if needed_of(relieved.phase(phase)) > target:
+        if relieved.phase(phase).needed_bytes > target:
             found = _first_fitting(_keeping(problem, relieved, phase), phase, target)
             relieved = found or relieved
     return None if relieved is plan else relieved
 
 
 def _target(plan: GenerationPlan, failure: Failure) -> int:
-    expected = needed_of(plan.phase(failure.phase))
+    expected = plan.phase(failure.phase).needed_bytes
     cut = min(LARGEST_CUT, FIRST_CUT * 2 ** (failure.tries - 1))
     target = int(expected * (1 - cut))
     return target if failure.room_bytes is None else min(target, failure.room_bytes)
@@ -116,10 +115,10 @@ def _first_fitting(
     """The first that needs no more than the target, else the one that needs least."""
     least: GenerationPlan | None = None
     for plan in plans:
-        needed = needed_of(plan.phase(phase))
+        needed = plan.phase(phase).needed_bytes
         if needed <= target_bytes:
             return plan
-        if least is None or needed < needed_of(least.phase(phase)):
+        if least is None or needed < least.phase(phase).needed_bytes:
             least = plan
     return least
 
@@ -133,7 +132,7 @@ def _next_fitting(
     """
     found = list(plans)
     for plan in found:
-        if needed_of(plan.phase(phase)) <= target_bytes:
+        if plan.phase(phase).needed_bytes <= target_bytes:
             return plan
     return found[(len(found) - 1) // 2] if found else None
 

@@ -16,7 +16,6 @@ from app.engine.planning.changes import changes_of
 from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.fastest import fastest_streamed
 from app.engine.planning.kept import Kept, all_ways, in_turns, least, resident
-from app.engine.planning.memory import needed_of
 from app.engine.planning.phase_need import Names, PhaseNeed
 from app.engine.planning.phase_needs import PhaseNeeds
 from app.engine.planning.problem import PlanProblem, pose
@@ -99,7 +98,7 @@ def described(problem: PlanProblem, plan: GenerationPlan) -> GenerationPlan:
 
 def needed_bytes(plan: GenerationPlan, phases: tuple[Phase, ...]) -> int:
     """What the phases need at most of the device, with uncertainty."""
-    return max((needed_of(plan.phase(phase)) for phase in (*phases, Phase.SAVE)), default=0)
+    return max((plan.phase(phase).needed_bytes for phase in (*phases, Phase.SAVE)), default=0)
 
 
 @dataclass(frozen=True, slots=True)

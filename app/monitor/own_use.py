@@ -93,14 +93,8 @@ class OwnUse:
         """What the present phase may hold by its plan."""
         if self._plan is None or self._phase is None or self._on_cpu:
             return 0
-        return max(
-            (
-                phase.peak_vram_bytes + phase.uncertainty_bytes
-                for phase in self._plan.phases
-                if phase.phase is self._phase
-            ),
-            default=0,
-        )
+        phases = self._plan.phases
+        return max((one.needed_bytes for one in phases if one.phase is self._phase), default=0)
 
     def _take(self, memory: EngineMemory) -> None:
         self._reserved_bytes = memory.device_reserved_bytes

@@ -37,7 +37,7 @@ class Need:
     @property
     def bytes(self) -> int:
         """With the plan's uncertainty."""
-        return self.plan.peak_vram_bytes + self.plan.uncertainty_bytes
+        return self.plan.needed_bytes
 
 
 class RunProgress:

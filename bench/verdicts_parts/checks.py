@@ -7,7 +7,6 @@ from app.core.plan import GenerationPlan, Verdict
 from app.core.policy import Precision
 from app.engine.planner import largest_smaller_size, most_images
 from app.engine.planning.components import TRANSFORMER
-from app.engine.planning.memory import needed_of
 from app.engine.planning.sizes import smaller_sizes
 from bench.verdicts_parts.card import PhasePeak, RanOut
 from bench.verdicts_parts.cases import SHORT, Case, Planned
@@ -114,7 +113,7 @@ def refused_by(case: Case, plan: GenerationPlan) -> tuple[Case, GenerationPlan] 
         size = smaller[0] if smaller else case.size
         asked = replace(asked, size=size, images=1)
     forced = asked.plan()
-    over_device = max(map(needed_of, forced.phases)) > forced.budget_bytes
+    over_device = forced.needed_bytes > forced.budget_bytes
     return (asked, forced) if over_device else None
 
 
@@ -148,7 +147,7 @@ def _row(kind: str, case: Case, plan: GenerationPlan, cards: int = 1) -> Row:
         mode=case.mode.value,
         verdict=plan.verdict.value,
         budget_bytes=plan.budget_bytes,
-        needed_bytes=max(map(needed_of, plan.phases)),
+        needed_bytes=plan.needed_bytes,
         ran_out={name: _words(found) for name, found in outcome.ran_out.items()},
         short={name: _words(found) for name, found in outcome.short.items()},
         peaks=outcome.peaks,

@@ -8,7 +8,6 @@ import torch
 
 from app.core.jobs import Phase
 from app.core.plan import GenerationPlan
-from app.engine.planning.memory import needed_of
 from app.engine.simulated_story import Story
 from bench.verdicts_parts.card import Card, PhasePeak, RanOut
 from bench.verdicts_parts.cases import Case
@@ -66,7 +65,7 @@ def carry_out(
     truths = truths_of(growing=case.growing)
     fresh = Card(truths[USUAL], ENDLESS_BYTES, fresh=True)
     cards = [Card(truths[name], plan.budget_bytes) for name in names]
-    just = [Card(truths[MORE], max(map(needed_of, plan.phases)))]
+    just = [Card(truths[MORE], plan.needed_bytes)]
     first = [fresh] if forced else []
     story = Story(
         capacity_bytes=plan.total_bytes, tflops=_TFLOPS, copy_bytes_per_s=_COPY_BYTES_PER_S

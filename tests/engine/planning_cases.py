@@ -83,7 +83,3 @@ def plan(
         loaded=loaded,
         at_hand=at_hand,
     )
-
-
-def needed(plan: GenerationPlan) -> int:
-    return max(phase.peak_vram_bytes + phase.uncertainty_bytes for phase in plan.phases)

@@ -312,10 +312,8 @@ def test_a_forecast_that_was_wrong_is_not_trusted_with_more(
 ) -> None:
     live = Live()
     plan = of_kind(live.play(job(tmp_path / "a"), {}), PlanMade)[0].plan
-    needed = plan.phase(Phase.DENOISE)
-    tight = Live(
-        capacity_bytes=needed.peak_vram_bytes + needed.uncertainty_bytes + MIB, working_factor=2.0
-    )
+    needed = plan.phase(Phase.DENOISE).needed_bytes
+    tight = Live(capacity_bytes=needed + MIB, working_factor=2.0)
     tight.listener = lambda event: (
         tight.relief.change_budget(PLENTY) if isinstance(event, StepDone) else None
     )

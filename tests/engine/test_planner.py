@@ -30,7 +30,6 @@ from tests.engine.planning_cases import (
     computer,
     cpu,
     model,
-    needed,
     plan,
 )
 
@@ -99,7 +98,7 @@ def test_a_plan_that_fits_is_within_its_budgets(request, name, gib, ram_gib, pol
     )
     if found.verdict is Verdict.DOES_NOT_FIT:
         return
-    assert needed(found) <= found.budget_bytes
+    assert found.needed_bytes <= found.budget_bytes
     assert found.ram_peak_bytes <= found.ram_budget_bytes
     assert found.missing_bytes == 0
     assert 1 <= found.decode_batch <= found.batch <= found.images
@@ -235,7 +234,7 @@ def test_the_phases_in_no_trouble_keep_their_way(request, name, gib, calibration
         if kept.placement is Placement.STREAMED:
             there = found.phase(phase)
             missing = kept.weights_bytes - kept.device_bytes
-            assert there.peak_vram_bytes + there.uncertainty_bytes + missing > found.budget_bytes
+            assert there.needed_bytes + missing > found.budget_bytes
 
 
 @cases
@@ -282,7 +281,7 @@ def test_a_plan_is_little_work(images: int) -> None:
 
 
 def test_what_just_fits_does_not_read_as_if_it_did_not() -> None:
-    least = needed(plan(asking(), card(32)))
+    least = plan(asking(), card(32)).needed_bytes
     for spare_bytes in (0, 20 * MIB):
         device = card(32, free_bytes=least + spare_bytes)
         found = plan(asking(), device, policy=MemoryPolicy(headroom_bytes=0))
@@ -292,7 +291,7 @@ def test_what_just_fits_does_not_read_as_if_it_did_not() -> None:
 
 
 def test_what_hardly_does_not_fit_reads_so() -> None:
-    least = needed(plan(asking(), card(32)))
+    least = plan(asking(), card(32)).needed_bytes
     device = card(32, free_bytes=least - MIB)
     found = plan(asking(), device, policy=MemoryPolicy(headroom_bytes=0))
     (change,) = found.changes
@@ -321,7 +320,7 @@ def test_streamed_blocks_are_as_few_as_fit_and_spread() -> None:
         )
     ]
     assert max(gaps) - min(gaps) <= 1
-    room = found.budget_bytes - needed(found)
+    room = found.budget_bytes - found.needed_bytes
     assert room < max(model().block_bytes("transformer", Precision.BF16)) * 1.3
 
 
@@ -530,7 +529,7 @@ def test_what_is_missing_is_the_difference_of_what_is_told(
 def test_a_strict_refusal_says_what_is_missing_and_what_would_fit() -> None:
     found = plan(asking(2048, 2048), card(4), policy=MemoryPolicy(strict=True))
     assert found.verdict is Verdict.DOES_NOT_FIT
-    assert found.missing_bytes == needed(found) - found.budget_bytes > 0
+    assert found.missing_bytes == found.needed_bytes - found.budget_bytes > 0
     assert "GB are missing" in found.reasons[0]
     told = " ".join(found.reasons)
     open_plan = plan(asking(2048, 2048), card(4))
@@ -804,8 +803,8 @@ def test_a_plan_asks_the_coefficients_a_few_hundred_times(
 
 def test_sizes_in_words_round_so_that_they_are_true() -> None:
     found = plan(asking(), card(24, free_bytes=int(10.04 * GIB)))
-    assert "10.0" not in found.reasons[0] or needed(found) <= 10 * GIB
-    assert needed(found) > 100 * MIB
+    assert "10.0" not in found.reasons[0] or found.needed_bytes <= 10 * GIB
+    assert found.needed_bytes > 100 * MIB
 
 
 # What earlier runs have left.

@@ -12,7 +12,6 @@ from app.core.plan import GenerationPlan, Placement, Rung, Verdict
 from app.core.policy import MemoryPolicy
 from app.core.units import GIB, MIB
 from app.engine.planner import plan_generation
-from app.engine.planning.memory import needed_of
 from app.engine.planning.problem import PlanProblem, pose
 from app.engine.recovery import Failure, changing_plan, keeping_plan, relieved_plan
 from app.engine.replan import refigured
@@ -62,7 +61,7 @@ def needs(plan: GenerationPlan, phase: Phase) -> tuple[int, int]:
     Previews are fitted with the autoencoder on the device, whether it stays there or not.
     """
     stays = [one for one in plan.components if one.placement is Placement.RESIDENT]
-    return needed_of(plan.phase(phase)), sum(one.device_bytes for one in stays)
+    return plan.phase(phase).needed_bytes, sum(one.device_bytes for one in stays)
 
 
 @settings(max_examples=25, deadline=None)
@@ -111,7 +110,7 @@ def test_others_leave_first_then_blocks_then_the_batch_is_split():
     assert first is not None
     assert first.component("text_encoder").placement is Placement.TURNS
     assert first.component("transformer").placement is Placement.RESIDENT
-    needed = needed_of(first.phase(Phase.DENOISE))
+    needed = first.phase(Phase.DENOISE).needed_bytes
     second = keeping_plan(problem, first, failure(Phase.DENOISE, room_bytes=needed - 2 * GIB))
     assert second is not None
     assert second.component("transformer").placement is Placement.STREAMED
@@ -135,12 +134,12 @@ def test_the_gentlest_rung_that_fits_the_room_is_taken_at_once():
     room = 3 * GIB
     found = keeping_plan(problem, plan, failure(Phase.DENOISE, room_bytes=room))
     assert found is not None
-    assert needed_of(found.phase(Phase.DENOISE)) <= room
+    assert found.phase(Phase.DENOISE).needed_bytes <= room
     streamed = len(found.component("transformer").streamed_blocks)
     with_one_less = keeping_plan(
         problem,
         plan,
-        failure(Phase.DENOISE, room_bytes=needed_of(found.phase(Phase.DENOISE)) + 900 * MIB),
+        failure(Phase.DENOISE, room_bytes=found.phase(Phase.DENOISE).needed_bytes + 900 * MIB),
     )
     assert with_one_less is not None
     assert len(with_one_less.component("transformer").streamed_blocks) < streamed
@@ -209,7 +208,7 @@ def test_relief_lowers_what_is_to_come_and_keeps_the_picture(
     assume(plan.verdict is not Verdict.DOES_NOT_FIT)
 
     def need(of: GenerationPlan, phase: Phase) -> int:
-        return needed_of(of.phase(phase))
+        return of.phase(phase).needed_bytes
 
     target = max(need(plan, phase) for phase in phases) - wanted
     found = relieved_plan(problem, plan, phases, wanted)
@@ -236,12 +235,12 @@ def test_relief_that_is_not_wanted_changes_nothing():
 
 def test_each_failure_at_the_same_place_asks_for_twice_as_much():
     problem, plan = posed(vram_gib=48.0)
-    expected = needed_of(plan.phase(Phase.DENOISE))
+    expected = plan.phase(Phase.DENOISE).needed_bytes
     needs: list[int] = []
     for tries, share in ((1, 1 / 8), (2, 1 / 4), (3, 1 / 2), (4, 1 / 2)):
         found = keeping_plan(problem, plan, failure(Phase.DENOISE, tries=tries))
         assert found is not None
-        needs.append(needed_of(found.phase(Phase.DENOISE)))
+        needs.append(found.phase(Phase.DENOISE).needed_bytes)
         assert needs[-1] <= expected * (1 - share)
     # Not more than that at once.
     assert needs[0] > expected / 2

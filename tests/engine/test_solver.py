@@ -13,7 +13,7 @@ from app.core.profile import DeviceProfile
 from app.core.request import MAX_REFERENCES, GenerationRequest
 from app.engine.lines import Lines
 from app.engine.solver import REFERENCE_PX, Solution, Solver
-from tests.engine.planning_cases import PLENTY, asking, card, model, needed, plan
+from tests.engine.planning_cases import PLENTY, asking, card, model, plan
 
 STRICT = MemoryPolicy(strict=True)
 REFERENCE = (REFERENCE_PX, REFERENCE_PX)
@@ -51,7 +51,7 @@ def test_the_largest_size_fits_and_the_next_does_not(size, images, gib, name):
         return
     width_px, height_px = largest.request.width_px, largest.request.height_px
     assert largest.plan.verdict in {Verdict.FITS, Verdict.STREAMS}
-    assert needed(largest.plan) <= largest.plan.budget_bytes
+    assert largest.plan.needed_bytes <= largest.plan.budget_bytes
     assert width_px % 16 == height_px % 16 == 0
     assert width_px / height_px == pytest.approx(
         size[0] / size[1], rel=8 / max(width_px, height_px) + 1e-9

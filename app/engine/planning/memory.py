@@ -84,8 +84,3 @@ def phase_plan(
         seconds_high=seconds * spread,
         waiting_seconds=waiting_seconds,
     )
-
-
-def needed_of(phase: PhasePlan) -> int:
-    """Peak and uncertainty of a planned phase."""
-    return phase.peak_vram_bytes + phase.uncertainty_bytes

@@ -8,7 +8,6 @@ from app.core.policy import MemoryMode
 from app.core.units import GIB, format_bytes, format_need, format_seconds
 from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER
 from app.engine.planning.figures import and_list, gigabytes, size_text
-from app.engine.planning.memory import needed_of
 from app.engine.planning.mode_words import MODE_WORDS
 from app.engine.planning.precisions import PRECISION_WORDS, as_stored_words, file_bytes
 from app.engine.planning.problem import PlanProblem
@@ -144,8 +143,7 @@ def _at_hand(problem: PlanProblem) -> list[str]:
 
 
 def _verdict(problem: PlanProblem, plan: GenerationPlan, streaming_s: float) -> str:
-    highest = max(needed_of(phase) for phase in plan.phases)
-    needed, budget = format_need(highest, plan.budget_bytes)
+    needed, budget = format_need(plan.needed_bytes, plan.budget_bytes)
     figures = f"needs {needed} of {budget} GB"
     match plan.verdict:
         case Verdict.STREAMS:
@@ -200,7 +198,7 @@ def _missing(problem: PlanProblem, least: Way) -> str:
         return f"Does not fit: the preset allows no size as large as {size}."
     what = "" if problem.policy.strict else " even as one small picture"
     ram_budget = problem.ram_budget_bytes
-    needed = max(needed_of(phase) for phase in least.phases(problem))
+    needed = max(phase.needed_bytes for phase in least.phases(problem))
     if least.ram_bytes - ram_budget > needed - problem.budget_bytes:
         needed_text, budget, missing = _lacking(least.ram_bytes, ram_budget)
         return (

@@ -9,7 +9,7 @@ from app.engine.planning.any_size import AnySize
 from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.decode_ways import DecodeWay
 from app.engine.planning.kept import Kept, in_turns
-from app.engine.planning.memory import needed_of, phase_plan
+from app.engine.planning.memory import phase_plan
 from app.engine.planning.phase_need import Names, PhaseNeed
 from app.engine.planning.phase_needs import PhaseNeeds
 from app.engine.planning.problem import PlanProblem, once
@@ -91,7 +91,7 @@ class Way:
 
     def missing_bytes(self, problem: PlanProblem) -> int:
         """How much more it needs than there is, of the device or of the RAM; 0 when it fits."""
-        device = max(needed_of(phase) for phase in self.phases(problem)) - problem.budget_bytes
+        device = max(phase.needed_bytes for phase in self.phases(problem)) - problem.budget_bytes
         ram = self.ram_bytes - problem.ram_budget_bytes
         return max(0, device, ram)
 

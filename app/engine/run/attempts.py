@@ -17,7 +17,6 @@ from app.engine.out_of_memory import (
     out_of_memory_error,
     ran_out_sentence,
 )
-from app.engine.planning.memory import needed_of
 from app.engine.recovery import (
     FIRST_CUT,
     Failure,
@@ -165,7 +164,7 @@ class Attempts:
         if forgettable and self.forget_text_encoder(force, phase, reason, foreseen=False):
             return
         room_bytes = self.room(force)
-        if not ran_out.of_host and room_bytes >= needed_of(force.plan.phase(phase)):
+        if not ran_out.of_host and room_bytes >= force.plan.phase(phase).needed_bytes:
             self.forecast_failed = True
         failure = Failure(
             phase=phase,
@@ -232,7 +231,7 @@ class Attempts:
         self._repeats += 1
         self._tries = 0
         room_bytes = self.room(force)
-        if room_bytes >= needed_of(force.plan.phase(failure.phase)):
+        if room_bytes >= force.plan.phase(failure.phase).needed_bytes:
             return None
         now = replace(failure, room_bytes=room_bytes, tries=1)
         return keeping_plan(force.problem, force.plan, now)

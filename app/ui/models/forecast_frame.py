@@ -82,7 +82,7 @@ def box_of(phase: PhasePlan, *, budget_bytes: int, start_s: float) -> ForecastBo
         end_s=start_s + max(0.0, phase.seconds),
         low_bytes=max(0, peak_bytes - phase.uncertainty_bytes),
         expected_bytes=peak_bytes,
-        high_bytes=peak_bytes + phase.uncertainty_bytes,
+        high_bytes=phase.needed_bytes,
         over=peak_bytes > budget_bytes,
     )
 

@@ -7,7 +7,6 @@ from PySide6.QtCore import QCoreApplication
 from app.core.jobs import DEFAULT_WAIT_S
 from app.core.plan import GenerationPlan, Rung, Verdict
 from app.core.units import GIB, MIB, format_need, format_seconds
-from app.engine.planning.memory import needed_of
 from app.ui.models.plan_inputs import Cost
 
 SMALL_BYTES = 52 * MIB
@@ -65,14 +64,9 @@ def made_words(plan: GenerationPlan) -> str:
     return _tr("{now} of {all} images").format(now=plan.images, all=plan.images + plan.images_later)
 
 
-def needed_bytes(plan: GenerationPlan) -> int:
-    """The highest peak with what it may be off by: this is held against the budget."""
-    return max(map(needed_of, plan.phases), default=0)
-
-
 def peak_words(plan: GenerationPlan) -> str:
     """What is needed of what may be used: "9.1 of 11.2 GB"."""
-    peak, budget = format_need(needed_bytes(plan), plan.budget_bytes)
+    peak, budget = format_need(plan.needed_bytes, plan.budget_bytes)
     return _tr("{peak} of {budget}").format(peak=peak, budget=f"{budget} GB")
 
 

@@ -12,7 +12,7 @@ from app.core.units import GIB
 from app.engine.solver import Solution, Solver, WhatFits
 from app.ui.models.background import Background
 from app.ui.models.plan_inputs import MakePlan, PlanInputs
-from app.ui.models.plan_words import about, gb, needed_bytes
+from app.ui.models.plan_words import about, gb
 from app.ui.models.policy_model import PolicyModel
 from app.ui.models.request_model import RequestModel
 
@@ -61,7 +61,7 @@ class Remedy:
     def detail(self) -> str:
         """What it then needs and takes: "9.1 GB, about 40 s"."""
         return _tr("{size}, {time}").format(
-            size=gb(needed_bytes(self.plan)), time=about(self.plan.seconds)
+            size=gb(self.plan.needed_bytes), time=about(self.plan.seconds)
         )
 
 
