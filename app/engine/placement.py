@@ -104,7 +104,6 @@ class Placer:
         for component, plan in chosen:
             component.follow(plan)
         with self._device.on_host():
-            self.settle()
             for component in self._components.values():
                 self._leave(component)
             # Until copies into it have ended, what left is still taken.
@@ -165,8 +164,8 @@ class Placer:
     def settle(self) -> None:
         """Wait for copies that nobody wants any more, and give their memory back.
 
-        Whoever has to answer that a job was taken back does so before; all here that moves weights
-        begins with it.
+        Whoever has to answer that a job was taken back does so before; nothing here brings weights
+        before it.
         """
         if not self._left:
             return
@@ -178,7 +177,6 @@ class Placer:
     def evict(self) -> None:
         """Take all weights from the device; what is to stay comes back with the next `replace`."""
         for component in self._components.values():
-            component.active = False
             component.evict()
 
     def forget(self, component: str) -> int:

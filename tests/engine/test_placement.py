@@ -291,6 +291,16 @@ def test_the_allocator_is_told_when_weights_have_left(tried: Callable[[Kind], Tr
     assert device.released == 2
 
 
+def test_a_cpu_has_weights_where_they_were(tried: Callable[[Kind], Tried]):
+    networks = tried("klein").networks
+    before = [tensor.data_ptr() for tensor in networks["transformer"].parameters()]
+    placer = Placer(networks, CpuDevice())
+    assert placer.resident_bytes() == 0
+    with placer.phase("transformer"):
+        assert placer.resident_bytes() == all_bytes(tried("klein"), "transformer")
+    assert before == [tensor.data_ptr() for tensor in networks["transformer"].parameters()]
+
+
 def test_a_plan_of_another_model_is_refused(tried: Callable[[Kind], Tried]):
     found = tried("klein")
     placer = Placer(found.networks, CpuDevice())

@@ -1,5 +1,7 @@
 """A registrar that remembers what it locked, and refuses when it is told to."""
 
+from collections.abc import Callable
+
 import torch
 
 from app.engine.residency.pinning import power_of_two
@@ -14,6 +16,7 @@ class FakeRegistrar:
         locked: Sizes by address.
         asked: How often it was asked.
         refused: How often it refused.
+        is_read: Whether a device copies from a buffer: then it must stay locked.
     """
 
     def __init__(self, limit_bytes: int | None = None, *, copies: bool = False) -> None:
@@ -21,6 +24,7 @@ class FakeRegistrar:
         self.copies = copies
         self.locked: dict[int, int] = {}
         self.asked = self.refused = 0
+        self.is_read: Callable[[torch.Tensor], bool] = lambda _buffer: False
 
     def taken_bytes(self, size_bytes: int) -> int:
         """As torch rounds it where it copies."""
@@ -55,7 +59,9 @@ class FakeRegistrar:
         return buffer
 
     def unlock(self, buffer: torch.Tensor) -> None:
-        """What is not locked cannot be unlocked."""
+        """What is not locked cannot be unlocked, nor what a device still reads."""
+        if self.is_read(buffer):
+            raise AssertionError("a device copies from this")
         if self.locked.pop(buffer.data_ptr(), None) != buffer.nbytes:
             raise AssertionError("this is not locked")
 

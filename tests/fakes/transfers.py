@@ -85,6 +85,12 @@ class LateTransfers:
         """Of copies that are not done."""
         return sum(told.target.numel() for told in self._queue)
 
+    def reads(self, buffer: torch.Tensor) -> bool:
+        """Whether a copy from any of it is not done."""
+        begin, end = _range(buffer)
+        sources = (_range(told.source) for told in self._queue)
+        return any(at < end and begin < until for at, until in sources)
+
     def host_buffer(self, size_bytes: int) -> HostBuffer:
         return ram_buffer(size_bytes)
 

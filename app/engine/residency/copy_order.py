@@ -55,7 +55,7 @@ class CopyOrder:
             streamed: Numbers of those that come in, rising.
             slots_bytes: Of the ring.
             cyclic: Whether the first block comes again after the last without a pause; else each
-                pass begins for itself.
+                pass begins for itself, unless more are expected.
 
         Raises:
             ValueError: The ring is too small.
@@ -103,7 +103,7 @@ class CopyOrder:
     @property
     def passes_left(self) -> int | None:
         """That are still to end; None is without end."""
-        return None if self.passes is None else max(0, self.passes - self._passes_ended)
+        return None if self.passes is None else self.passes - self._passes_ended
 
     @property
     def _passes_ended(self) -> int:
@@ -137,11 +137,9 @@ class CopyOrder:
     @property
     def horizon(self) -> int:
         """No copy is made yet for this turn or later ones."""
-        if self._cyclic and self.passes is None:
-            return self.turn + self._blocks
         begun = self.turn // self._blocks
-        if not self._cyclic or self.passes is None:
-            return (begun + 1) * self._blocks
+        if self.passes is None:
+            return self.turn + self._blocks if self._cyclic else (begun + 1) * self._blocks
         return min(self.turn, (begun + self.passes - 1) * self._blocks) + self._blocks
 
     def take(self) -> Copy | None:

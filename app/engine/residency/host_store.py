@@ -246,13 +246,12 @@ class HostStore:
         """First make room, then fill it."""
         for index in file_blocks:
             blocks[index].let_go()
-            self._left_out.discard(blocks[index])
         for block in self._coming(blocks, file_blocks):
             check()
             block.keep(check)
             progress(block.layout.size_bytes)
-            self._left_out.discard(block)
         left_out = [block for block in _wanted(blocks, file_blocks) if block.packed() is None]
+        self._left_out.difference_update(blocks)
         self._left_out.update(left_out)
         if left_out:
             left_bytes = sum(block.layout.size_bytes for block in left_out)

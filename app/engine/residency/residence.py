@@ -148,17 +148,9 @@ class Residence:
         streamer.drain()
 
     def renew_homes(self) -> None:
-        """Let go of places in RAM that the weights have left; nothing is copied meanwhile."""
-        if self._transfers.in_place:
-            return
-        if self._rest is None:
-            self._go_home()
-            return
-        self._home(-1, self._host.rest, self._rest_tensors)
-        for index, block in enumerate(self._blocks):
-            home = self._home(index, block.host, block.tensors)
-            if index not in self._resident:
-                home.apply()
+        """Let go of places in RAM that blocks have left; nothing is copied meanwhile."""
+        if not self._transfers.in_place:
+            self._go_home(only=range(len(self._blocks)))
 
     def forget(self) -> None:
         """Let the network alone for good."""
@@ -222,7 +214,7 @@ class Residence:
             resident=self._resident,
             arena=self._arena,
             reader=self._host.reader,
-            # A prompt is encoded once: its first layer is not needed again after the last.
+            # A prompt is encoded once: its first layer is needed again for another one only.
             cyclic=self._host.name == "transformer",
             bindings=self._bindings,
         )

@@ -84,13 +84,13 @@ class Streamer:
             resident: A buffer on the device for each block that stays, by its number.
             arena: That the others pass through; None when there are none.
             reader: Of blocks that go through bounce buffers.
-            cyclic: Whether the first block comes again after the last without a pause.
+            cyclic: Whether passes follow one another as long as nothing is expected.
             bindings: Of the blocks that stay, those that are in their buffers already.
 
         Raises:
             ValueError: The arena is too small, or nobody reads what is on the disk.
         """
-        self.bindings = {index: one for index, one in (bindings or {}).items() if index in resident}
+        self.bindings = dict(bindings or {})
         self._blocks = tuple(blocks)
         self._transfers = transfers
         self._resident = dict(resident)

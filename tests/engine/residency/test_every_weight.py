@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -73,6 +74,7 @@ class Stage:
         self.host = self.store.open("transformer", self.network, stored, file_blocks=file_blocks)
         self.store.pin([self.host])
         self.transfers = LateTransfers(hurry, is_pinned=self.registrar.is_locked)
+        self.registrar.is_read = self.transfers.reads
         self.placer = Placer({"transformer": self.host}, DeviceWith(self.transfers))
         self.sizes = [block.layout.size_bytes for block in self.host.blocks]
 
@@ -162,6 +164,22 @@ def test_without_locked_ram_a_block_computes_before_the_next_is_copied(
     assert all(after - before <= 1 for before, after in itertools.pairwise(kept))
     assert kept[0] == 2, "the rest and the first block, when there was nothing to compute"
     assert stage.transfers.copies == stage.transfers.host_kept
+
+
+def test_ram_of_what_is_only_streamed_is_free_once_it_has_left(
+    stored: Stored, expected: torch.Tensor
+):
+    """Before it has computed nothing else has taken the place of what was there."""
+    stage = Stage(stored)
+    stage.place(BLOCKS, 0, ())
+    with stage.placer.phase("transformer"):
+        packed = [block.packed() for block in stage.host.blocks]
+        in_ram = [weakref.ref(one.untyped_storage()) for one in packed if one is not None]
+        assert len(in_ram) == len(BLOCKS)
+        del packed
+        stage.place(BLOCKS, 0, BLOCKS)
+        assert not any(one() is not None for one in in_ram)
+        stage.step(expected)
 
 
 def test_weights_that_a_block_shares_stay_shared(stored: Stored, expected: torch.Tensor):

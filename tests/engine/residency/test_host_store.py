@@ -318,6 +318,26 @@ def test_blocks_that_are_not_locked_have_locked_buffers_to_pass_through(
     assert registrar.asked == asked, "following again asks the driver for nothing"
 
 
+def test_blocks_that_stay_locked_are_spread_evenly(tmp_path: Path) -> None:
+    """Those that buffers take the place of are the last that were locked."""
+    count = 12
+    network = Network()
+    network.transformer_blocks = torch.nn.ModuleList(
+        torch.nn.Linear(16, 16, bias=False) for _ in range(count)
+    )
+    network.single_transformer_blocks = torch.nn.ModuleList()
+    network.register_buffer("frequencies", None)
+    save_file(network.state_dict(), tmp_path / "equal.safetensors")
+    registrar = FakeRegistrar(limit_bytes=9 * 1024)
+    store = store_with(registrar)
+    host = store.open(
+        "transformer", network.to("meta"), stored_tensors([tmp_path / "equal.safetensors"])
+    )
+    store.pin([host])
+    locked = {index for index, tier in enumerate(tiers(host)) if tier is PINNED}
+    assert locked == set(spread_order(count)[: 9 - BOUNCE_BUFFERS])
+
+
 def test_without_locked_ram_there_are_no_buffers(stored: Stored) -> None:
     store = store_with(FakeRegistrar(limit_bytes=0))
     host = store.open("transformer", skeleton(), stored)
@@ -412,6 +432,9 @@ def test_blocks_come_back_to_ram_when_there_is_enough_of_it(
     assert not store.follow(host, ()), "what is in RAM stays until the plan says otherwise"
     assert store.would_move(host, (1,))
     assert store.follow(host, (1,))
+    # The plan had sent it away: it needs no more room than it takes.
+    room[0] = sizes[1]
+    assert store.follow(host, ())
     check_content(host, weights)
 
 

@@ -1,6 +1,7 @@
 """Every residency gives the same bits, whenever its copies are done and whenever it changes."""
 
 import contextlib
+import dataclasses
 import weakref
 from collections.abc import Callable
 
@@ -147,6 +148,61 @@ def test_a_pass_of_the_text_encoder_is_not_begun_before_it_is_wanted():
             assert torch.equal(stage.network(INPUTS), stage.expected)
             assert transfers.copies == 1 + passes * len(BLOCKS)
     assert not transfers.held
+
+
+def test_what_more_prompts_need_is_on_its_way_when_they_are_expected():
+    stage = Stage()
+    host = dataclasses.replace(stage.host, name="text_encoder")
+    placer = Placer({"text_encoder": host}, DeviceWith(stage.transfers))
+    placer.replace([plan_of(BLOCKS, name="text_encoder")])
+    with placer.phase("text_encoder"):
+        placer.expect("text_encoder", 2)
+        stage.step()
+        assert stage.transfers.pending
+        stage.step()
+        assert not stage.transfers.pending
+        assert stage.transfers.copies == 1 + 2 * len(BLOCKS)
+
+
+def test_what_stays_does_not_come_for_a_pass_that_does_not_come():
+    stage = Stage()
+    stage.placer.replace([plan_of(BLOCKS)])
+
+    def change(block: int) -> None:
+        if block == 5:
+            stage.placer.replace([plan_of((1, 3))])
+            stage.transfers.copies = 0
+
+    stage.network.between = change
+    with stage.placer.phase("transformer"):
+        stage.placer.expect("transformer", 1)
+        stage.step()
+        # The change had begun what the last three need.
+        assert not stage.transfers.copies
+        assert not stage.transfers.pending
+
+
+def test_what_was_expected_is_forgotten_by_a_component_that_stays():
+    """Also when a change failed half way."""
+    for fails in (False, True):
+        stage = Stage()
+        plan = plan_of((0, 1, 2, 3), placement=Placement.RESIDENT)
+        stage.placer.replace([plan])
+
+        def fail() -> None:
+            raise BlockFailedError
+
+        with stage.placer.phase("transformer"):
+            stage.placer.expect("transformer", 1)
+            stage.step()
+            assert not stage.transfers.pending
+            if fails:
+                with pytest.raises(BlockFailedError):
+                    stage.placer.replace([plan], rearrange=fail)
+        with stage.placer.phase("transformer"):
+            stage.step()
+            assert stage.transfers.pending
+        stage.placer.evict()
 
 
 def test_what_came_is_told_once():
@@ -507,6 +563,27 @@ def test_forgotten_networks_are_let_alone():
     assert stage.is_empty()
     assert not stage.placer.holds("transformer")
     assert not any(module._forward_pre_hooks for module in stage.host.modules)
+
+
+def test_what_was_evicted_comes_back_with_the_next_change_of_anything():
+    stage = Stage()
+    stage.placer.replace([plan_of(placement=Placement.RESIDENT)])
+    stage.placer.evict()
+    assert stage.is_empty()
+    stage.placer.replace([])
+    assert stage.placer.resident_bytes() == stage.host.size_bytes
+
+
+def test_ordinary_ram_needs_no_reader():
+    network = BlockStack(LAYERS)
+    with torch.no_grad():
+        expected = network(INPUTS)
+    transfers = LateTransfers(is_pinned=lambda _buffer: False)
+    placer = Placer({"transformer": network}, DeviceWith(transfers))
+    placer.replace([plan_of(BLOCKS)])
+    with torch.no_grad(), placer.phase("transformer"):
+        assert torch.equal(network(INPUTS), expected)
+    assert transfers.host_kept == transfers.copies
 
 
 def test_blocks_on_the_disk_need_a_reader():

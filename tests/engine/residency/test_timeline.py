@@ -138,3 +138,22 @@ def test_blocks_that_stay_are_read_as_far_ahead_as_there_are_buffers():
     with Streamed(compute_s, (), 0, 1e12, host_side=side) as running:
         # Two are waited for: at the beginning, and one of the last three.
         assert running.passes(1).seconds == pytest.approx(sum(compute_s) + 3.0)
+
+
+def test_blocks_through_locked_buffers_are_brought_as_far_ahead_as_pinned_ones():
+    """While a long block computes, not only one more is begun."""
+    count = len(LAYERS)
+    compute_s = [2.0, 1.0, 9.0, 1.0, 9.0, 1.0, 1.0]
+    found: list[float] = []
+    for tier in (HostTier.PINNED, HostTier.PAGEABLE):
+        side = HostSide(tiers=[tier] * count)
+        largest = max(SIZES)
+        with Streamed(
+            compute_s, range(count), 4 * largest, 0.3 * largest, host_side=side
+        ) as running:
+            running.passes(WARM_UP_PASSES)
+            found.append(running.passes(MEASURED_PASSES).seconds)
+    pinned_s, bounced_s = found
+    assert pinned_s == pytest.approx(sum(compute_s))
+    # A ring of four is deeper than three buffers.
+    assert bounced_s <= pinned_s + 1.0
