@@ -51,8 +51,9 @@ def encode(
     return tuple(found)
 
 
-def _attention(device: ComputeDevice) -> contextlib.AbstractContextManager[None]:
-    return sdpa_kernel(_TRUSTED) if device.kind == "cuda" else contextlib.nullcontext()
+def _attention(device: ComputeDevice) -> contextlib.AbstractContextManager[object]:
+    trusted: contextlib.AbstractContextManager[object] = sdpa_kernel(_TRUSTED)
+    return trusted if device.kind == "cuda" else contextlib.nullcontext()
 
 
 def noise(model: LoadedModel, request: GenerationRequest, indices: Sequence[int]) -> torch.Tensor:
