@@ -26,6 +26,7 @@ from app.engine.lines import Lines
 from app.engine.model_folder import ModelInfo, stored_dtypes
 from app.engine.quantize.recipe import QUANTIZED
 from app.engine.request_counts import (
+    SUMS,
     attention_shape,
     decode_counts,
     denoise_case,
@@ -33,12 +34,13 @@ from app.engine.request_counts import (
     image_tokens,
     reference_size,
     with_attention,
+    with_sums,
 )
 from app.engine.weight_sizes import NetworkCoefficients
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 2
+SCHEMA = 3
 SHIPPED: tuple[str, ...] = (
     "demo",
     "klein-4b",
@@ -196,7 +198,10 @@ class ModelCoefficients:
         if foreign is not None and foreign.turned_back:
             largest = self.networks["transformer"].largest_matrix()
             return lines[beside].at(counts) + turning_bytes(foreign.turned_back, largest)
-        return lines[beside].at(counts) + self.denoise_quantized[precision].at(counts)
+        more = self.denoise_quantized[precision]
+        if SUMS in more.terms:
+            counts = with_sums(counts, self.networks["transformer"].widest_matrix())
+        return lines[beside].at(counts) + more.at(counts)
 
     def decode_working_bytes(
         self,

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from app.core.request import MAX_PROMPT_TOKENS
 from app.engine.architecture import Configs
 from app.engine.attention.chunks import chunk_bytes
+from app.engine.quantize.pieces import sums_bytes
 
 PATCH_PX = 16
 """One image token is 16x16 pixels."""
+SUMS = "sums"
+"""Name of a count: see `with_sums`."""
 REFERENCE_AREA_PX = 1024 * 1024
 """Larger reference images are made smaller, to this area (diffusers Flux2ImageProcessor)."""
 
@@ -50,6 +53,12 @@ def with_attention(counts: dict[str, float], heads: int, head_width: int) -> dic
         head_width=head_width,
     )
     return {**counts, "chunk": chunk}
+
+
+def with_sums(counts: dict[str, float], width: int) -> dict[str, float]:
+    """Counts with the bytes of sums that the widest product in int8 makes at once."""
+    tokens = int(counts["images"] * counts["sequence"])
+    return {**counts, SUMS: sums_bytes(tokens, width)}
 
 
 def denoise_case(counts: dict[str, float]) -> str:

@@ -75,6 +75,12 @@ class NetworkCoefficients:
         sizes = [kind.stored_bytes(precision, beside) for kind in self.kinds]
         return tuple(sizes[kind] for kind in self.blocks)
 
+    def widest_matrix(self) -> int:
+        """Rows of the matrix in a block that has most: columns of its product."""
+        return max(
+            (rows for kind in self.kinds for rows, _columns, _count in kind.matrices), default=0
+        )
+
     def largest_matrix(self) -> int:
         """Parameters of the largest matrix in a block."""
         return max(

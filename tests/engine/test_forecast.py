@@ -329,11 +329,15 @@ def test_quantized_layers_are_forecast_for_the_way_that_needs_most(precision: Pr
         {"images": 1, "width_px": 768, "height_px": 1024},
         {"images": 3, "width_px": 1024, "height_px": 1024},
         {"images": 1, "width_px": 512, "height_px": 512, "references": ((1024, 768),)},
+        # While pieces of sums in int8 are not full, what they need is above what is needed.
+        {"images": 1, "width_px": 256, "height_px": 256},
+        {"images": 1, "width_px": 64, "height_px": 64},
     )
     for size in sizes:
         measured = max(run.denoise(**size).working_bytes for run in runs)
         predicted = coefficients.denoise_working_bytes(**size, precision=precision)
-        assert (1 - UNDER) * measured <= predicted <= 1.05 * measured, size
+        most = 1.08 if precision is Precision.INT8 and size["width_px"] < 512 else 1.01
+        assert measured <= predicted <= most * measured, size
 
 
 @pytest.mark.parametrize("precision", list(WAYS))

@@ -54,15 +54,19 @@ def fit_above(terms: Sequence[str], points: Sequence[tuple[dict[str, float], int
     """Two lines above some values: what it never is less than, and what it grows by.
 
     Args:
-        terms: "1", and what it grows with.
+        terms: "1", what it grows with, and what it grows by where it grows: bytes as they are, of
+            which there is no line, such as of a piece that stays as it is when it is full.
         points: Counts and values, of small counts as well as of large ones.
     """
     inputs = _matrix(terms, [counts for counts, _value in points])
     values = np.array([value for _counts, value in points], dtype=np.float64)
     order = inputs[:, 1].argsort()
     half = order[len(order) // 2 :]
-    growing = np.maximum(_solve(inputs[half], values[half, None])[:, 0], 0.0)
-    constant = np.array([values[order[0]], 0.0])
+    growing = np.ones(len(terms))
+    rest = values - inputs[:, 2:].sum(axis=1)
+    growing[:2] = np.maximum(_solve(inputs[half, :2], rest[half, None])[:, 0], 0.0)
+    constant = np.zeros(len(terms))
+    constant[0] = values[order[0]]
     lines = np.stack([constant, growing])
     lines[:, 0] += max(0.0, float((values - (inputs @ lines.T).max(1)).max()))
     return _as_lines(terms, lines)

@@ -13,7 +13,13 @@ from app.engine.forecast.model_spec import ModelSpec
 from app.engine.forecast.networks import DTYPES, count_parameters
 from app.engine.lines import Lines
 from app.engine.quantize.ways import Way
-from app.engine.request_counts import decode_counts, denoise_case, denoise_counts, with_attention
+from app.engine.request_counts import (
+    decode_counts,
+    denoise_case,
+    denoise_counts,
+    with_attention,
+    with_sums,
+)
 from app.engine.weight_sizes import NetworkCoefficients
 
 ByPrecision = dict[Precision, Lines]
@@ -111,14 +117,15 @@ def _transformer(spec: ModelSpec) -> TransformerPart:
     runs = {precision: DryRun(spec, precision, shallow=True) for precision in DTYPES}
     whole = DryRun(spec, Precision.BF16)
     plain = _denoised(runs[Precision.BF16], points.QUANTIZED)
+    network = count_parameters("transformer", whole.networks.transformer)
     return TransformerPart(
-        network=count_parameters("transformer", whole.networks.transformer),
+        network=network,
         denoise={
             case: {p: _denoise_lines(run, case) for p, run in runs.items()}
             for case in points.DENOISE
         },
         denoise_with={kind: _with_attention(spec, kind) for kind in points.ATTENTION_TERMS},
-        quantized={p: _quantized_lines(spec, p, plain) for p in WAYS},
+        quantized={p: _quantized_lines(spec, p, plain, network.widest_matrix()) for p in WAYS},
         flop=fit_flops(points.DENOISE_FLOP_TERMS, _denoised(whole, points.FLOPS)),
     )
 
@@ -131,8 +138,13 @@ def _with_attention(spec: ModelSpec, kind: Attention) -> dict[str, ByPrecision]:
     }
 
 
-def _quantized_lines(spec: ModelSpec, precision: Precision, plain: Sequence[Point]) -> Lines:
-    """What quantized layers need more than plain ones, in the way that needs most."""
+def _quantized_lines(
+    spec: ModelSpec, precision: Precision, plain: Sequence[Point], width: int
+) -> Lines:
+    """What quantized layers, of which one is so wide, need more than plain ones.
+
+    In the way that needs most.
+    """
     more = [0] * len(plain)
     for way in WAYS[precision]:
         found = _denoised(DryRun(spec, precision, way=way, shallow=True), points.QUANTIZED)
@@ -141,8 +153,8 @@ def _quantized_lines(spec: ModelSpec, precision: Precision, plain: Sequence[Poin
             for most, (_, one), (_, other) in zip(more, found, plain, strict=True)
         ]
     return fit_above(
-        points.QUANTIZED_TERMS,
-        [(counts, size) for (counts, _), size in zip(plain, more, strict=True)],
+        points.QUANTIZED_TERMS[precision],
+        [(with_sums(counts, width), size) for (counts, _), size in zip(plain, more, strict=True)],
     )
 
 

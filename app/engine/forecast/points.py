@@ -3,9 +3,9 @@
 import random
 from collections.abc import Callable
 
-from app.core.policy import Attention
+from app.core.policy import Attention, Precision
 from app.core.request import MAX_PROMPT_TOKENS, MAX_SIZE_PX
-from app.engine.request_counts import PATCH_PX
+from app.engine.request_counts import PATCH_PX, SUMS
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -75,14 +75,19 @@ MORE_FOR_ATTENTION: dict[str, tuple[DenoisePoint, ...]] = {
     ),
 }
 """By `denoise_case`: requests to determine the factor of one more term."""
-QUANTIZED_TERMS = ("1", "images*sequence")
+QUANTIZED_TERMS = {
+    Precision.FP8: ("1", "images*sequence"),
+    Precision.INT8: ("1", "images*sequence", SUMS),
+    Precision.NF4: ("1", "images*sequence"),
+}
+"""What they grow with by factors of their own, and then what is counted as it is."""
 QUANTIZED: tuple[DenoisePoint, ...] = (
     (1, (64, 64), ()),
     (1, (512, 512), ()),
     (1, (1024, 1024), ()),
     (2, (1024, 1024), ()),
-    (1, (2048, 1536), ()),
     (1, (2048, 2048), ()),
+    (4, (2048, 2048), ()),
 )
 FLOPS: tuple[DenoisePoint, ...] = ((1, (64, 64), ()), (1, (592, 1104), ()), (1, (2048, 2048), ()))
 DECODE: tuple[tuple[int, Size], ...] = (

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from app.engine.quantize.gguf_file import KIND_PREFIX, SWAPPED, read_gguf
-from app.engine.quantize.native import piece
+from app.engine.quantize.pieces import piece
 from app.engine.quantize.skeleton import named_modules
 from app.engine.safetensors_header import TensorEntry
 from app.engine.stored_weights import MappedFiles, Stored, StoredTensor
@@ -49,8 +49,10 @@ class GgufLinear(nn.Module):
             end = min(begin + step, self.out_features)
             rows = gguf_rows(self.codes[begin:end], self.kind, tokens.dtype)
             torch.mm(tokens, rows.t(), out=y[:, begin:end])
+            # Or they would still be there while the next ones are turned back.
+            del rows
         if self.bias is not None:
-            y = y + self.bias
+            y.add_(self.bias)
         return y.view(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:

@@ -10,9 +10,9 @@ from torch import nn
 from app.core.policy import Precision
 from app.engine.quantize.formats import FP8, from_nf4, from_rows, to_fp8, to_int8, to_nf4
 from app.engine.quantize.kept_ways import Way
-from app.engine.quantize.native import piece
-from app.engine.quantize.recipe import Recipe
-from app.engine.quantize.ways import LEAST_TOKENS, PRODUCTS, way_for
+from app.engine.quantize.pieces import piece
+from app.engine.quantize.recipe import NATIVE_SIDES, Recipe
+from app.engine.quantize.ways import LEAST_TOKENS, native_product, way_for
 
 _AT_ONCE_ON_CPU = 1 << 19
 """Weights that are turned into codes at once: the copies in fp32 on the way stay in its cache."""
@@ -94,15 +94,15 @@ class QuantizedLinear(nn.Module, abc.ABC):
         """Multiply x with the weight and add the bias; the result is of the type of x."""
         tokens = x.reshape(-1, self.in_features)
         way = Way.DEQUANTIZE
-        # e5m2, which only others store, is not what the ways were tried with.
-        if tokens.shape[0] >= LEAST_TOKENS and self.codes.dtype is not torch.float8_e5m2:
+        if tokens.shape[0] >= LEAST_TOKENS and self._native:
             way = way_for(self.precision, x.device, x.dtype)
-        if way is Way.DEQUANTIZE:
+        y = None
+        if way is not Way.DEQUANTIZE:
+            y = native_product(way, tokens, self.codes, self.scales)
+        if y is None:
             y = self._dequantized_product(tokens)
-        else:
-            y = PRODUCTS[way](tokens, self.codes, self.scales)
         if self.bias is not None:
-            y = y + self.bias
+            y.add_(self.bias)
         return y.view(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
@@ -110,6 +110,14 @@ class QuantizedLinear(nn.Module, abc.ABC):
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}, precision={self.precision.value}"
+        )
+
+    @property
+    def _native(self) -> bool:
+        """Whether it is such as the ways were tried with; others store e5m2, and any size."""
+        sides = (self.in_features, self.out_features)
+        return self.codes.dtype is not torch.float8_e5m2 and not any(
+            side % NATIVE_SIDES for side in sides
         )
 
     def _dequantized_product(self, tokens: torch.Tensor) -> torch.Tensor:

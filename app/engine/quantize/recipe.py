@@ -14,6 +14,8 @@ QUANTIZED = frozenset({Precision.FP8, Precision.INT8, Precision.NF4})
 NF4_BLOCK = 32
 """Weights that share a scale of 16 bits: 4.5 bits a weight, as with 64 and 32 bits, but closer."""
 LEAST_BLOCK = 8
+NATIVE_SIDES = 16
+"""Sides of a weight are multiples of it: what products in fp8 on a GPU ask for; in int8 it is 8."""
 FORMAT_VERSION = 2
 """Of what a recipe makes: a file of another version is made again. Since 2 with checksums."""
 
@@ -53,8 +55,7 @@ class Recipe:
             return False
         if self.precision is Precision.NF4:
             return self.block_of(in_features) >= LEAST_BLOCK
-        # What the GPUs' own matrix products in 8 bits ask for.
-        return in_features % 16 == 0 and out_features % 16 == 0
+        return in_features % NATIVE_SIDES == 0 and out_features % NATIVE_SIDES == 0
 
     def layer_bytes(self, in_features: int, out_features: int) -> int:
         """What a quantized layer takes, without its bias."""

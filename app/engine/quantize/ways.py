@@ -45,6 +45,8 @@ _ODD_TOKENS = LEAST_TOKENS + 1
 """Pictures and prompts have any number of tokens, which some kernels do not take."""
 
 _found: dict[tuple[Precision, torch.device, torch.dtype], Way] = {}
+_refused: set[tuple[Way, torch.device, torch.dtype, int, torch.Size]] = set()
+"""With the number of tokens, and the shape of the codes."""
 _forced: dict[Precision, Way] = {}
 
 
@@ -80,6 +82,34 @@ def _known_or_tried(precision: Precision, device: torch.device, dtype: torch.dty
         record.note_chosen(found)
     log.info("%s on %s in %s: %s", precision.value, device, dtype, found.value)
     return found
+
+
+def native_product(
+    way: Way, x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor
+) -> torch.Tensor | None:
+    """The product in a way that was chosen; None where the device has none of this size.
+
+    A trial is of one size, and libraries refuse others: cuBLAS, by rows on compute capability 9.0,
+    wide layers with 256 tokens and fewer (https://github.com/pytorch/ao/issues/4582).
+
+    Raises:
+        torch.OutOfMemoryError: There is no memory for it.
+    """
+    product = PRODUCTS[way]
+    if torch.compiler.is_compiling():
+        return product(x, codes, scales)
+    key = (way, x.device, x.dtype, x.shape[0], codes.shape)
+    if key in _refused:
+        return None
+    try:
+        return product(x, codes, scales)
+    # A device that is broken says the same of the other product.
+    except (RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
+        log.info("%s does not run with %d tokens and %s: %s", way.value, *key[3:], error)
+    _refused.add(key)
+    return None
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from app.core.policy import Precision
-from app.engine.quantize import native, ways
+from app.engine.quantize import pieces, ways
 from app.engine.quantize.kept_ways import Way, WayRecord
 from app.engine.quantize.linear import QuantizedLinear, empty_linear, quantize_linear, try_ways
 from app.engine.quantize.recipe import QUANTIZED, Recipe
@@ -58,7 +58,7 @@ def test_result_is_close_and_of_the_same_kind(precision, dtype, bias):
 def test_pieces_give_the_same_as_the_whole(precision, monkeypatch):
     made = quantize_linear(linear(), precision)
     whole = made(tokens())
-    monkeypatch.setattr(native, "CHUNK_BYTES", 256 * 4 * 128)
+    monkeypatch.setattr(pieces, "CHUNK_BYTES", 256 * 4 * 128)
     torch.testing.assert_close(made(tokens()), whole, rtol=1e-5, atol=1e-6)
 
 
@@ -77,7 +77,7 @@ def test_sums_in_pieces_are_the_same(monkeypatch):
     made = quantize_linear(linear(), Precision.INT8)
     with forced_way(Precision.INT8, Way.INT8_ROWS):
         whole = made(tokens())
-        monkeypatch.setattr(native, "CHUNK_BYTES", 80 * 4 * 128)
+        monkeypatch.setattr(pieces, "CHUNK_BYTES", 80 * 4 * 128)
         assert torch.equal(made(tokens()), whole)
 
 
