@@ -1,7 +1,7 @@
 """What is asked of diffusers' pipelines before the first step: prompts and noise."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -51,9 +51,13 @@ def encode(
     return tuple(found)
 
 
-def _attention(device: ComputeDevice) -> contextlib.AbstractContextManager[object]:
-    trusted: contextlib.AbstractContextManager[object] = sdpa_kernel(_TRUSTED)
-    return trusted if device.kind == "cuda" else contextlib.nullcontext()
+@contextlib.contextmanager
+def _attention(device: ComputeDevice) -> Generator[None]:
+    if device.kind != "cuda":
+        yield
+        return
+    with sdpa_kernel(_TRUSTED):
+        yield
 
 
 def noise(model: LoadedModel, request: GenerationRequest, indices: Sequence[int]) -> torch.Tensor:
