@@ -2,27 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 
 from app.conductor import Conductor, RunLearning
 from app.core.events import ConductorEvent, EngineReady, EngineStateChanged
-from app.monitor.host import HostProbe
 from app.monitor.pacer import Pacer
-from app.monitor.probe import find_probes
-from app.monitor.sampler import EngineProcess, Sampler, engine_process
+from app.monitor.sampler import EngineProcess, OpenSampler, engine_process, open_sampler
 
 INTERVAL_S = 0.1
 JOIN_TIMEOUT_S = 3.0
 """A driver that hangs in a call does not keep the command from ending."""
-
-OpenSampler = Callable[[Callable[[], EngineProcess]], Sampler]
-
-
-def open_sampler(engine: Callable[[], EngineProcess]) -> Sampler:
-    """A sampler of this machine."""
-    return Sampler(probes=find_probes(), host=HostProbe(), engine=engine)
 
 
 class Monitoring:

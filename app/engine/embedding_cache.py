@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import torch
 
-from app.engine.embedding_store import KeptEmbeddings
+from app.engine.embedding_store import EmbeddingStore
 
 CAPACITY_BYTES = 256 * 1024 * 1024
 """About sixteen prompts of dev in bf16, thirty of klein."""
@@ -19,7 +19,7 @@ class EmbeddingCache:
     """
 
     def __init__(
-        self, capacity_bytes: int = CAPACITY_BYTES, *, kept: KeptEmbeddings | None = None
+        self, capacity_bytes: int = CAPACITY_BYTES, *, kept: EmbeddingStore | None = None
     ) -> None:
         self.kept = kept
         self._capacity_bytes = capacity_bytes

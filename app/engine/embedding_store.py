@@ -4,7 +4,7 @@ import json
 import logging
 import struct
 import zlib
-from typing import Any, Protocol
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -17,18 +17,6 @@ log = logging.getLogger(__name__)
 _NAME = "embeddings"
 _CHECK = "crc32"
 _LENGTH = struct.Struct("<Q")
-
-
-class KeptEmbeddings(Protocol):
-    """Embeddings of one encoder that outlive the engine."""
-
-    def get(self, prompt: str) -> torch.Tensor | None:
-        """Embeddings (1, tokens, width) in RAM, or None."""
-        ...
-
-    def put(self, prompt: str, embeddings: torch.Tensor) -> None:
-        """Keep embeddings (1, tokens, width)."""
-        ...
 
 
 class EmbeddingStore:

@@ -26,6 +26,7 @@ from app.engine.quantize.kept_ways import Way, kept_way
 from app.engine.quantize.recipe import FORMAT_VERSION, QUANTIZED, Recipe
 
 UNCONDITIONAL_PROMPT = ""
+"""What guidance pushes away from (diffusers Flux2KleinPipeline)."""
 _HALVES = ("bfloat16", "float16")
 
 

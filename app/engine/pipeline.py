@@ -8,13 +8,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from app.core.request import GenerationRequest
 from app.engine.compute_device import ComputeDevice
+from app.engine.kept_for_runs import UNCONDITIONAL_PROMPT
 from app.engine.latents import patch_px_of, to_grid
 from app.engine.loader import LoadedModel
 from app.engine.model_folder import GuidanceKind, ModelInfo
 from app.engine.text_encoding import encode_prompt
 
-UNCONDITIONAL_PROMPT = ""
-"""What guidance pushes away from (diffusers Flux2KleinPipeline)."""
 _TRUSTED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Without cuDNN's, which torch prefers on GPUs of data centers: it was wrong there without a word
 where few keys serve many queries, as in text encoders (pytorch#193893). Those are not tried."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from app.core.device import DeviceSnapshot, Sample
 from app.core.events import EngineReady
 from app.monitor.host import HostProbe
-from app.monitor.probe import DeviceProbe
+from app.monitor.probe import DeviceProbe, find_probes
 
 SEARCH_INTERVAL_S = 1.0
 """How often GPUs of the same name are asked which of them has the engine."""
@@ -120,3 +120,11 @@ class Sampler:
         self._chosen = max(self._probes, key=likelihood)
         self._chosen_for = engine
         return self._chosen
+
+
+OpenSampler = Callable[[Callable[[], EngineProcess]], Sampler]
+
+
+def open_sampler(engine: Callable[[], EngineProcess]) -> Sampler:
+    """A sampler of this machine; waking up a GPU's driver may take half a second."""
+    return Sampler(probes=find_probes(), host=HostProbe(), engine=engine)

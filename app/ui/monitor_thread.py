@@ -3,14 +3,11 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
 
 from PySide6.QtCore import QObject, QThread, Signal, Slot
 
-from app.monitor.host import HostProbe
 from app.monitor.pacer import Pacer
-from app.monitor.probe import find_probes
-from app.monitor.sampler import EngineProcess, Sampler
+from app.monitor.sampler import EngineProcess, OpenSampler, open_sampler
 
 log = logging.getLogger(__name__)
 
@@ -18,13 +15,6 @@ INTERVAL_S = 0.1
 SLOW_INTERVAL_S = 1.0
 """While nobody looks: the recording goes on, coarsely."""
 STOP_TIMEOUT_MS = 3000
-
-OpenSampler = Callable[[Callable[[], EngineProcess]], Sampler]
-
-
-def open_sampler(engine: Callable[[], EngineProcess]) -> Sampler:
-    """A sampler of this machine; waking up a GPU's driver may take half a second."""
-    return Sampler(probes=find_probes(), host=HostProbe(), engine=engine)
 
 
 class MonitorThread(QThread):

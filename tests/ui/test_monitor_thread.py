@@ -7,8 +7,8 @@ import pytest
 from PySide6.QtCore import QObject, QThread, Slot
 
 from app.core.device import Sample
-from app.monitor.sampler import EngineProcess, Sampler
-from app.ui.monitor_thread import MonitorThread, open_sampler
+from app.monitor.sampler import EngineProcess, Sampler, open_sampler
+from app.ui.monitor_thread import MonitorThread
 from tests.fakes.hardware import FakeHost, FakeProbe, device
 
 

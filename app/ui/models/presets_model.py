@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from PySide6.QtCore import QObject, Signal, Slot
 
@@ -12,6 +12,7 @@ from app.core.device import DeviceSnapshot, Sample
 from app.core.errors import describe
 from app.core.preset import Preset
 from app.core.preset_folder import PresetEntry
+from app.core.preset_store import PresetStore
 from app.ui.models.background import Background
 from app.ui.models.policy_file import PolicyState
 from app.ui.models.policy_model import PolicyModel
@@ -19,24 +20,6 @@ from app.ui.models.request_model import RequestModel
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-
-
-class Presets(Protocol):
-    """What is needed of `app.core.preset_store.PresetStore`."""
-
-    def entries(self) -> tuple[PresetEntry, ...]: ...
-    def problems(self) -> tuple[str, ...]: ...
-    def is_default(self, entry: PresetEntry, gpu_name: str | None) -> bool: ...
-    def best_for(
-        self, gpu_name: str | None, vram_bytes: int | None, model: str | None
-    ) -> PresetEntry | None: ...
-    def save(self, preset: Preset, *, replacing: bool = False) -> PresetEntry: ...
-    def rename(self, name: str, new: str) -> PresetEntry: ...
-    def delete(self, name: str) -> None: ...
-    def set_default(self, gpu_name: str | None, name: str) -> PresetEntry: ...
-    def clear_default(self, gpu_name: str | None, model: str | None = None) -> None: ...
-    def import_file(self, path: Path) -> PresetEntry: ...
-    def export(self, name: str, path: Path) -> Path: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +61,7 @@ class PresetsModel(QObject):
 
     def __init__(
         self,
-        store: Presets,
+        store: PresetStore,
         policy: PolicyModel,
         form: RequestModel,
         background: Background,
