@@ -9,7 +9,7 @@ import pytest
 from app.conductor import FinishedRun, RunLearning
 from app.core.calibration_store import CalibrationStore
 from app.core.device import DeviceSnapshot, Sample
-from app.core.errors import ErrorInfo
+from app.core.errors import LACK_OF_MEMORY_CODES, ErrorInfo
 from app.core.events import (
     Downshifted,
     EngineReady,
@@ -332,6 +332,19 @@ def test_a_job_that_ended_is_over(stage: Stage, end: EngineMessage) -> None:
     stage.submit(make_job("a"))
     stage.say(end)
     assert stage.over == ["a"]
+
+
+@pytest.mark.parametrize("code", sorted(LACK_OF_MEMORY_CODES))
+def test_a_job_that_lacked_memory_is_over_when_it_is_forgotten(stage: Stage, code: str) -> None:
+    lacking = ErrorInfo(code=code, message="There is no memory.")
+    for job_id in ("a", "b", "c"):
+        stage.submit(make_job(job_id))
+        stage.say(JobFailed(job_id=job_id, error=lacking))
+    assert stage.over == []
+    stage.do(lambda: stage.conductor.remove("b"))
+    assert stage.over == ["b"]
+    stage.do(stage.conductor.clear_ended)
+    assert sorted(stage.over) == ["a", "b", "c"]
 
 
 def test_a_waiting_job_that_is_taken_back_is_over(stage: Stage) -> None:

@@ -98,6 +98,8 @@ def run_generate(
         finally:
             conductor.shutdown()
             thread.join()
+            # It may have failed with something kept, and nobody tries it again.
+            forget_run(app_paths().runs_folder, run.job_id)
 
 
 class _Run:
@@ -119,6 +121,11 @@ class _Run:
         self._seconds = 0.0
         self._finished: JobFinished | None = None
         self._problem: ErrorInfo | None = None
+
+    @property
+    def job_id(self) -> str:
+        """Of the job that runs, or was the last."""
+        return self._job.id
 
     def interrupt(self, conductor: Conductor) -> None:
         """Ctrl+C: cancel; once more ends the engine at once."""

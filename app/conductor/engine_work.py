@@ -8,7 +8,7 @@ from typing import TypeVar
 from app.conductor.kept_queue import KeptQueue
 from app.conductor.memory_guard import MemoryGuard
 from app.core.atomic import sweep_partials
-from app.core.errors import ErrorInfo
+from app.core.errors import LACK_OF_MEMORY_CODES, ErrorInfo
 from app.core.events import (
     CalibrationDone,
     ConductorEvent,
@@ -162,16 +162,21 @@ class EngineWork:
         self.begin_engine(EngineState.STARTING)
 
     def end_job(self, state: JobState, *, error: ErrorInfo | None = None) -> None:
-        """The running job has come to its end; go on with the next."""
+        """The running job has come to its end; go on with the next.
+
+        One that failed for lack of memory is over when it is forgotten: it may be tried again.
+        """
         job = self.jobs.running
         self.jobs.end_running(state, error=error)
         if self.slot.session is not None:
             self.slot.session.note_job_ended()
+        lacked_memory = error is not None and error.code in LACK_OF_MEMORY_CODES
         if job is not None and job.id in self.remove_when_ended:
             self.remove_when_ended.discard(job.id)
             self.jobs.remove(job.id)
+            lacked_memory = False
         self.queue.changed()
-        if job is not None:
+        if job is not None and not lacked_memory:
             self.job_over(job.id)
         if self._renew_when_idle:
             self.renew_engine()

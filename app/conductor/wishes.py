@@ -99,8 +99,12 @@ class Wishes:
 
     def clear_ended(self) -> None:
         """Forget all jobs that have ended."""
-        if self._work.jobs.clear_ended():
-            self._work.queue.changed()
+        work = self._work
+        ended = work.jobs.ended
+        if work.jobs.clear_ended():
+            work.queue.changed()
+            for job in ended:
+                work.job_over(job.id)
 
     def warm_up(self) -> None:
         """Start the engine process before there is a job for it."""

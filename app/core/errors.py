@@ -16,6 +16,11 @@ Cancelling is not an error: it has an exception of its own in the engine and an 
 import traceback
 from dataclasses import dataclass
 
+OUT_OF_MEMORY_CODE = "engine.out_of_memory"
+DOES_NOT_FIT_CODE = "engine.does_not_fit"
+LACK_OF_MEMORY_CODES = frozenset({OUT_OF_MEMORY_CODE, DOES_NOT_FIT_CODE})
+"""Of jobs that may go on where they were, once there is memory."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorInfo:
@@ -83,7 +88,7 @@ class EngineError(AppError):
 class OutOfVramError(EngineError):
     """The device has too little memory left for the next phase."""
 
-    default_code = "engine.out_of_memory"
+    default_code = OUT_OF_MEMORY_CODE
 
 
 class EngineCrashedError(EngineError):

@@ -27,6 +27,11 @@ class JobQueue:
         """Jobs not begun yet, next first."""
         return tuple(self._waiting)
 
+    @property
+    def ended(self) -> tuple[Job, ...]:
+        """Jobs that have ended, newest first."""
+        return tuple(self._ended)
+
     def snapshot(self) -> tuple[Job, ...]:
         """Every job: running, waiting in order, ended with the newest first."""
         running = () if self.running is None else (self.running,)

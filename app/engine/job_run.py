@@ -8,6 +8,7 @@ from typing import Any
 
 from app.core.atomic import sweep_partials
 from app.core.calibration_store import CalibrationStore
+from app.core.errors import LACK_OF_MEMORY_CODES
 from app.core.events import ImageDone, JobCancelled, JobFailed, JobFinished
 from app.core.jobs import Job
 from app.core.paths import AppPaths
@@ -17,7 +18,7 @@ from app.engine.compute_device import ComputeDevice
 from app.engine.engine_memory import MemoryMeter
 from app.engine.host_memory import give_back_host_memory, should_release
 from app.engine.kept_runs import sweep_kept_runs
-from app.engine.memory_net import Finished, MemoryNet, spare, sure
+from app.engine.memory_net import Finished, MemoryNet, Outcome, spare, sure
 from app.engine.receipts import Receipts
 from app.engine.relief import ReliefRequests
 from app.engine.run.context import RunContext
@@ -96,7 +97,7 @@ class JobRunner:
         if isinstance(ended, JobFailed) and not self._still_computes():
             net.stop(goes_on=True)
             raise DeviceBrokenError(f"{self._device.name} stopped working: {ended.error.message}")
-        goes_on = isinstance(ended, JobCancelled) and flag.goes_on
+        goes_on = (isinstance(ended, JobCancelled) and flag.goes_on) or _lacked_memory(ended)
         if not goes_on:
             spare(lambda: sure(self._guard.forget_receipts))
         # Here, not in a handler: a live exception keeps its frames, and they hold our tensors.
@@ -175,6 +176,11 @@ def _with_saved(job: Job, saved: dict[int, str], send: Callable[[Any], None]) ->
         seed = job.request.seed_of(index)
         send(ImageDone(job_id=job.id, index=index, seed=seed, path=saved[index]))
     return replace(job, saved=(*job.saved, *new)) if new else job
+
+
+def _lacked_memory(ended: Outcome) -> bool:
+    """Whether the job failed only for lack of memory: tried again, it goes on where it was."""
+    return isinstance(ended, JobFailed) and ended.error.code in LACK_OF_MEMORY_CODES
 
 
 def _log_run(job: Job, seconds: float, phases: dict[str, float]) -> None:

@@ -1,18 +1,21 @@
 """Where the latents of unfinished runs lie on disk, and the notes of what they have saved.
 
-The files go with their jobs.
+The files go with their jobs. A job that lacked memory finds them when it is tried again.
 """
 
 import contextlib
 import hashlib
+import itertools
 import re
 import time
+from collections.abc import Container
 from pathlib import Path
 
 SUFFIX = ".safetensors"
 RECEIPTS_SUFFIX = ".saved.json"
 STALE_S = 14 * 24 * 3600.0
 """Files that nobody has touched for so long belong to jobs that are long gone."""
+_TRY = re.compile(r"-try-\d+\Z")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -26,8 +29,21 @@ def receipts_file(folder: Path, job_id: str) -> Path:
     return folder / f"{_stem(job_id)}{RECEIPTS_SUFFIX}"
 
 
+def id_of_try(job_id: str, known: Container[str]) -> str:
+    """The id of a job that does once more what another one was to do: it finds what that has left.
+
+    Args:
+        job_id: Of the other one.
+        known: Ids that are taken.
+    """
+    first = _TRY.sub("", job_id)
+    tries = (f"{first}-try-{number}" for number in itertools.count(2))
+    return next(one for one in tries if one not in known)
+
+
 def _stem(job_id: str) -> str:
-    """Ids of any kind get a name that every disk takes."""
+    """Ids of any kind get a name that every disk takes; all tries of a job have the same."""
+    job_id = _TRY.sub("", job_id)
     return job_id if _PLAIN.fullmatch(job_id) else hashlib.sha256(job_id.encode()).hexdigest()
 
 

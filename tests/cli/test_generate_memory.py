@@ -13,10 +13,12 @@ from app.cli.monitoring import Monitoring
 from app.conductor import Conductor, RunLearning
 from app.core.calibration_store import CalibrationStore
 from app.core.device import HostSnapshot
+from app.core.errors import ErrorInfo
 from app.core.events import (
     ConductorEvent,
     Downshifted,
     ImagesDeferred,
+    JobFailed,
     PhaseStarted,
     PlanMade,
     RunResumed,
@@ -159,6 +161,14 @@ def test_a_job_that_ended_leaves_nothing_behind(run: Run) -> None:
         client.say(*events_of_run(job))
 
     assert run(keep) == 0
+    assert list(runs.iterdir()) == []
+
+    def fail(client: FakeEngineClient, job: Job) -> None:
+        kept_file(runs, job.id).write_bytes(b"latents")
+        error = ErrorInfo(code="engine.out_of_memory", message="It ran out.")
+        client.say(JobFailed(job_id=job.id, error=error))
+
+    assert run(fail) == 1
     assert list(runs.iterdir()) == []
 
 

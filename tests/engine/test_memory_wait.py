@@ -27,6 +27,7 @@ from app.core.policy import Budget, MemoryMode
 from app.core.units import MIB
 from app.engine.cancel import CancelFlag, CancelRequestedError
 from app.engine.compute_device import CpuDevice
+from app.engine.kept_runs import id_of_try
 from app.engine.simulated_device import SimulatedDevice
 from app.engine.simulated_story import Moment, OtherUse
 from tests.engine_process import make_job
@@ -147,6 +148,23 @@ def test_what_does_not_come_back_is_refused_as_without_waiting(tmp_path: Path):
     assert "MB are missing." in failed.error.message
     assert failed.error.message.endswith("1 min 00 s were waited for other programs.")
     assert device.allocated_bytes() < MIB
+
+
+def test_what_was_refused_goes_on_where_it_was_when_it_is_tried_again(
+    expected: dict[int, Any], tmp_path: Path
+):
+    kept, asked = tmp_path / "runs", strict(job(tmp_path / "out"))
+    lacking = Runs(card((Moment(phase=Phase.DENOISE, step=3), ALL)))
+    assert isinstance(lacking.run(asked, keep_folder=kept)[-1], JobFailed)
+    # Refused once more, before it begins: what is kept stays.
+    again = replace(asked, id=id_of_try(asked.id, {asked.id}))
+    assert isinstance(Runs(card((Moment(), ALL))).run(again, keep_folder=kept)[-1], JobFailed)
+    again = replace(asked, id=id_of_try(again.id, {asked.id, again.id}))
+    events = Runs(card()).run(again, keep_folder=kept)
+    assert isinstance(events[-1], JobFinished)
+    assert [one.step for one in of_kind(events, RunResumed)] == [3]
+    assert same(pixels(events), expected)
+    assert not list(kept.iterdir())
 
 
 def test_a_program_that_stays_is_waited_for_once_and_then_the_picture_is_smaller(tmp_path: Path):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from app.core.errors import OutOfVramError
+from app.core.errors import DOES_NOT_FIT_CODE, OutOfVramError
 from app.core.events import Downshifted, ImagesDeferred, PlanMade
 from app.core.jobs import Job, Phase
 from app.core.plan import GenerationPlan, PhasePlan, PlanChange, Rung, Verdict
@@ -18,8 +18,6 @@ from app.engine.run.images import RunImages
 from app.engine.shift_words import changes_between
 
 log = logging.getLogger(__name__)
-
-DOES_NOT_FIT = "engine.does_not_fit"
 
 
 class PlanInForce:
@@ -55,7 +53,7 @@ class PlanInForce:
         self._send = send
         send(PlanMade(job_id=job.id, plan=plan))
         if plan.verdict is Verdict.DOES_NOT_FIT:
-            raise OutOfVramError(" ".join(plan.reasons), code=DOES_NOT_FIT)
+            raise OutOfVramError(" ".join(plan.reasons), code=DOES_NOT_FIT_CODE)
         self.images = RunImages(plan.images, saved=job.saved)
         if plan.images_later:
             reason = next(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from PySide6.QtCore import QObject, QTimer, Signal, Slot
 
+from app.conductor.tried_again import once_more
 from app.core.events import (
     CalibrationDone,
     Converting,
@@ -199,6 +200,9 @@ class EngineModel(QObject):
             wait_s=DEFAULT_WAIT_S,
             previews=previews,
         )
+        return self._submit(job, front=front)
+
+    def _submit(self, job: Job, *, front: bool = False) -> str:
         self._unseen[job.id] = job
         self._made_here.add(job.id)
         self._control.submit(job, front=front)
@@ -210,14 +214,8 @@ class EngineModel(QObject):
         job = self.job(job_id)
         if job is None:
             return None
-        return self.generate(
-            job.request,
-            model_folder=job.model_folder,
-            output=job.output,
-            previews=job.previews,
-            policy=job.policy,
-            limits=job.limits,
-        )
+        taken = self._jobs.keys() | self._unseen.keys()
+        return self._submit(once_more(job, taken, wait_s=DEFAULT_WAIT_S))
 
     @Slot()
     def cancel_current(self) -> None:
