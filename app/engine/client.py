@@ -19,6 +19,7 @@ from typing import BinaryIO, cast
 
 from app.core.errors import ErrorInfo, ProtocolError
 from app.core.events import EngineEvent
+from app.engine.own_python import without_launcher
 from app.engine.protocol import (
     PROTOCOL_VERSION,
     Command,
@@ -134,12 +135,13 @@ class ProcessEngineClient(EngineClient):
         Raises:
             OSError: The system cannot start it.
         """
+        program, told = without_launcher(self._command[0])
         process = subprocess.Popen(
-            self._command,
+            [program, *self._command[1:]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(),
+            env={**_environment(), **told},
             # Ctrl+C in a terminal goes to a whole process group: only we are to get it.
             start_new_session=os.name == "posix",
             creationflags=_creation_flags(),

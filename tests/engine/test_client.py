@@ -15,7 +15,9 @@ import psutil
 import pytest
 
 from app.core.events import EngineReady, JobCancelled
+from app.engine import client as client_module
 from app.engine.client import LOG_TAIL_LINES, EngineEnded, EngineMessage, ProcessEngineClient
+from app.engine.own_python import without_launcher
 from app.engine.protocol import PROTOCOL_VERSION, CancelJob, Hello
 
 PATIENCE_S = 60.0
@@ -251,6 +253,37 @@ def test_what_the_child_is_told_about_where_it_is(
     home, path = json.loads(engine.end().log_tail)
     assert home == str(tmp_path.resolve() / "home")
     assert path.split(os.pathsep) == [str(ROOT), "elsewhere"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "program", "base", "started"),
+    [
+        ("win32", "C:\\venv\\python.exe", "C:\\Python\\python.exe", "C:\\Python\\python.exe"),
+        # Without an environment there is no launcher.
+        ("win32", "C:\\venv\\python.exe", "C:\\venv\\python.exe", "C:\\venv\\python.exe"),
+        ("win32", "C:\\tool.exe", "C:\\Python\\python.exe", "C:\\tool.exe"),
+        ("linux", "C:\\venv\\python.exe", "C:\\Python\\python.exe", "C:\\venv\\python.exe"),
+    ],
+)
+def test_the_launcher_of_a_virtual_environment_is_left_out(
+    platform: str, program: str, base: str, started: str
+) -> None:
+    own = "C:\\venv\\python.exe"
+    found, told = without_launcher(program, platform=platform, own=own, base=base)
+    assert found == started
+    assert told == ({} if started == program else {"__PYVENV_LAUNCHER__": own})
+
+
+def test_what_stands_for_the_launcher_is_started(
+    monkeypatch: pytest.MonkeyPatch, run: Callable[[str], Engine]
+) -> None:
+    def without(program: str) -> tuple[str, dict[str, str]]:
+        return program, {"HEADROOM_TOLD": "in an environment"}
+
+    monkeypatch.setattr(client_module, "without_launcher", without)
+    engine = run("print(os.environ['HEADROOM_TOLD'], file=sys.stderr); hello()")
+    engine.next()
+    assert engine.end().log_tail == "in an environment"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sessions")
