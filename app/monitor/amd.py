@@ -20,14 +20,20 @@ from app.monitor.sysfs import (
 
 AMD_VENDOR_ID = 0x1002
 KFD_ROOT = Path("/sys/class/kfd/kfd")
+MIN_OWN_BYTES = 2 << 30
+"""The graphics part of a processor has less, set aside at the start: it computes in RAM."""
 _MILLIDEGREES = 1000.0
 _MICROWATTS = 1e6
 
 
 def open_amd_probes(drm_root: Path = DRM_ROOT, kfd_root: Path = KFD_ROOT) -> tuple["AmdProbe", ...]:
-    """A probe for each AMD GPU that tells its memory; none elsewhere than on Linux."""
+    """A probe for each AMD GPU with memory of its own; none elsewhere than on Linux."""
     probes = (AmdProbe(card, kfd_root=kfd_root) for card in cards(drm_root, AMD_VENDOR_ID))
-    return tuple(probe for probe in probes if probe.snapshot(None) is not None)
+    return tuple(
+        probe
+        for probe in probes
+        if (now := probe.snapshot(None)) is not None and now.total_bytes >= MIN_OWN_BYTES
+    )
 
 
 class AmdProbe:

@@ -84,7 +84,7 @@ def test_a_card_that_does_not_tell_its_name_has_it_from_the_table(
     card(folder, number="0x744c", revision="0xc8")
     for name, content in (
         ("vendor", "0x1002"),
-        ("mem_info_vram_total", "1000"),
+        ("mem_info_vram_total", f"{24 << 30}"),
         ("mem_info_vram_used", "10"),
     ):
         (folder / name).write_text(content, "utf-8")

@@ -63,7 +63,7 @@ def test_a_card_tells_where_it_sits(tmp_path: Path):
     place = tmp_path / "pci0000:00/0000:03:00.0"
     write(
         place,
-        {"vendor": "0x1002", "mem_info_vram_total": GIB, "mem_info_vram_used": 5},
+        {"vendor": "0x1002", "mem_info_vram_total": 4 * GIB, "mem_info_vram_used": 5},
     )
     card = tmp_path / "drm/card0"
     card.mkdir(parents=True)
@@ -88,7 +88,7 @@ def test_an_amd_card_with_memory_only_has_none_for_the_rest(tmp_path: Path):
         tmp_path,
         {
             "drm/card0/device/vendor": "0x1002",
-            "drm/card0/device/mem_info_vram_total": GIB,
+            "drm/card0/device/mem_info_vram_total": 4 * GIB,
             "drm/card0/device/mem_info_vram_used": 5,
         },
     )
@@ -105,6 +105,11 @@ def test_a_card_that_stops_telling_gives_nothing(amd_tree: Path):
     (probe,) = open_amd_probes(amd_tree / "drm", amd_tree / "kfd")
     (amd_tree / "drm/card1/device/mem_info_vram_used").unlink()
     assert probe.snapshot(None) is None
+
+
+def test_the_graphics_part_of_a_processor_is_not_offered(amd_tree: Path):
+    (amd_tree / "drm/card1/device/mem_info_vram_total").write_text(f"{GIB // 2}", "utf-8")
+    assert open_amd_probes(amd_tree / "drm", amd_tree / "kfd") == ()
 
 
 def test_an_amd_card_without_memory_figures_is_not_offered(tmp_path: Path):
