@@ -130,12 +130,10 @@ class QuickCoefficients:
         images: int,
         width_px: int,
         height_px: int,
-        passes: int = 1,
         references: Sizes = (),
-        **_: Any,
     ) -> int:
         pixels = width_px * height_px + 256 * _reference_tokens(references)
-        return images * passes * pixels * 10**4
+        return images * pixels * 10**4
 
     def decode_flops(self, *, images: int, width_px: int, height_px: int) -> int:
         return images * width_px * height_px * 10**4

@@ -265,11 +265,9 @@ class ModelCoefficients:
         width_px: int,
         height_px: int,
         references: tuple[tuple[int, int], ...] = (),
-        passes: int = 1,
     ) -> int:
-        """Floating-point operations of one step; `passes` is 2 where guidance needs a second."""
-        counts = denoise_counts(images, width_px, height_px, references)
-        return passes * self.denoise_flop.at(counts)
+        """Floating-point operations of one pass of the transformer."""
+        return self.denoise_flop.at(denoise_counts(images, width_px, height_px, references))
 
     def decode_flops(self, *, images: int, width_px: int, height_px: int) -> int:
         """Floating-point operations to decode images whole."""

@@ -59,7 +59,7 @@ def real_peak(call: Callable[[], object]) -> int:
 
 
 def dry_peak(call: Callable[[], object]) -> int:
-    storages = PhaseStorages("meta")
+    storages = PhaseStorages()
     with torch.no_grad(), FusedKernels(), storages:
         call()
     return storages.peak_bytes

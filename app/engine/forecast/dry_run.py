@@ -131,7 +131,7 @@ class DryRun:
     def _watched(self, network: Untyped, call: Callable[[], object]) -> Measured:
         # Built before, so that its weights are not counted.
         _ = self.networks.autoencoder
-        storages = PhaseStorages("meta", self._shapes)
+        storages = PhaseStorages(self._shapes)
         watch = _Watch(storages, network)
         try:
             with (

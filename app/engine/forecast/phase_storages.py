@@ -11,24 +11,22 @@ from app.engine.live_storages import Args, LiveStorages, Named, Operator, OpResu
 
 
 class PhaseStorages(LiveStorages):
-    """Counts what operations make on one kind of device, with the course of it.
+    """Counts what operations make on torch's "meta" device, with the course of it.
 
     Attributes:
         history: Bytes alive after each operation.
         flops: Of matrix products, convolutions and attention.
     """
 
-    def __init__(self, device_type: str, shapes: RememberedShapes | None = None) -> None:
-        """Count what is made on devices of this type, such as "meta".
+    def __init__(self, shapes: RememberedShapes | None = None) -> None:
+        """Count nothing yet.
 
         Args:
-            device_type: Of torch.
             shapes: Answers operations that were asked before.
         """
         super().__init__()
         self.history: list[int] = []
         self.flops = 0
-        self._device_type = device_type
         self._shapes = shapes
 
     def run_counted(self, func: Operator, args: Args, kwargs: Named) -> OpResult:
@@ -56,4 +54,4 @@ class PhaseStorages(LiveStorages):
         self, inputs: Sequence[torch.Tensor], result: OpResult
     ) -> list[torch.UntypedStorage]:
         made = super()._new_storages(inputs, result)
-        return [storage for storage in made if storage.device.type == self._device_type]
+        return [storage for storage in made if storage.device.type == "meta"]

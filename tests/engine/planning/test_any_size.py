@@ -18,7 +18,7 @@ from tests.engine.planning_cases import PLENTY, asking, card, model, plan
 
 def test_previews_are_counted_as_the_autoencoder_encodes() -> None:
     network = DryRun(known_spec("klein-4b"), Precision.BF16).networks.autoencoder
-    storages = PhaseStorages("meta")
+    storages = PhaseStorages()
     with torch.no_grad(), FusedKernels(), storages:
         picture = torch.zeros(1, 3, 256, 256, dtype=torch.bfloat16, device="meta")
         network.encode(picture).latent_dist.mode()

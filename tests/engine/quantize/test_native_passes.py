@@ -110,7 +110,7 @@ def test_no_quotient_is_above_what_is_rounded_to_the_largest_number() -> None:
 
 
 def held_bytes(call: Callable[[], object]) -> int:
-    storages = PhaseStorages("meta")
+    storages = PhaseStorages()
     with torch.no_grad(), storages:
         call()
     return storages.peak_bytes
