@@ -63,12 +63,11 @@ def modelled_rows(
 def work_of(case: Case, gpu: GpuClass) -> Work:
     """What a step computes and has to bring, on a GPU class."""
     work = block_work(case.model, case.size_px)
-    plain = gpu.flops("bf16")
-    each_s = work.linear / gpu.flops(case.precision) + work.attention / plain
     rest_bytes, blocks = weights_of(case.model, case.precision)
+    linear_s = gpu.linear_seconds(case.precision, work.linear, case.model, case.size_px)
     return Work(
-        compute_s=[each_s] * work.blocks,
-        rest_s=work.rest / plain,
+        compute_s=[block_s + work.attention / gpu.flops for block_s in linear_s],
+        rest_s=work.rest / gpu.flops,
         block_bytes=blocks,
         rest_bytes=rest_bytes,
     )

@@ -1,6 +1,7 @@
 """The tables of what was measured, and of what was modelled."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from bench.residency_parts.cases import (
     FLOORS,
@@ -9,12 +10,13 @@ from bench.residency_parts.cases import (
     HEADROOM,
     LEAST,
     MODEL,
+    OFFLOADS,
     RESIDENT,
     SEQUENTIAL,
     cap_text,
 )
 from bench.residency_parts.rows import OK, Row
-from bench.residency_parts.targets import floor_s
+from bench.residency_parts.targets import FASTER, RAM_GB, floor_s, holds
 
 GB = 10**9
 MEASURED_HEADER = (
@@ -43,6 +45,22 @@ MODELLED_HEADER = (
     "group, low RAM",
     "RAM",
     "RAM, group",
+)
+FASTER_HEADER = (
+    "the comparison",
+    "RAM",
+    "8 GB cards: 3 x",
+    "from, to",
+    "others: 1.5 x",
+    "from, to",
+    "nothing of diffusers fits",
+)
+RAM_HEADER = (
+    "model",
+    "precision",
+    "group, stream: RAM GB",
+    "others: RAM GB",
+    *(f"left in {ram_gb} GB" for ram_gb in RAM_GB if ram_gb is not None),
 )
 CPU_HEADER = (
     "precision",
@@ -105,6 +123,65 @@ def modelled_table(rows: Sequence[Row], model: str, cap_bytes: int) -> list[list
                 _gb(modes[GROUP]["ram_bytes"]),
             ]
         )
+    return lines
+
+
+def faster_table(checks: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """How the aim of being faster is met, by how it is read and by the computer's RAM."""
+    found: dict[tuple[str, int | None], list[Mapping[str, Any]]] = {}
+    for check in checks:
+        if "reading" in check:
+            found.setdefault((check["reading"], check["ram_gb"]), []).append(check)
+    lines: list[list[str]] = []
+    for (reading, ram_gb), several in found.items():
+        small = [one for one in several if one["cap_bytes"] in FASTER]
+        others = [one for one in several if one["cap_bytes"] not in FASTER]
+        lines.append(
+            [
+                reading,
+                "any" if ram_gb is None else f"{ram_gb} GB",
+                *_met(small),
+                *_met(others),
+                str(sum(one["value"] is None for one in several)),
+            ]
+        )
+    return lines
+
+
+def _met(checks: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    known = [one for one in checks if one["value"] is not None]
+    if not known:
+        return "-", "-"
+    values = sorted(one["value"] for one in known)
+    met = sum(one["met"] for one in known)
+    return f"{met} of {len(known)}", f"{values[0]:.2f}, {values[-1]:.2f}"
+
+
+def ram_table(rows: Sequence[Row]) -> list[list[str]]:
+    """What diffusers' modes take of RAM for the transformer, and which of them are left."""
+    lines: list[list[str]] = []
+    for model, precision in dict.fromkeys((row["model"], row["precision"]) for row in rows):
+        needed = {
+            row["mode"]: row
+            for row in rows
+            if (row["model"], row["precision"], row["status"]) == (model, precision, OK)
+            and row["mode"] in OFFLOADS
+        }
+        left = [
+            [mode.removeprefix("diffusers-") for mode in OFFLOADS if mode in needed
+             and holds(ram_gb, needed[mode])]
+            for ram_gb in RAM_GB if ram_gb is not None
+        ]  # fmt: skip
+        lines.append(
+            [
+                model,
+                precision,
+                _gb(needed[GROUP]["ram_bytes"]),
+                _gb(needed[GROUP_LOW]["ram_bytes"]),
+                *("all" if len(modes) == len(needed) else ", ".join(modes) or "none"
+                  for modes in left),
+            ]
+        )  # fmt: skip
     return lines
 
 
