@@ -22,6 +22,7 @@ _HEEDS_NEW_NAME = (2, 11)
 2.11 heeds it. The older name works in all of them, with a word about its age."""
 _GROWING = "expandable_segments:True"
 _ORDER_VARIABLE = "CUDA_DEVICE_ORDER"
+_SEARCH_ON_AMD = "MIOPEN_FIND_MODE"
 _FUSED_ON_AMD = "TORCH_ROCM_AOTRITON_ENABLE_EXPERIMENTAL"
 KERNELS_VARIABLES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 KERNELS = "256"
@@ -94,6 +95,8 @@ def choose_allocator_settings(
     for name in KERNELS_VARIABLES:
         environment.setdefault(name, KERNELS)
     environment.setdefault(_FUSED_ON_AMD, "1")
+    # Else the first decode at each size tries all convolutions, for minutes up to half an hour.
+    environment.setdefault(_SEARCH_ON_AMD, "FAST")
     # Numbered as drivers and their tools do: CUDA alone would put the fastest first.
     environment.setdefault(_ORDER_VARIABLE, "PCI_BUS_ID")
     chosen = any(name in environment for name in (ALLOCATOR_VARIABLE, *_OLDER_VARIABLES))

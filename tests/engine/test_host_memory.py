@@ -77,6 +77,7 @@ def test_what_the_user_has_chosen_stays(name: str) -> None:
         name: "max_split_size_mb:128",
         "TORCH_ROCM_AOTRITON_ENABLE_EXPERIMENTAL": "0",
         "CUDA_DEVICE_ORDER": "FASTEST_FIRST",
+        "MIOPEN_FIND_MODE": "NORMAL",
         **dict.fromkeys(KERNELS_VARIABLES, "7"),
     }
     before = dict(environment)
@@ -90,9 +91,10 @@ def test_gpus_are_numbered_as_their_driver_does() -> None:
     )
 
 
-def test_fused_attention_of_amd_s_newer_gpus_is_used() -> None:
+def test_amd_s_kernels_are_used_and_not_searched_for_long() -> None:
     amd = replace(LINUX, torch_version="2.13.0+rocm7.2")
     assert chosen(amd)["TORCH_ROCM_AOTRITON_ENABLE_EXPERIMENTAL"] == "1"
+    assert chosen(amd)["MIOPEN_FIND_MODE"] == "FAST"
 
 
 def test_a_cache_is_given_back_when_it_is_large() -> None:
