@@ -1,4 +1,4 @@
-"""Settings of the allocators, and giving back what they keep.
+"""Settings of torch and its allocators, and giving back what they keep.
 
 Allocators keep what is freed for the next time. Over a long session with changing sizes that
 splinters: the device is full of pieces none of which is large enough.
@@ -81,15 +81,15 @@ def this_system() -> System:
     return System(platform=sys.platform, release=platform.release(), torch_version=version)
 
 
-def choose_allocator_settings(
+def choose_torch_settings(
     environment: MutableMapping[str, str], *, system: System | None = None
 ) -> None:
-    """Choose what keeps memory whole over a long session; before torch is imported.
+    """Choose how torch keeps memory, numbers GPUs and picks kernels; before it is imported.
 
-    On Linux torch's allocator for NVIDIA grows its segments instead of adding others: the driver's
-    part of this does not exist on Windows. On Intel they made GPUs hang (torch-xpu-ops#4427). On
-    AMD, torch has kernels of attention for many GPUs that it uses only when told to; without them
-    whole matrices of scores are made. What the user has chosen stays. Not tried on a real GPU.
+    Memory is to stay whole over a long session. On Linux torch's allocator for NVIDIA grows its segments instead of adding others: the driver's
+    part of this does not exist on Windows. On Intel they made GPUs hang (torch-xpu-ops#4427).
+    On AMD, torch has kernels of attention for many GPUs that it uses only when told to; without
+    them whole matrices of scores are made. What the user has chosen stays. Not tried on a real GPU.
     """
     system = system or this_system()
     for name in KERNELS_VARIABLES:

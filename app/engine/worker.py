@@ -24,7 +24,7 @@ from app.core.events import EngineReady
 from app.core.paths import app_paths
 from app.engine.cancel import CancelFlag
 from app.engine.channel import ChannelLogHandler, EventChannel, take_over_stdio
-from app.engine.host_memory import choose_allocator_settings
+from app.engine.host_memory import choose_torch_settings
 from app.engine.libraries import diffusers_class, go_offline, quieten
 from app.engine.protocol import (
     PROTOCOL_VERSION,
@@ -118,7 +118,7 @@ class Worker:
             ImportError: A library is missing or broken.
             OSError: Or one that it loads in turn.
         """
-        choose_allocator_settings(os.environ)
+        choose_torch_settings(os.environ)
         # Looking for garbage while all that is imported would take a fifth of the start.
         gc.disable()
         # Here and not above: they take a second and more, in which the app knows we live.

@@ -13,7 +13,7 @@ from app.engine.host_memory import (
     KERNELS_VARIABLES,
     OLDER_VARIABLE,
     System,
-    choose_allocator_settings,
+    choose_torch_settings,
     give_back_host_memory,
     segments_grow,
     should_release,
@@ -26,7 +26,7 @@ WSL = replace(LINUX, release="6.6.87.2-microsoft-standard-WSL2")
 
 def chosen(system: System) -> dict[str, str]:
     environment: dict[str, str] = {}
-    choose_allocator_settings(environment, system=system)
+    choose_torch_settings(environment, system=system)
     return environment
 
 
@@ -81,7 +81,7 @@ def test_what_the_user_has_chosen_stays(name: str) -> None:
         **dict.fromkeys(KERNELS_VARIABLES, "7"),
     }
     before = dict(environment)
-    choose_allocator_settings(environment, system=LINUX)
+    choose_torch_settings(environment, system=LINUX)
     assert environment == before
 
 
