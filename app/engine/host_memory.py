@@ -86,10 +86,11 @@ def choose_torch_settings(
 ) -> None:
     """Choose how torch keeps memory, numbers GPUs and picks kernels; before it is imported.
 
-    Memory is to stay whole over a long session. On Linux torch's allocator for NVIDIA grows its segments instead of adding others: the driver's
-    part of this does not exist on Windows. On Intel they made GPUs hang (torch-xpu-ops#4427).
-    On AMD, torch has kernels of attention for many GPUs that it uses only when told to; without
-    them whole matrices of scores are made. What the user has chosen stays. Not tried on a real GPU.
+    Memory is to stay whole over a long session. On Linux torch's allocator for NVIDIA grows its
+    segments instead of adding others: the driver's part of this does not exist on Windows. On Intel
+    they made GPUs hang (torch-xpu-ops#4427). On AMD, torch has kernels of attention for many GPUs
+    that it uses only when told to; without them whole matrices of scores are made. What the user
+    has chosen stays. Not tried on a real GPU.
     """
     system = system or this_system()
     for name in KERNELS_VARIABLES:
