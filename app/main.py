@@ -94,7 +94,6 @@ class Application(QObject):
         """
         super().__init__()
         self._qt = qt
-        self._paths = paths
         self._logs = logs
         self._is_ending = self._has_ended = False
         self._monitor: MonitorModel | None = None

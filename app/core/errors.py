@@ -92,19 +92,9 @@ class OutOfVramError(EngineError):
 
 
 class EngineCrashedError(EngineError):
-    """The engine process ended by itself.
-
-    Attributes:
-        exit_code: Of the process; negative is the signal number on Linux; None when unknown.
-        log_tail: The last lines it wrote.
-    """
+    """The engine process ended by itself; the last lines that it wrote are the details."""
 
     default_code = "engine.crashed"
-
-    def __init__(self, message: str, *, exit_code: int | None, log_tail: str) -> None:
-        super().__init__(message, details=log_tail)
-        self.exit_code = exit_code
-        self.log_tail = log_tail
 
 
 class ProtocolError(EngineError):

@@ -153,4 +153,4 @@ def _death(ended: EngineEnded, last_words: str) -> EngineError:
     if last_words:  # It could not begin, and said why.
         return EngineError(last_words, code=SETUP_CODE, details=ended.log_tail)
     sentence = f"The engine ended unexpectedly (exit code {ended.exit_code})."
-    return EngineCrashedError(sentence, exit_code=ended.exit_code, log_tail=ended.log_tail)
+    return EngineCrashedError(sentence, details=ended.log_tail)

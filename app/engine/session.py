@@ -199,8 +199,7 @@ def death_error(ended: EngineEnded, phase: Phase | None, *, attempts: int) -> Er
     return EngineCrashedError(
         f"{death_sentence(ended, phase)}, {attempts} times on this job: "
         "try a smaller size or fewer images, and see the log for its last words.",
-        exit_code=ended.exit_code,
-        log_tail=ended.log_tail,
+        details=ended.log_tail,
     ).info()
 
 

@@ -25,6 +25,7 @@ from app.core.errors import (
         (OutputError, "output"),
         (EngineError, "engine"),
         (OutOfVramError, "engine.out_of_memory"),
+        (EngineCrashedError, "engine.crashed"),
         (ProtocolError, "engine.protocol"),
         (SetupError, "setup"),
     ],
@@ -39,13 +40,6 @@ def test_each_error_has_a_stable_code(kind: type[AppError], code: str):
 def test_own_code_and_details_are_kept():
     error = ModelError("No.", code="model.pickle", details="x.bin")
     assert error.info() == ErrorInfo(code="model.pickle", message="No.", details="x.bin")
-
-
-def test_crash_carries_exit_code_and_log():
-    error = EngineCrashedError("It ended.", exit_code=-9, log_tail="last words")
-    assert (error.exit_code, error.log_tail) == (-9, "last words")
-    assert error.info().details == "last words"
-    assert error.code == "engine.crashed"
 
 
 def test_describe_keeps_a_known_error_without_traceback():

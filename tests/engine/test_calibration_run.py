@@ -106,7 +106,7 @@ def test_an_engine_that_dies_is_told_with_its_last_words():
     stage = Stage(EngineEnded(exit_code=-9, log_tail="last"))
     with pytest.raises(EngineCrashedError, match="exit code -9") as caught:
         stage.measure()
-    assert caught.value.log_tail == "last"
+    assert caught.value.details == "last"
 
 
 def test_an_engine_that_cannot_begin_says_why(expect_log: Callable[..., None]):
