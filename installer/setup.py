@@ -17,11 +17,20 @@ from installer.torch_build import TorchChoice, TorchKind, kind_of_label
 from installer.torch_stage import install_torch, plan_torch
 from installer.versions import local_label
 
-# Imports what is big and built for a certain machine, and says what it computes on.
+# Imports what is big and built for a certain machine, and says what it computes on. A GPU is there
+# for it, too, when it has no kernels for it.
 _TRY_TORCH = """
 import torch
-kinds = [kind for kind in ("cuda", "xpu") if getattr(torch, kind).is_available()]
-print(torch.__version__, getattr(torch, kinds[0]).get_device_name(0) if kinds else "the processor")
+found = "the processor"
+for kind in ("cuda", "xpu"):
+    if getattr(torch, kind).is_available():
+        try:
+            torch.ones(1, device=kind).add_(1).item()
+        except RuntimeError:
+            continue
+        found = getattr(torch, kind).get_device_name(0)
+        break
+print(torch.__version__, found)
 """
 _PROCESSOR = "the processor"
 _GPU_REMEDIES: dict[TorchKind, str] = {
@@ -97,7 +106,10 @@ def _run_stages(
     installed = local_label(env.installed_version("torch"))
     built_for = kind_of_label(installed, system=platform.system())
     if remedy and device == _PROCESSOR and built_for == plan.choice.kind:
-        console.say(f"  It finds no GPU, although one is there: {remedy}.")
+        console.say(
+            f"  It cannot use the GPU that is there: {remedy}; "
+            "then run `python -m installer setup`."
+        )
     finished = [RUNTIME, extra] if extra else [RUNTIME]
     fingerprints = {
         name: project.fingerprint(extra=name, python_version=env.python_version)

@@ -2,6 +2,8 @@
 
 import io
 import shutil
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,7 +115,7 @@ def test_working_build_is_kept_when_a_better_one_cannot_be_had(made, project, ou
     stamp = set_up(made, project, Console(output), extra=RUNTIME, is_forced=True)
     assert made.installed_version("torch") == "2.13.0+cpu"
     assert "keeping the installed PyTorch 2.13.0+cpu" in output.getvalue()
-    assert "It finds no GPU" not in output.getvalue()
+    assert "It cannot use the GPU" not in output.getvalue()
     assert "RTX 4090" in stamp.torch_reason
 
 
@@ -129,7 +131,7 @@ def test_build_from_the_index_replaces_one_for_other_hardware(
     make_wheel(tmp_path / "packages", "torch", "2.12.0+cu128", TORCH_CODE.format(version="2.12"))
     set_up(made, project, Console(output), extra=RUNTIME, is_forced=True)
     assert made.installed_version("torch") == "2.12.0+cu128"
-    assert "It finds no GPU, although one is there: restart the computer" in output.getvalue()
+    assert "It cannot use the GPU that is there: restart the computer" in output.getvalue()
     # The build that is there suits the machine now, so the index is not asked again.
     monkeypatch.setattr(torch_stage, "read_index", unreachable)
     set_up(made, project, Console(output), extra=RUNTIME, is_forced=True)
@@ -150,6 +152,24 @@ def test_torch_that_does_not_start_is_told(made, project, output, tmp_path):
     with pytest.raises(SetupFailedError, match=r"does not start \(OSError: libtorch.so: broken\)"):
         set_up(made, project, Console(output), extra=RUNTIME, is_forced=True)
     assert not read_stamp(made.folder).fingerprints
+
+
+@pytest.mark.parametrize(
+    ("computes", "told"), [(True, "2.13 RTX 4090"), (False, "2.13 the processor")]
+)
+def test_a_gpu_without_kernels_in_the_build_is_none(computes, told, monkeypatch, capsys):
+    def ones(_size, *, device):
+        assert device == "cuda"
+        if not computes:
+            raise RuntimeError("CUDA error: no kernel image is available for execution")
+        return SimpleNamespace(add_=lambda _: SimpleNamespace(item=lambda: 2.0))
+
+    cuda = SimpleNamespace(is_available=lambda: True, get_device_name=lambda _: "RTX 4090")
+    absent = SimpleNamespace(is_available=lambda: False)
+    torch = SimpleNamespace(__version__="2.13", cuda=cuda, xpu=absent, ones=ones)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    exec(setups._TRY_TORCH, {})
+    assert capsys.readouterr().out.strip() == told
 
 
 def test_package_that_cannot_be_had_is_named(made, output):
