@@ -20,18 +20,18 @@ class Values:
         raw: Mapping[str, Any],
         *,
         preset: str,
+        problems: list[str],
         title: str = "",
-        problems: list[str] | None = None,
     ) -> None:
         """Begin with a table.
 
         Args:
             raw: What the TOML parser gave.
             preset: The preset's name, for sentences.
+            problems: Where sentences go.
             title: Of the table; "" is the top one.
-            problems: Where sentences go; a new list for the top table.
         """
-        self.problems: list[str] = [] if problems is None else problems
+        self.problems = problems
         self._left = dict(raw)
         self._preset = preset
         self._prefix = f"{title}." if title else ""
