@@ -44,20 +44,31 @@ QT_LIBRARIES = {
 }
 """What Qt's xcb and Wayland platforms load on Linux, and Debian's names of the packages."""
 _TORCH_PROGRAM = """
-import json, torch
-devices = []
+import json, os
+# As the engine has them numbered.
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+import torch
+devices, idle = [], []
 for kind in ("cuda", "xpu"):
     backend = getattr(torch, kind, None)
     if backend is not None and backend.is_available():
         for index in range(backend.device_count()):
             properties = backend.get_device_properties(index)
-            devices.append([f"{kind}:{index}", properties.name, properties.total_memory])
+            told = [f"{kind}:{index}", properties.name, properties.total_memory]
+            try:
+                torch.ones(1, device=told[0]).add_(1).item()
+            except RuntimeError:
+                idle.append(told)
+            else:
+                devices.append(told)
 print(json.dumps({
     "version": torch.__version__,
     "cuda": torch.version.cuda,
     "hip": torch.version.hip,
+    "xpu": getattr(torch.version, "xpu", None),
     "threads": torch.get_num_threads(),
     "devices": devices,
+    "idle": idle,
 }))
 """
 _QT_PROGRAM = """
@@ -86,18 +97,22 @@ def check_torch(program: str = _TORCH_PROGRAM) -> list[Check]:
     if failure:
         return [problem("torch", f"torch does not work: {failure}", SET_UP_AGAIN)]
     told: dict[str, Any] = json.loads(output)
-    build = next(
-        (f"{name} {told[key]}" for key, name in (("cuda", "CUDA"), ("hip", "ROCm")) if told[key]),
-        "CPU",
-    )
-    devices = [
-        f"{device} {name} with {format_bytes(total_bytes)}"
-        for device, name, total_bytes in told["devices"]
-    ]
+    names = {"cuda": "CUDA", "hip": "ROCm", "xpu": "XPU"}
+    build = next((f"{name} {told[key]}" for key, name in names.items() if told[key]), "CPU")
+    devices, idle = _named(told["devices"]), _named(told["idle"])
     found = f"{told['version']} (built for {build}), {told['threads']} "
     found += "thread" if told["threads"] == 1 else "threads"
-    if devices:
+    if devices and not idle:
         return [ok("torch", f"{found}: {', '.join(devices)}")]
+    if devices:
+        beside = f"{found}: {', '.join(devices)}; it cannot compute on {', '.join(idle)}"
+        return [note("torch", beside, "The device in the settings is to be one of the others.")]
+    if idle:
+        remedy = (
+            "Run “python -m installer setup” in Headroom's folder, which picks a build for the "
+            "GPU; if that does not help, install its newest driver."
+        )
+        return [problem("torch", f"{found}, but it cannot compute on {', '.join(idle)}.", remedy)]
     if build == "CPU":
         return [ok("torch", f"{found}: the CPU only")]
     return [
@@ -107,6 +122,12 @@ def check_torch(program: str = _TORCH_PROGRAM) -> list[Check]:
             "Install the newest driver of your GPU and restart; if it stays, set up Headroom "
             "again, which picks the torch build for the driver.",
         )
+    ]
+
+
+def _named(devices: list[list[Any]]) -> list[str]:
+    return [
+        f"{device} {name} with {format_bytes(total_bytes)}" for device, name, total_bytes in devices
     ]
 
 

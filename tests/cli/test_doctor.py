@@ -255,7 +255,8 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def torch_says(**changes: object) -> str:
-    told = {"version": "2.9", "cuda": None, "hip": None, "threads": 4, "devices": []}
+    told = {"version": "2.9", "cuda": None, "hip": None, "xpu": None, "threads": 4}
+    told |= {"devices": [], "idle": []}
     return f"print({json.dumps({**told, **changes})!r})"
 
 
@@ -269,6 +270,21 @@ def torch_says(**changes: object) -> str:
             CheckState.OK,
             "built for CUDA 12.8), 4 threads: cuda:0 Card with 12.0 GB",
         ),
+        (
+            torch_says(cuda="13.0", idle=[["cuda:0", "Old card", 8 * GIB]]),
+            CheckState.PROBLEM,
+            "but it cannot compute on cuda:0 Old card with 8.0 GB.",
+        ),
+        (
+            torch_says(
+                cuda="13.0",
+                devices=[["cuda:1", "Card", 12 * GIB]],
+                idle=[["cuda:0", "Old card", 8 * GIB]],
+            ),
+            CheckState.NOTE,
+            "cuda:1 Card with 12.0 GB; it cannot compute on cuda:0 Old card with 8.0 GB",
+        ),
+        (torch_says(xpu="20250302"), CheckState.PROBLEM, "XPU 20250302), 4 threads, but it sees"),
         (torch_says(hip="6.4"), CheckState.PROBLEM, "ROCm 6.4), 4 threads, but it sees no GPU"),
         ("raise ImportError('libcudart is gone')", CheckState.PROBLEM, "libcudart is gone"),
         ("import os; os._exit(3)", CheckState.PROBLEM, "exit code 3"),
