@@ -36,7 +36,8 @@ def _turns(before: GenerationPlan, after: GenerationPlan) -> Iterator[Words]:
         and after.component(one.name).placement is Placement.TURNS
     ]
     if leaving:
-        yield Rung.STREAM, f"{and_list(leaving)} always on the GPU", "only while in use"
+        names = and_list(leaving)
+        yield Rung.STREAM, f"{names} always on the GPU", f"{names} there only while in use"
 
 
 def _streams(before: GenerationPlan, after: GenerationPlan) -> Iterator[Words]:
@@ -50,17 +51,21 @@ def _streams(before: GenerationPlan, after: GenerationPlan) -> Iterator[Words]:
                 yield (
                     Rung.STREAM,
                     f"blocks of the {word} come in two ahead of the one that runs",
-                    "one ahead of it",
+                    f"blocks of the {word} come in one ahead of the one that runs",
                 )
             continue
         former, now = len(was.streamed_blocks), len(one.streamed_blocks)
         yield (
             Rung.STREAM,
-            f"{former} blocks of the {word} come in each time it runs"
-            if former
-            else f"the whole {word} on the GPU while in use",
-            f"{now} of its blocks come in each time it runs",
+            _coming_in(former, word) if former else f"the whole {word} on the GPU while in use",
+            _coming_in(now, word),
         )
+
+
+def _coming_in(blocks: int, word: str) -> str:
+    # A text of its own on both sides: what gives way is also told without what was before.
+    noun = f"block of the {word} comes" if blocks == 1 else f"blocks of the {word} come"
+    return f"{blocks} {noun} in each time it runs"
 
 
 def _decode(before: GenerationPlan, after: GenerationPlan) -> Iterator[Words]:

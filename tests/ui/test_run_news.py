@@ -1,5 +1,7 @@
 """What a run had to change is said while it goes on."""
 
+from dataclasses import replace
+
 import pytest
 from PySide6.QtWidgets import QLabel
 from pytestqt.qtbot import QtBot
@@ -86,6 +88,17 @@ def test_the_newest_lines_are_shown_and_all_are_in_the_tooltip(news: RunNews, ba
     assert "Way 4" in said(bar)
     assert "Way 0" in bar.toolTip()
     assert len(news.lines) == 5
+
+
+def test_what_gives_way_further_and_further_is_one_line(news: RunNews, bar: RunBar):
+    news.on_event(downshifted("decode in 512 px tiles"))
+    for now, was in (("256 px tiles", "decode in 512 px tiles"), ("the CPU", "256 px tiles")):
+        news.on_event(replace(downshifted(now), before=was))
+    assert said(bar) == "The CPU: another program took 2.1 GB"
+    # Something else came between: then it is news again.
+    news.on_event(RunResumed(job_id="a", step=1, steps=8))
+    news.on_event(replace(downshifted("a smaller size"), before="the CPU"))
+    assert len(news.lines) == 3
 
 
 def test_it_stays_after_the_run_and_goes_with_the_next(news: RunNews, bar: RunBar):

@@ -222,6 +222,8 @@ class Attempts:
         with self._holding_still():
             enough = self.wait.wait(phase, look)
         if not enough:
+            # What is tried all the same, because forecasts may be too high, is tried once.
+            self._repeats = MAX_REPEATS - 1
             self._waited_in_vain_s = self.wait.waited_s - began_s
         return enough
 
@@ -264,7 +266,7 @@ class Attempts:
             missing = force.refusal(self.room(force))
         if missing and self._waited_in_vain_s:
             waited = format_seconds(self._waited_in_vain_s)
-            missing = (*missing, f"{waited} were waited for other programs.")
+            missing = (*missing, f"Headroom waited {waited} for other programs.")
         return out_of_memory_error(
             ran_out.name,
             phase,

@@ -67,7 +67,8 @@ def plan_once_it_fits(context: RunContext, wait: MemoryWait, job: Job, planner: 
     wait.wait(Phase.LOAD, look)
     problem, plan = planner(_under(budget, job))
     if _refused(plan):
-        waited = f"{format_seconds(wait.waited_s - began_s)} were waited for other programs."
+        seconds = format_seconds(wait.waited_s - began_s)
+        waited = f"Headroom waited {seconds} for other programs."
         plan = replace(plan, reasons=(*plan.reasons, waited))
     return problem, plan
 

@@ -51,6 +51,7 @@ class RunNews(QObject):
         self._job_id: str = ""
         self._lines: list[News] = []
         self._ended: bool = True
+        self._gave_way = ""
 
     @property
     def lines(self) -> tuple[News, ...]:
@@ -64,7 +65,11 @@ class RunNews(QObject):
             case PhaseStarted():
                 self._begin(event.job_id)
             case Downshifted():
+                if event.before == self._gave_way and self._lines:
+                    # One thing that gives way further and further is one line.
+                    self._lines.pop()
                 self._say(event.job_id, downshift_line(event), event.reason)
+                self._gave_way = event.after
             case ImagesDeferred():
                 self._say(event.job_id, self._deferred(event), event.reason)
             case RunResumed():
@@ -93,6 +98,7 @@ class RunNews(QObject):
 
     def _say(self, job_id: str, text: str, detail: str = "") -> None:
         self._begin(job_id)
+        self._gave_way = ""
         news = News(job_id=job_id, text=text, detail=detail)
         if len(self._lines) < MAX_LINES:
             self._lines.append(news)

@@ -122,7 +122,10 @@ class PictureActions(QObject):
             keys.Undo,
         )
         self.retry = self._made(
-            "retry", "reset", self.tr("Try &again"), self.tr("Queue the same settings again")
+            "retry",
+            "reset",
+            self.tr("Try &again"),
+            self.tr("Queue it again; where memory was short, it goes on where it was"),
         )
         self.resume = self._made(
             "resume_queue", "play", self.tr("&Resume queue"), self.tr("Start the jobs that wait")
