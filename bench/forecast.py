@@ -121,7 +121,6 @@ class Bench:
         self._spec = spec
         self._precision = precision
         self._beside = Precision.BF16 if precision in QUANTIZED else precision
-        self._device = device
         self._meter = meter
         self._networks = lambda: Networks(spec, device, DTYPES[self._beside])
 
@@ -165,8 +164,6 @@ class Bench:
             network: torch.nn.Module = getattr(networks, name)
             if self._precision in QUANTIZED and name != "autoencoder":
                 quantize_network(network, Recipe(precision=self._precision))
-                # What is quantized is in RAM; not the network's own `to`, which warns.
-                torch.nn.Module.to(network, self._device)
         return PhaseCalls(self._spec, networks, beside=self._meter.beside)
 
     def _tried(self, attempt: Callable[[], Value]) -> Value | None:

@@ -216,10 +216,12 @@ def empty_linear(linear: nn.Linear, recipe: Recipe) -> QuantizedLinear:
 
 
 def quantize_linear(linear: nn.Linear, precision: Precision) -> QuantizedLinear:
-    """A linear layer in fewer bits."""
+    """A linear layer in fewer bits, on the device that it was on."""
     made = empty_linear(linear, Recipe(precision=precision))
+    device = linear.weight.device
     with torch.no_grad():
-        made.codes, made.scales = made.encode_all(linear.weight, linear.weight.device)
+        codes, scales = made.encode_all(linear.weight, device)
+    made.codes, made.scales = codes.to(device), scales.to(device)
     return made
 
 

@@ -47,7 +47,7 @@ def quantized_skeleton(network: nn.Module, recipe: Recipe) -> dict[str, Quantize
 
 
 def quantize_network(network: nn.Module, recipe: Recipe) -> None:
-    """Quantize a network that is in RAM, layer by layer; never two copies of more than one.
+    """Quantize a network where it is, layer by layer; never two copies of more than one.
 
     Args:
         network: Changed.
