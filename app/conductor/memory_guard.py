@@ -5,6 +5,7 @@ import logging
 from app.conductor.memory_return import ReturnWatch
 from app.core.device import DeviceSnapshot, Sample
 from app.core.events import (
+    FORESEEN_CODE,
     EngineStateChanged,
     JobCancelled,
     JobFailed,
@@ -19,7 +20,6 @@ from app.monitor.predictor import MemoryPredictor
 
 log = logging.getLogger(__name__)
 
-FORESEEN_CODE = "memory.foreseen"
 _WAITS_NO_MORE = (WaitedForMemory, JobFinished, JobFailed, JobCancelled, EngineStateChanged)
 
 

@@ -173,6 +173,8 @@ class ImageDone:
 
 CONVERTING_CODE = "load.converting"
 """Of the notice that weights are being converted, which is true for a while only."""
+FORESEEN_CODE = "memory.foreseen"
+"""Of the notice that memory was about to run out, which is old news once it did not."""
 REPEATED_CODE = "memory.repeated"
 """Of the notice that something is tried again, which is old news once it went well."""
 

@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 from app.core.errors import ErrorInfo
 from app.core.events import (
     CONVERTING_CODE,
+    FORESEEN_CODE,
     REPEATED_CODE,
     EngineState,
     EngineStateChanged,
@@ -167,6 +168,7 @@ def test_trouble_on_the_way_is_old_news_once_the_picture_is_made(panel, studio, 
     for trouble in (
         EngineStateChanged(state=EngineState.RESTARTING, reason="It died; again."),
         Notice(job_id="a", code=REPEATED_CODE, message="It is tried again."),
+        Notice(job_id="a", code=FORESEEN_CODE, message="It will be short."),
     ):
         studio.start()
         engine.on_event(trouble)

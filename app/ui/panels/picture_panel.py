@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 from app.core.errors import ErrorInfo
 from app.core.events import (
     CONVERTING_CODE,
+    FORESEEN_CODE,
     REPEATED_CODE,
     EngineStateChanged,
     JobCancelled,
@@ -230,7 +231,7 @@ class PicturePanel(QFrame):
         # The row below shows how far converting is; it is no warning, and old news afterwards.
         converting = event.code == CONVERTING_CODE
         self._converting_text = event.message if converting else ""
-        if event.code == REPEATED_CODE:
+        if event.code in (FORESEEN_CODE, REPEATED_CODE):
             self._trouble_text = event.message
         self._message.show_message(event.message, kind="info" if converting else "notice")
 
