@@ -1,7 +1,8 @@
 """From the engine's `--device` argument to the device it works on, tried before anything is."""
 
-import logging
+import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,8 +14,6 @@ from app.engine.out_of_memory import is_out_of_memory
 from app.engine.simulated_device import SimulatedDevice
 from app.engine.simulated_story import read_story
 
-log = logging.getLogger(__name__)
-
 SIMULATED_PREFIX = "sim:"
 """Before the path of a story; a testing tool, which commands and the window do not offer."""
 SET_UP_AGAIN = "python -m installer setup"
@@ -23,8 +22,17 @@ _NO_KERNELS = ("no kernel image", "invalid device function", "unsupported gpu ar
 _NO_DRIVER = "no nvidia driver"
 
 
-def open_device(choice: str) -> ComputeDevice:
+def _unheard(sentence: str) -> None:
+    del sentence
+
+
+def open_device(choice: str, tell: Callable[[str], None] = _unheard) -> ComputeDevice:
     """The device for "auto", "cpu", "cuda:0", "xpu:0", or "sim:<path of a story>".
+
+    Args:
+        choice: As above.
+        tell: Takes a sentence when the CPU is taken though torch was built for a GPU, with what
+            torch says of that.
 
     Raises:
         SetupError: There is no such device, or it does not compute.
@@ -36,7 +44,7 @@ def open_device(choice: str) -> ComputeDevice:
         device = pick_device(choice)
     if device.type == "cpu":
         if choice == "auto":
-            _tell_why([str(one.message) for one in told])
+            _tell_why([str(one.message) for one in told], tell)
         return CpuDevice()
     try:
         opened = real_device(device)
@@ -47,10 +55,15 @@ def open_device(choice: str) -> ComputeDevice:
     return opened
 
 
-def _tell_why(told: list[str]) -> None:
-    """Log why a torch that was built for GPUs finds none, where it says so."""
+def _tell_why(told: list[str], tell: Callable[[str], None]) -> None:
+    # A build for GPUs on a computer without one is no surprise.
     if told and _NO_DRIVER not in told[0].lower():
-        log.warning("torch %s uses no GPU: %s", torch.__version__, told[0])
+        first = re.split(r"\.\s+(?=[A-Z])", told[0].removeprefix("CUDA initialization: "))[0]
+        tell(
+            f"The CPU computes, because torch {torch.__version__} cannot use a GPU: "
+            f"{first.rstrip('.')}. Restart the computer; if that does not help, install the GPU's "
+            f"newest driver, or run `{SET_UP_AGAIN}`."
+        )
 
 
 def _does_not_compute(device: torch.device, error: RuntimeError) -> SetupError:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from app import __version__
 from app.core.errors import AppError, ProtocolError
-from app.core.events import EngineReady
+from app.core.events import EngineReady, Notice
 from app.core.paths import app_paths
 from app.engine.cancel import CancelFlag
 from app.engine.channel import ChannelLogHandler, EventChannel, take_over_stdio
@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 SIMULATED = "simulated"
 """What `EngineReady` calls a device that is none of torch's."""
+NO_GPU_CODE = "engine.no_gpu"
 SAVE_PATIENCE_S = 0.7
 """Within the second the process has to end in when its stdin closes."""
 
@@ -129,7 +130,8 @@ class Worker:
         from app.engine.devices import pci_address
         from app.engine.job_run import JobRunner
 
-        device = open_device(device_choice)
+        remarks: list[str] = []
+        device = open_device(device_choice, remarks.append)
         quieten()
         self._events.send(
             EngineReady(
@@ -160,6 +162,8 @@ class Worker:
                 self._events.send(bench(device))
                 continue
             command, signals = entry
+            for remark in remarks:
+                self._events.send(Notice(job_id=command.job.id, code=NO_GPU_CODE, message=remark))
             folder = Path(command.keep_folder) if command.keep_folder else None
             runner.run(command.job, signals.cancel, signals.relief, keep_folder=folder)
             self._signals.pop(command.job.id, None)

@@ -1,7 +1,6 @@
 """A GPU is tried when the engine starts; on stand-ins for torch's interfaces to it."""
 
 import warnings
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -78,19 +77,23 @@ def test_a_gpu_is_computed_with_before_it_is_used(monkeypatch: pytest.MonkeyPatc
         open_device("auto")
 
 
+TOO_OLD = (
+    "CUDA initialization: The NVIDIA driver on your system is too old (found version 12080). "
+    "Please update your GPU driver by downloading and installing a new version from the URL: "
+    "http://www.nvidia.com/Download/index.aspx (Triggered internally at CUDAFunctions.cpp:119.)"
+)
+
+
 @pytest.mark.parametrize(
-    ("told", "logged"),
+    ("told", "said"),
     [
-        ("CUDA initialization: The NVIDIA driver on your system is too old (found 12080).", True),
-        ("CUDA initialization: Found no NVIDIA driver on your system.", False),
-        ("", False),
+        (TOO_OLD, ["cannot use a GPU: The NVIDIA driver on your system is too old (found version"]),
+        ("CUDA initialization: Found no NVIDIA driver on your system. Please check.", []),
+        ("", []),
     ],
 )
-def test_why_a_torch_for_gpus_uses_none_is_in_the_log(
-    told: str,
-    logged: bool,
-    monkeypatch: pytest.MonkeyPatch,
-    expect_log: Callable[..., None],
+def test_why_a_torch_for_gpus_uses_none_is_told(
+    told: str, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def pick(_choice: str) -> torch.device:
         if told:
@@ -98,6 +101,9 @@ def test_why_a_torch_for_gpus_uses_none_is_in_the_log(
         return torch.device("cpu")
 
     monkeypatch.setattr(device_choice, "pick_device", pick)
-    if logged:
-        expect_log("uses no GPU: CUDA initialization: The NVIDIA driver")
-    assert isinstance(open_device("auto"), CpuDevice)
+    heard: list[str] = []
+    assert isinstance(open_device("auto", heard.append), CpuDevice)
+    assert [words in one for words, one in zip(said, heard, strict=True)] == [True] * len(said)
+    assert not any("Download" in one for one in heard)
+    # Who has chosen the CPU knows.
+    assert isinstance(open_device("cpu", pytest.fail), CpuDevice)
