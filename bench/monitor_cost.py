@@ -28,8 +28,9 @@ from app.core.events import EngineReady, PhaseStarted, PlanMade  # noqa: E402
 from app.core.jobs import Phase  # noqa: E402
 from app.core.plan import GenerationPlan, PhasePlan  # noqa: E402
 from app.core.units import GIB  # noqa: E402
+from app.monitor.device_probe import DeviceProbe  # noqa: E402
 from app.monitor.host import HostProbe  # noqa: E402
-from app.monitor.probe import DeviceProbe, find_probes  # noqa: E402
+from app.monitor.probe import find_probes  # noqa: E402
 from app.monitor.sampler import EngineProcess, Sampler  # noqa: E402
 from app.ui import theme  # noqa: E402
 from app.ui.models.forecast_model import ForecastModel  # noqa: E402

@@ -29,10 +29,11 @@ from diffusers.pipelines.flux2.pipeline_flux2_klein import Flux2KleinPipeline  #
 from app.core.paths import resource  # noqa: E402
 from app.core.policy import Precision  # noqa: E402
 from app.engine.devices import synchronize  # noqa: E402
+from app.engine.quantize.kept_ways import Way  # noqa: E402
 from app.engine.quantize.linear import quantize_linear  # noqa: E402
 from app.engine.quantize.recipe import Recipe  # noqa: E402
 from app.engine.quantize.skeleton import quantize_network  # noqa: E402
-from app.engine.quantize.ways import Way, forced_way  # noqa: E402
+from app.engine.quantize.ways import forced_way  # noqa: E402
 from bench.quantize_candidates import candidates  # noqa: E402
 from bench.quantize_open import measure_open  # noqa: E402
 from bench.quantize_page import PAGE, page  # noqa: E402

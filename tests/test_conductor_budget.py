@@ -14,7 +14,7 @@ from app.core.policy import Budget, MemoryMode, Precision
 from app.core.units import GIB
 from app.engine.client import EngineMessage
 from app.engine.protocol import ChangeBudget, OfferMemory, RelieveJob
-from app.monitor.predictor import Prediction
+from app.monitor.prediction import Prediction
 from tests.fakes.conductor_stage import Stage, make_job
 from tests.fakes.engine import MEMORY, FakeEngines, events_of_run
 from tests.fakes.engine_memory import engine_memory

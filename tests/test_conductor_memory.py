@@ -36,7 +36,7 @@ from app.core.units import GIB
 from app.engine.client import EngineMessage
 from app.engine.machine import device_profile
 from app.engine.protocol import RelieveJob, Shutdown
-from app.monitor.predictor import Prediction
+from app.monitor.prediction import Prediction
 from tests.fakes.conductor_stage import Stage, ids, make_job
 from tests.fakes.engine import MEMORY, FakeEngines, events_of_run, finish_at_once
 from tests.fakes.hardware import device, host, sample

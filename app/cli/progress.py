@@ -24,12 +24,11 @@ from app.core.events import (
     PhaseStarted,
     RunResumed,
     StepDone,
-    Streaming,
     WaitedForMemory,
     WaitingForMemory,
 )
 from app.core.jobs import Phase
-from app.core.streaming import StreamedPhase
+from app.core.streaming import StreamedPhase, Streaming
 from app.core.units import (
     format_bandwidth,
     format_bytes,

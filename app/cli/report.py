@@ -25,10 +25,10 @@ from app.core.events import (
     PlanMade,
     RunResumed,
     StepDone,
-    Streaming,
     WaitedForMemory,
     WaitingForMemory,
 )
+from app.core.streaming import Streaming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,11 @@ import torch
 
 from app.core.bench_result import BenchResult
 from app.core.errors import describe
-from app.core.events import BenchDone, Streaming
+from app.core.events import BenchDone
 from app.core.jobs import Phase
 from app.core.plan import ComponentPlan, Placement
 from app.core.policy import Precision
+from app.core.streaming import Streaming
 from app.engine.bench_stack import StackShape, make_stack
 from app.engine.compute_device import ComputeDevice
 from app.engine.devices import run_dtype

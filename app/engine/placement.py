@@ -9,8 +9,8 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 
 import torch
 
-from app.core.events import Streaming
 from app.core.plan import ComponentPlan
+from app.core.streaming import Streaming
 from app.engine.compute_device import ComputeDevice
 from app.engine.residency.blocks import streamable_blocks
 from app.engine.residency.host_network import (

@@ -9,13 +9,8 @@ from dataclasses import dataclass, replace
 
 from app.core.jobs import Phase
 from app.core.plan import DECODE_TILES_PX, GenerationPlan, Placement
-from app.engine.planning.problem import (
-    AUTOENCODER,
-    COMPONENTS,
-    TEXT_ENCODER,
-    TRANSFORMER,
-    PlanProblem,
-)
+from app.engine.planning.components import AUTOENCODER, COMPONENTS, TEXT_ENCODER, TRANSFORMER
+from app.engine.planning.problem import PlanProblem
 from app.engine.planning.sizes import smaller_sizes
 from app.engine.replan import more_streamed, placed, refigured, streamed
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from app.core.device import DeviceSnapshot, Sample
 from app.core.events import EngineReady
+from app.monitor.device_probe import DeviceProbe
 from app.monitor.host import HostProbe
-from app.monitor.probe import DeviceProbe, find_probes
+from app.monitor.probe import find_probes
 
 SEARCH_INTERVAL_S = 1.0
 """How often GPUs of the same name are asked which of them has the engine."""

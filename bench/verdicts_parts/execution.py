@@ -15,7 +15,8 @@ from app.engine.loader import LoadedModel
 from app.engine.pipeline import encode, prompts_to_encode
 from app.engine.placement import Placer
 from app.engine.planning.components import AUTOENCODER, TEXT_ENCODER, TRANSFORMER
-from app.engine.quantize.ways import Way, forced_way
+from app.engine.quantize.kept_ways import Way
+from app.engine.quantize.ways import forced_way
 from app.engine.reference_latents import encode_reference
 from app.engine.run.decode import decode
 from app.engine.run.denoise import DenoiseTask, Step, denoise

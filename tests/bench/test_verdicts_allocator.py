@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from bench.verdicts_parts.allocator import MIB, Block, CachingAllocator, RoomError
+from app.core.units import MIB
+from bench.verdicts_parts.allocator import Block, CachingAllocator, RoomError
 
 
 class Driver:

@@ -16,9 +16,10 @@ from app.engine.cancel import CancelFlag, CancelPoints, CancelRequestedError
 from app.engine.compile_begun import BegunCompiling
 from app.engine.compile_blocks import BlockCompiler
 from app.engine.compute_device import CpuDevice
-from app.engine.placement import Placer, streamable_blocks
+from app.engine.placement import Placer
 from app.engine.quantize.recipe import Recipe
 from app.engine.quantize.skeleton import quantize_network
+from app.engine.residency.blocks import streamable_blocks
 from app.engine.residency.host_network import packed_network
 from tests.engine_runs import simulated
 from tests.fakes.block_stack import DeviceWith, plan_of

@@ -11,7 +11,8 @@ from app.core.plan import GenerationPlan, Placement, Rung, Verdict
 from app.core.policy import Budget, MemoryMode, MemoryPolicy
 from app.core.units import GIB
 from app.engine.planner import plan_generation
-from app.engine.planning.problem import TEXT_ENCODER, TRANSFORMER, PlanProblem, pose
+from app.engine.planning.components import TEXT_ENCODER, TRANSFORMER
+from app.engine.planning.problem import PlanProblem, pose
 from app.engine.refit import lightest, needed_bytes, refitted, with_budget
 from tests.engine.planning_cases import PLENTY, asking, card, cpu, model
 

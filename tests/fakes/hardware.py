@@ -2,8 +2,8 @@
 
 from app.core.device import DeviceSnapshot, HostSnapshot, Sample
 from app.core.units import GIB
+from app.monitor.device_probe import DeviceProbe
 from app.monitor.host import HostProbe
-from app.monitor.probe import DeviceProbe
 
 
 def device(

@@ -11,7 +11,8 @@ from app.core.jobs import Phase
 from app.core.plan import GenerationPlan, PhasePlan
 from app.core.units import GIB
 from app.engine.client import EngineMessage
-from app.monitor.predictor import MemoryPredictor, Prediction
+from app.monitor.prediction import Prediction
+from app.monitor.predictor import MemoryPredictor
 from tests.fakes import plans
 from tests.fakes.engine_memory import engine_memory
 

@@ -16,7 +16,8 @@ from app.core.events import EngineReady, PhaseFinished, PhaseStarted, PlanMade, 
 from app.core.jobs import Phase
 from app.core.plan import Verdict
 from app.core.units import GIB, MIB
-from app.monitor.predictor import MemoryPredictor, Prediction
+from app.monitor.prediction import Prediction
+from app.monitor.predictor import MemoryPredictor
 from app.monitor.shortage import Cause
 
 FOLDER = Path(__file__).parent / "traces" / "gpu"

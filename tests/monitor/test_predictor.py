@@ -21,7 +21,8 @@ from app.core.jobs import Phase
 from app.core.plan import GenerationPlan
 from app.core.units import GIB, MIB
 from app.monitor.need_watch import DETECTION_S
-from app.monitor.predictor import MemoryPredictor, Prediction
+from app.monitor.prediction import Prediction
+from app.monitor.predictor import MemoryPredictor
 from app.monitor.shortage import Cause
 from tests.fakes.engine_memory import engine_memory
 from tests.fakes.hardware import device, host, sample

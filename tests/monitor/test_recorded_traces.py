@@ -21,7 +21,8 @@ from app.core.events import (
 )
 from app.core.jobs import Phase
 from app.core.plan import GenerationPlan, PhasePlan
-from app.monitor.predictor import MemoryPredictor, Prediction
+from app.monitor.prediction import Prediction
+from app.monitor.predictor import MemoryPredictor
 from app.monitor.shortage import Cause
 from tests.fakes import plans
 from tests.fakes.engine_memory import engine_memory

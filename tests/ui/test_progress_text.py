@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from app.core.events import Converting, Loading, Streaming, WaitingForMemory
+from app.core.events import Converting, Loading, WaitingForMemory
 from app.core.jobs import Phase
 from app.core.policy import Precision
+from app.core.streaming import Streaming
 from app.core.units import GIB
 from app.ui.models.progress_text import countable_seconds, progress_text
 from app.ui.models.run_progress import RunProgress

@@ -7,8 +7,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QLabel, QToolButton
 
-from app.core.events import Loading, Streaming
+from app.core.events import Loading
 from app.core.jobs import Phase
+from app.core.streaming import Streaming
 from app.core.units import GIB
 from app.ui import theme
 from app.ui.models.run_progress import RunProgress

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.core.events import Streaming
 from app.core.jobs import Phase
+from app.core.streaming import Streaming
 from app.ui.models.run_history import RECENT_STEPS, RunHistory
 from tests.ui.run_events import job
 

@@ -17,8 +17,9 @@ from app.engine.forecast.networks import DTYPES, Networks, Untyped
 from app.engine.forecast.phase_calls import PhaseCalls
 from app.engine.forecast.phase_storages import PhaseStorages
 from app.engine.forecast.remembered_shapes import RememberedShapes
+from app.engine.quantize.kept_ways import Way
 from app.engine.quantize.recipe import QUANTIZED, Recipe
-from app.engine.quantize.ways import Way, forced_way
+from app.engine.quantize.ways import forced_way
 from app.engine.request_counts import attention_shape
 
 

@@ -12,7 +12,7 @@ from app.engine.forecast.fit import Point, fit_above, fit_flops, fit_peak
 from app.engine.forecast.model_spec import ModelSpec
 from app.engine.forecast.networks import DTYPES, count_parameters
 from app.engine.lines import Lines
-from app.engine.quantize.ways import Way
+from app.engine.quantize.kept_ways import Way
 from app.engine.request_counts import (
     decode_counts,
     denoise_case,

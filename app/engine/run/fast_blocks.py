@@ -17,7 +17,7 @@ from app.engine.loader import LoadedModel
 from app.engine.model_components import TransformerConfig
 from app.engine.model_folder import ModelInfo
 from app.engine.model_json import convert_config, read_json
-from app.engine.placement import streamable_blocks
+from app.engine.residency.blocks import streamable_blocks
 from app.engine.run.context import RunContext
 
 ATTENTION_CODE = "attention.replaced"

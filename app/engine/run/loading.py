@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Collection, Generator
 
 from app.core.events import Loading
-from app.engine.planning.problem import TEXT_ENCODER, TRANSFORMER
+from app.engine.planning.components import TEXT_ENCODER, TRANSFORMER
 from app.engine.run.context import RunContext
 from app.engine.run.plan_in_force import PlanInForce
 

@@ -22,7 +22,7 @@ from app.engine.loader import (
 )
 from app.engine.model_folder import ModelInfo
 from app.engine.placement import Placer
-from app.engine.planning.problem import TEXT_ENCODER
+from app.engine.planning.components import TEXT_ENCODER
 from app.engine.preview import fit_preview_matrix
 from app.engine.quantize.converting import Conversion
 from app.engine.reference_latents import ReferenceCache

@@ -6,7 +6,7 @@ from app.core.plan import GenerationPlan
 from app.core.policy import MemoryPolicy, Precision
 from app.engine.compute_device import ComputeDevice
 from app.engine.devices import run_dtype
-from app.engine.planning.problem import AUTOENCODER, TEXT_ENCODER, TRANSFORMER
+from app.engine.planning.components import AUTOENCODER, TEXT_ENCODER, TRANSFORMER
 from app.engine.quantize.recipe import QUANTIZED, Recipe
 
 _FOLDERS = {TEXT_ENCODER: "text_encoder", TRANSFORMER: "transformer", AUTOENCODER: "vae"}

@@ -15,8 +15,8 @@ from app.engine.forecast.model_forecast import forecast_model
 from app.engine.loader import LoadedModel
 from app.engine.model_folder import ModelInfo, inspect_model_folder, stored_dtypes
 from app.engine.pipeline import prompts_of
+from app.engine.planning.components import TEXT_ENCODER, TRANSFORMER
 from app.engine.planning.precisions import as_stored_words
-from app.engine.planning.problem import TEXT_ENCODER, TRANSFORMER
 from app.engine.quantize.recipe import Recipe
 from app.engine.run.attempts import Attempts
 from app.engine.run.awaited_plan import Planned, plan_once_it_fits

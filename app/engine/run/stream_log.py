@@ -3,7 +3,7 @@
 from app.core.jobs import Phase
 from app.core.plan import Placement
 from app.core.streaming import StreamedPhase, Streaming
-from app.engine.planning.problem import TEXT_ENCODER, TRANSFORMER
+from app.engine.planning.components import TEXT_ENCODER, TRANSFORMER
 from app.engine.run.model_shelf import ModelShelf
 from app.engine.run.plan_in_force import PlanInForce
 

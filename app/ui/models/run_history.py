@@ -3,8 +3,8 @@
 from collections import deque
 from dataclasses import dataclass
 
-from app.core.events import Streaming
 from app.core.jobs import Job, Phase
+from app.core.streaming import Streaming
 
 RECENT_STEPS = 5
 """Few enough to follow a GPU that slows down, enough to even out a single slow step."""

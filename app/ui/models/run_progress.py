@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from app.core.events import Converting, Loading, Streaming, WaitingForMemory
+from app.core.events import Converting, Loading, WaitingForMemory
 from app.core.jobs import Job, Phase
+from app.core.streaming import Streaming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

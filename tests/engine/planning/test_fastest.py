@@ -11,10 +11,11 @@ from app.core.policy import MemoryPolicy, Precision, Precisions
 from app.core.request import GenerationRequest
 from app.engine.planning import pass_seconds as module
 from app.engine.planning.block_residency import spread_evenly
+from app.engine.planning.components import TRANSFORMER
 from app.engine.planning.copies import Coming, played_seconds
 from app.engine.planning.fastest import fastest_streamed
 from app.engine.planning.kept import Kept, all_ways, with_files
-from app.engine.planning.problem import TRANSFORMER, PlanProblem, pose
+from app.engine.planning.problem import PlanProblem, pose
 from app.engine.planning.streaming_cost import STREAM_S, STREAM_SHARE, StreamingCost
 from app.engine.residency.timeline import step_seconds
 from tests.engine.planning_cases import CALIBRATION, PLENTY, asking, card, computer, model, plan
