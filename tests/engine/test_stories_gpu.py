@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 import torch
 
-from app.core.events import Downshifted, JobFailed, JobFinished, PhaseStarted, PlanMade, StepDone
+from app.core.events import (
+    Downshifted,
+    JobFailed,
+    JobFinished,
+    PhaseStarted,
+    PlanMade,
+    StepDone,
+    WaitedForMemory,
+    WaitingForMemory,
+)
 from app.core.jobs import Job, Phase
 from app.core.paths import resource
 from app.core.plan import PICTURE_KEEPING
@@ -161,3 +170,21 @@ def test_strict_mode_says_why_it_cannot_and_the_engine_goes_on(
     events = engine.run(job(tmp_path, "again"), *ENDS)
     assert isinstance(events[-1], JobFinished)
     assert len(pixels(events)) == 6
+
+
+def test_what_the_other_program_has_is_waited_for(
+    engine: EngineProcess, other: OtherProgram, tmp_path: Path
+):
+    expected, _working_bytes = quiet(engine, tmp_path)
+    # So that nothing of the run before is on the GPU which this one could use again.
+    engine.run(replace(job(tmp_path, "gone"), model_folder=str(tmp_path)), *ENDS)
+    before = len(engine.seen)
+    other.leave(0)
+    engine.send(RunJob(job=replace(strict(job(tmp_path, "waiting")), wait_s=60.0)))
+    assert engine.wait_for(WaitingForMemory).missing_bytes > 0
+    other.leave(1 << 60)
+    assert engine.wait_for(WaitedForMemory).enough
+    engine.wait_for(*ENDS)
+    events = engine.seen[before:]
+    assert isinstance(events[-1], JobFinished), events[-1]
+    assert same(pixels(events), pixels(expected), levels=LEVELS)
