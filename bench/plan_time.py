@@ -29,7 +29,7 @@ from app.core.units import GIB  # noqa: E402
 from app.engine.coefficients import ModelCoefficients, shipped_coefficients  # noqa: E402
 from app.engine.machine import described_device, described_host  # noqa: E402
 from app.engine.planner import plan_generation  # noqa: E402
-from bench.report import table, write_result  # noqa: E402
+from bench.report import percentile, table, write_result  # noqa: E402
 
 TARGET_MS = 5.0
 SEED = 22
@@ -134,18 +134,11 @@ def next_size(asked: Asked) -> Asked:
     return replace(asked, request=replace(request, width_px=request.width_px - SIZE_MULTIPLE_PX))
 
 
-def share(sorted_ms: list[float], part: float) -> float:
-    """Below which so large a part is."""
-    return sorted_ms[min(len(sorted_ms) - 1, int(part * len(sorted_ms)))]
-
-
 def figures(times_ms: list[float]) -> dict[str, float]:
     """In milliseconds."""
-    times_ms = sorted(times_ms)
-    parts = {"median_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "p999_ms": 0.999}
-    return {name: share(times_ms, part) for name, part in parts.items()} | {
-        "largest_ms": times_ms[-1]
-    }
+    shares = {"median_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "p999_ms": 0.999}
+    found = {name: percentile(times_ms, share) for name, share in shares.items()}
+    return found | {"largest_ms": max(times_ms)}
 
 
 def main() -> None:

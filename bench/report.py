@@ -56,6 +56,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """Below which so large a share of the values is, by nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

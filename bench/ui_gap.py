@@ -34,7 +34,7 @@ from app.core.request import GenerationRequest  # noqa: E402
 from app.main import Application  # noqa: E402
 from app.ui.models.engine_model import EngineModel  # noqa: E402
 from app.ui.models.results_model import ResultsModel  # noqa: E402
-from bench.report import table, write_result  # noqa: E402
+from bench.report import percentile, table, write_result  # noqa: E402
 
 TARGET_MS = 50.0
 IDLE_S = 10.0
@@ -77,12 +77,6 @@ class Probe(QObject):
         now_s = time.perf_counter()
         self._gaps_ms.append((now_s - self._last_s) * 1000)
         self._last_s = now_s
-
-
-def percentile(values: list[float], share: float) -> float:
-    """Nearest rank."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def summary(gaps_ms: list[float]) -> dict[str, float]:
