@@ -4,9 +4,12 @@ Files: `mem_info_vram_total`, `mem_info_vram_used`, `gpu_busy_percent` and hwmon
 `/sys/class/kfd/kfd/proc/PID/vram_GPUID` for the memory of a ROCm process.
 """
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from app.core.device import DeviceSnapshot
+from app.monitor.details import Details, SlowDetails
 from app.monitor.gpu_names import amd_name
 from app.monitor.sysfs import (
     DRM_ROOT,
@@ -43,7 +46,13 @@ class AmdProbe:
         driver: "amdgpu", with the version where the module has one.
     """
 
-    def __init__(self, card: Path, *, kfd_root: Path = KFD_ROOT) -> None:
+    def __init__(
+        self,
+        card: Path,
+        *,
+        kfd_root: Path = KFD_ROOT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         version = read_text(card / "device" / "driver" / "module" / "version")
         self.driver = "amdgpu" if version is None else f"amdgpu {version}"
         self._card = card
@@ -54,6 +63,7 @@ class AmdProbe:
         told = read_text(self._device / "product_name") or amd_name(self._device)
         self._name = told or f"AMD GPU {card_number(card)}"
         self._gpu_id = _kfd_gpu_id(card, kfd_root)
+        self._details = SlowDetails(self._read_details, clock)
 
     def snapshot(self, engine_pid: int | None) -> DeviceSnapshot | None:
         """The GPU now; None while the driver does not tell its memory."""
@@ -61,25 +71,34 @@ class AmdProbe:
         used_bytes = read_int(self._device / "mem_info_vram_used")
         if not total_bytes or used_bytes is None:
             return None
-        load = read_int(self._device / "gpu_busy_percent")
-        temperature = hwmon(self._card, "temp1_input")
-        power = hwmon(self._card, "power1_average")
-        if power is None:
-            power = hwmon(self._card, "power1_input")
+        details = self._details.now()
         return DeviceSnapshot(
             index=card_number(self._card),
             name=self._name,
             total_bytes=total_bytes,
             used_bytes=used_bytes,
             engine_bytes=self._engine_bytes(engine_pid),
-            utilization_percent=None if load is None else float(load),
-            temperature_c=None if temperature is None else temperature / _MILLIDEGREES,
-            power_w=None if power is None else power / _MICROWATTS,
+            utilization_percent=details.load_percent,
+            temperature_c=details.temperature_c,
+            power_w=details.power_w,
             pci_address=self._pci_address,
         )
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _read_details(self) -> Details:
+        # The driver asks the card's own controller for each.
+        load = read_int(self._device / "gpu_busy_percent")
+        temperature = hwmon(self._card, "temp1_input")
+        power = hwmon(self._card, "power1_average")
+        if power is None:
+            power = hwmon(self._card, "power1_input")
+        return Details(
+            load_percent=None if load is None else float(load),
+            temperature_c=None if temperature is None else temperature / _MILLIDEGREES,
+            power_w=None if power is None else power / _MICROWATTS,
+        )
 
     def _engine_bytes(self, engine_pid: int | None) -> int | None:
         if engine_pid is None or self._gpu_id is None:

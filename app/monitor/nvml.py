@@ -9,11 +9,10 @@ from typing import Any, Protocol
 from app.core.device import DeviceSnapshot
 from app.core.errors import SetupError
 from app.monitor.ancestry import Ancestry
+from app.monitor.details import Details, SlowDetails
 
 log = logging.getLogger(__name__)
 
-DETAILS_INTERVAL_S = 1.0
-"""Temperature, power and load change slowly, and some drivers take milliseconds to tell them."""
 REOPEN_INTERVAL_S = 5.0
 """A GPU that was reset or got a new driver answers again only after NVML is opened anew."""
 
@@ -113,8 +112,7 @@ class NvmlProbe:
         self._opened = False
         self._closed = False
         self._retry_at_s = -float("inf")
-        self._details: tuple[float | None, float | None, float | None] = (None, None, None)
-        self._details_at_s = -float("inf")
+        self._details = SlowDetails(self._read_details, clock)
         self._memory_version: int | None = nvml.nvmlMemory_v2
 
     def snapshot(self, engine_pid: int | None) -> DeviceSnapshot | None:
@@ -128,19 +126,16 @@ class NvmlProbe:
             log.info("GPU %d does not answer: %s", self._index, error)
             self._lose(now_s)
             return None
-        if now_s - self._details_at_s >= DETAILS_INTERVAL_S:
-            self._details_at_s = now_s
-            self._details = self._read_details()
-        load, temperature, power = self._details
+        details = self._details.now()
         return DeviceSnapshot(
             index=self._index,
             name=self._name,
             total_bytes=int(memory.total),
             used_bytes=max(0, int(memory.total) - int(memory.free)),
             engine_bytes=self._engine_bytes(engine_pid),
-            utilization_percent=load,
-            temperature_c=temperature,
-            power_w=power,
+            utilization_percent=details.load_percent,
+            temperature_c=details.temperature_c,
+            power_w=details.power_w,
             pci_address=self._pci_address,
         )
 
@@ -215,8 +210,7 @@ class NvmlProbe:
             return None
         return sum(int(used_bytes) for used_bytes in ours)
 
-    def _read_details(self) -> tuple[float | None, float | None, float | None]:
-        """Load in percent, degrees Celsius and watts, each None where the GPU does not tell."""
+    def _read_details(self) -> Details:
         nvml, handle = self._nvml, self._handle
 
         def told(ask: Callable[[], float]) -> float | None:
@@ -225,10 +219,12 @@ class NvmlProbe:
             except nvml.NVMLError:
                 return None
 
-        return (
-            told(lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)),
-            told(lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))),
-            told(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / _MILLIWATTS),
+        return Details(
+            load_percent=told(lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)),
+            temperature_c=told(
+                lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
+            ),
+            power_w=told(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / _MILLIWATTS),
         )
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from app.core.errors import SetupError
 from app.monitor.ancestry import Ancestry
-from app.monitor.nvml import DETAILS_INTERVAL_S, REOPEN_INTERVAL_S, NvmlProbe, open_nvml_probes
+from app.monitor.details import INTERVAL_S as DETAILS_INTERVAL_S
+from app.monitor.nvml import REOPEN_INTERVAL_S, NvmlProbe, open_nvml_probes
 from tests.fakes.clock import FakeClock
 from tests.fakes.nvml import Card, FakeNvml, Process
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from app.monitor.amd import open_amd_probes
+from app.monitor.amd import AmdProbe, open_amd_probes
+from app.monitor.details import INTERVAL_S
 from app.monitor.intel import open_intel_probes
 from app.monitor.sysfs import read_int, read_text
+from tests.fakes.clock import FakeClock
 
 GIB = 1024**3
 
@@ -72,6 +74,23 @@ def test_a_card_tells_where_it_sits(tmp_path: Path):
     snapshot = probe.snapshot(None)
     assert snapshot is not None
     assert snapshot.pci_address == "0000:03:00.0"
+
+
+def test_what_an_amd_card_s_controller_is_asked_for_is_asked_once_a_second(amd_tree: Path):
+    clock = FakeClock()
+    probe = AmdProbe(amd_tree / "drm/card1", kfd_root=amd_tree / "kfd", clock=clock)
+
+    def told() -> tuple[float | None, int]:
+        snapshot = probe.snapshot(None)
+        assert snapshot is not None
+        return snapshot.utilization_percent, snapshot.used_bytes
+
+    assert told() == (42.0, 3 * GIB)
+    write(amd_tree / "drm/card1/device", {"gpu_busy_percent": 99, "mem_info_vram_used": GIB})
+    clock.advance(INTERVAL_S / 2)
+    assert told() == (42.0, GIB)
+    clock.advance(INTERVAL_S / 2)
+    assert told() == (99.0, GIB)
 
 
 def test_memory_of_a_rocm_process_comes_from_its_kernel_driver(amd_tree: Path):
