@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from app.core.events import (
     Downshifted,
@@ -14,6 +15,7 @@ from app.core.events import (
     JobFinished,
     Notice,
     PhaseFinished,
+    PhaseStarted,
     PlanMade,
     RunResumed,
     StepDone,
@@ -205,6 +207,34 @@ def test_a_program_that_comes_and_goes_ends_the_waiting(tmp_path: Path):
     told = waits(events)
     assert 2 <= len(told) <= 6
     assert sum(one.seconds for one in told) <= 60.0
+
+
+@pytest.mark.parametrize("phase", [Phase.ENCODE, Phase.DECODE])
+def test_what_the_cpu_can_do_is_not_waited_for(phase: Phase, tmp_path: Path):
+    class Full(SimulatedDevice):
+        is_full = False
+
+        def others_bytes(self) -> int:
+            return self.story.capacity_bytes if self.is_full else 0
+
+    picture = tmp_path / "followed.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+    device = Full(card().story)
+    runs = Runs(device)
+    # Of the prompt nothing is left to encode then, only the picture to follow.
+    runs.run(job(tmp_path, steps=1))
+
+    def fill(event: object) -> None:
+        if isinstance(event, PhaseStarted):
+            device.is_full = event.phase is phase
+
+    runs.on_event = fill
+    events = runs.run(job(tmp_path, steps=1, references=(str(picture),)))
+    assert isinstance(events[-1], JobFinished)
+    assert not of_kind(events, WaitingForMemory)
+    on_cpu = [one.code for one in of_kind(events, Notice) if one.code.endswith("_on_cpu")]
+    assert bool(on_cpu) is (phase is Phase.ENCODE)
+    assert report_of(events).plan.decode_on_cpu is (phase is Phase.DECODE)
 
 
 def test_each_step_may_wait_when_the_one_before_was_done(expected: dict[int, Any], tmp_path: Path):

@@ -31,8 +31,6 @@ from app.engine.run.profiles import room_bytes
 
 log = logging.getLogger(__name__)
 
-_WAIT_IN = (Phase.LOAD, Phase.ENCODE, Phase.DENOISE)
-"""Decoding can always go on on the CPU."""
 _AFTER_ENCODING = (Phase.DENOISE, Phase.DECODE, Phase.SAVE)
 MAX_REPEATS = 5
 """How often the same is tried without any change, once nothing is left that keeps the picture."""
@@ -108,7 +106,14 @@ class Attempts:
         self._tries = self._repeats = 0
         self.wait.note_progress()
 
-    def run(self, phase: Phase, action: Callable[[], Result], *, rungs: bool = True) -> Result:
+    def run(
+        self,
+        phase: Phase,
+        action: Callable[[], Result],
+        *,
+        rungs: bool = True,
+        waits: bool = True,
+    ) -> Result:
         """Do something until it succeeds, each time under a plan that needs less.
 
         Args:
@@ -116,6 +121,7 @@ class Attempts:
             action: May be called again after it failed at any point, and then looks at the plan
                 again.
             rungs: Whether another plan can help; else what fails is only repeated.
+            waits: Whether other programs are waited for; not where the CPU can do it.
 
         Raises:
             OutOfVramError: Nothing is left to try.
@@ -125,7 +131,7 @@ class Attempts:
             if isinstance(outcome, _Done):
                 return outcome.value
             # Here, not in a handler: a live exception keeps its frames, and they hold tensors.
-            self._recover(phase, outcome, rungs=rungs)
+            self._recover(phase, outcome, rungs=rungs, waits=waits and not outcome.of_host)
 
     def place(self) -> None:
         """Have the weights where the plan in force wants them."""
@@ -148,7 +154,7 @@ class Attempts:
             of_host = on_cpu or is_of_host(error)
             return _RanOut(name=memory_name(of_host=of_host), details=str(error), of_host=of_host)
 
-    def _recover(self, phase: Phase, ran_out: _RanOut, *, rungs: bool) -> None:
+    def _recover(self, phase: Phase, ran_out: _RanOut, *, rungs: bool, waits: bool) -> None:
         reason = ran_out_sentence(ran_out.name, phase)
         log.info("%s (%s)", reason, ran_out.details)
         self._shelf.evict()
@@ -173,7 +179,7 @@ class Attempts:
             images_done=force.images.finished_first(),
         )
         plan = keeping_plan(force.problem, force.plan, failure)
-        if not ran_out.of_host and self._others_gave_back(force, failure, at_end=plan is None):
+        if waits and self._others_gave_back(force, failure, at_end=plan is None):
             plan = self._plan_after_wait(force, failure)
             if plan is not None:
                 force.change(plan, phase=phase, step=self.step, reason=reason, foreseen=False)
@@ -199,7 +205,7 @@ class Attempts:
         """
         phase, room_bytes = failure.phase, failure.room_bytes
         may_wait = self.wait.may_wait and self._repeats < MAX_REPEATS
-        if phase not in _WAIT_IN or not may_wait or room_bytes is None:
+        if not may_wait or room_bytes is None:
             return False
         least_bytes = least_needed_bytes(force.problem, force.plan, phase)
         total_bytes = force.problem.device.total_bytes

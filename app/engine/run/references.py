@@ -86,7 +86,7 @@ class RunReferences:
             return True
 
         try:
-            while attempts.run(Phase.ENCODE, encode_next):
+            while attempts.run(Phase.ENCODE, encode_next, waits=False):
                 attempts.note_progress()
         except OutOfVramError:
             if device.kind == "cpu":

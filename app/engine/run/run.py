@@ -285,7 +285,7 @@ class Run:
             to_come = (Phase.DECODE, Phase.DENOISE) if self._parts_later() else (Phase.DECODE,)
             self._live.begin_phase(to_come)
             while self._attempts.run(
-                Phase.DECODE, lambda: self._decode_next(model, sound, decoded)
+                Phase.DECODE, lambda: self._decode_next(model, sound, decoded), waits=False
             ):
                 self._attempts.note_progress()
         if len(decoded) < len(sound):
