@@ -35,8 +35,8 @@ Made by `python -m scripts.plan_table` from the planner; a test keeps it up to d
 all of it free, less the usual 0.5 GB of headroom; with forecasts of memory that were computed from
 the networks themselves, with overheads that are assumptions until a run on the card has measured
 them, and with 10 % of doubt about everything but the weights counted in. The overheads are those of
-NVIDIA cards under Linux; where torch's allocator cannot grow its segments (Windows, AMD, Intel) it
-keeps more back, and `headroom plan` counts that there. RAM is taken to be plenty:
+NVIDIA cards under Linux; where torch's allocator cannot grow its segments (Windows, WSL, AMD,
+Intel) it keeps more back, and `headroom plan` counts that there. RAM is taken to be plenty:
 all weights are kept there once, so what a model weighs in the table below has to fit; what does not
 is read from the disk, and `headroom plan --ram-gib` says how long that takes. GB are 2^30 bytes.
 One image; times depend on the card and are told by `headroom plan`.
