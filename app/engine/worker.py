@@ -79,7 +79,8 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as error:
         # The device is broken; `DeviceBrokenError` is known only where torch is loaded.
         log.critical("%s", error)
-        return 1
+        # Python's own end would have the driver tidy up, which a broken device may never do.
+        worker.end(1)
     # OSError: a library that torch loads is missing or broken, as on Windows without its runtime.
     except (ImportError, OSError):
         log.critical("torch or diffusers cannot be imported: install Headroom again", exc_info=True)
@@ -174,11 +175,11 @@ class Worker:
                 self._act(command)
         except ProtocolError as error:
             log.critical("a command cannot be understood (%s); the engine ends", error.details)
-            self._end(1)
+            self.end(1)
         except OSError as error:
             log.critical("commands cannot be read (%s); the engine ends", error)
-            self._end(1)
-        self._end(0)
+            self.end(1)
+        self.end(0)
 
     def _act(self, command: object) -> None:
         match command:
@@ -202,7 +203,7 @@ class Worker:
                     details=type(command).__name__,
                 )
 
-    def _end(self, exit_code: int) -> None:
+    def end(self, exit_code: int) -> None:
         """End the process now, whatever the other thread does, without leaving half a file."""
         self._guard.close(SAVE_PATIENCE_S)
         # Not sys.exit, which in this thread would end only the thread.

@@ -396,10 +396,12 @@ def test_device_that_is_not_there_is_a_clear_end() -> None:
 
 
 _BROKEN_DEVICE = """
-import sys
+import atexit, sys, threading
 import app.engine.worker as worker
 def work(_self, _device):
     # As `DeviceBrokenError`, which brings torch.
+    # A driver that never comes back from tidying up.
+    atexit.register(threading.Event().wait)
     raise SystemExit("Fake GPU stopped working: CUDA error: unknown error")
 worker.Worker.work = work
 sys.exit(worker.main([]))
