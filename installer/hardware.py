@@ -30,6 +30,7 @@ def probe_machine() -> Machine:
         nvidia=nvidia,
         nvidia_problem=problem,
         amd_targets=amd_targets(Path("/sys/class/kfd/kfd/topology/nodes")),
+        has_amd_adapter=any(is_amd(name) for name in _adapters()),
         intel_device_ids=intel_device_ids(),
     )
 
@@ -137,7 +138,8 @@ def gfx_name(target_version: int) -> str:
 def intel_device_ids() -> tuple[int, ...]:
     """PCI device ids of Intel graphics."""
     if sys.platform == "win32":
-        return _intel_from_registry()
+        found = (intel_id_in(name) for name in _adapters())
+        return tuple(dict.fromkeys(number for number in found if number is not None))
     return intel_from_sysfs(Path("/sys/class/drm"))
 
 
@@ -160,6 +162,11 @@ def intel_id_in(matching_device_id: str) -> int | None:
     return int(match[1], 16) if match else None
 
 
+def is_amd(matching_device_id: str) -> bool:
+    r"""Whether a Windows identifier is of an AMD GPU, like "PCI\VEN_1002&DEV_744C"."""
+    return "ven_1002" in matching_device_id.lower()
+
+
 def _nvidia_smi() -> str | None:
     found = shutil.which("nvidia-smi")
     if found:
@@ -175,8 +182,9 @@ def _nvidia_smi() -> str | None:
 if sys.platform == "win32":
     import winreg
 
-    def _intel_from_registry() -> tuple[int, ...]:
-        found: list[int] = []
+    def _adapters() -> tuple[str, ...]:
+        """Windows' identifiers of the display adapters that have a driver."""
+        found: list[str] = []
         try:
             with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, _DISPLAY_CLASS) as adapters:
                 count = winreg.QueryInfoKey(adapters)[0]
@@ -188,10 +196,13 @@ if sys.platform == "win32":
                 with winreg.OpenKey(
                     winreg.HKEY_LOCAL_MACHINE, rf"{_DISPLAY_CLASS}\{name}"
                 ) as adapter:
-                    text = str(winreg.QueryValueEx(adapter, "MatchingDeviceId")[0])
+                    found.append(str(winreg.QueryValueEx(adapter, "MatchingDeviceId")[0]))
             except OSError:
                 continue
-            device_id = intel_id_in(text)
-            if device_id is not None:
-                found.append(device_id)
-        return tuple(dict.fromkeys(found))
+        return tuple(found)
+
+else:
+
+    def _adapters() -> tuple[str, ...]:
+        """Linux tells it in other ways."""
+        return ()

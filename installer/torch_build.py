@@ -82,6 +82,7 @@ class Machine:
         nvidia_problem: Half a sentence when there is an NVIDIA GPU, but its driver does not answer
             or is not there, with the remedy; else "".
         amd_targets: LLVM names of the GPUs that ROCm's kernel driver knows, like "gfx1100".
+        has_amd_adapter: Whether Windows has a driver for an AMD GPU.
         intel_device_ids: PCI device ids of Intel graphics.
     """
 
@@ -89,6 +90,7 @@ class Machine:
     nvidia: tuple[NvidiaGpu, ...] = ()
     nvidia_problem: str = ""
     amd_targets: tuple[str, ...] = ()
+    has_amd_adapter: bool = False
     intel_device_ids: tuple[int, ...] = ()
 
 
@@ -198,6 +200,8 @@ def _why_cpu(machine: Machine) -> str:
         return machine.nvidia_problem
     if machine.amd_targets:
         return f"the AMD GPU {machine.amd_targets[0]} has no PyTorch build"
+    if machine.has_amd_adapter:
+        return "AMD GPUs can be used under Linux only, for which PyTorch has builds for them"
     if machine.intel_device_ids:
         return "this Intel graphics has no PyTorch build"
     return "no GPU that PyTorch can use was found"

@@ -140,5 +140,18 @@ def test_intel_id_in_windows_identifier(text, device_id):
     assert hardware.intel_id_in(text) == device_id
 
 
+@pytest.mark.parametrize(
+    ("text", "amd"),
+    [
+        (r"PCI\VEN_1002&DEV_744C&REV_C8", True),
+        (r"pci\ven_1002&dev_164e", True),
+        (r"PCI\VEN_10DE&DEV_2684", False),
+        ("", False),
+    ],
+)
+def test_amd_in_windows_identifier(text, amd):
+    assert hardware.is_amd(text) is amd
+
+
 def test_this_machine_can_be_probed():
     assert hardware.probe_machine().system

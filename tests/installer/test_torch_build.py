@@ -110,6 +110,18 @@ def test_amd_gets_rocm_on_linux_only():
     assert choose_torch_build(windows).kind == "cpu"
 
 
+def test_amd_under_windows_is_told_where_it_could_be_used():
+    choice = choose_torch_build(Machine(system="Windows", has_amd_adapter=True))
+    assert choice.kind == "cpu"
+    assert "under Linux only" in choice.reason
+    nvidia_beside = Machine(
+        system="Windows",
+        has_amd_adapter=True,
+        nvidia=(NvidiaGpu(name="GPU", driver=580, capability=(8, 9)),),
+    )
+    assert choose_torch_build(nvidia_beside).kind == "cuda"
+
+
 def test_amd_graphics_without_kernels_gets_cpu():
     for target in ("gfx1036", "gfx906"):
         choice = choose_torch_build(Machine(system="Linux", amd_targets=(target,)))
