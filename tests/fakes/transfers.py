@@ -1,7 +1,7 @@
 """A device whose copies finish late, in any legal order, with slots poisoned until then."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -85,6 +85,19 @@ class LateTransfers:
         """Of copies that are not done."""
         return sum(told.target.numel() for told in self._queue)
 
+    def watch(self, blocks: Sequence[torch.nn.Module]) -> None:
+        """See with what weights blocks compute, also those for which they need not wait."""
+        for block in blocks:
+            first = next(one for one in block.modules() if not any(one.children()))
+            # Inside, so that whoever brings weights before the block has brought them.
+            first.register_forward_pre_hook(lambda *_inputs, block=block: self._computes(block))
+
+    def _computes(self, block: torch.nn.Module) -> None:
+        for tensor in (*block.parameters(), *block.buffers()):
+            begin, end = _range(tensor)
+            if any(at <= begin and end <= until for at, until in map(_range, self.held)):
+                self._used.append((begin, end))
+
     def reads(self, buffer: torch.Tensor) -> bool:
         """Whether a copy from any of it is not done."""
         begin, end = _range(buffer)
@@ -115,6 +128,9 @@ class LateTransfers:
         index = next(index for index, one in enumerate(self.held) if one is buffer)
         del self.held[index]
         self._left.append(weakref.ref(buffer.untyped_storage()))
+        begin, end = _range(buffer)
+        # Whoever has this memory next comes after all that was told: see `allocate`.
+        self._used = [(at, until) for at, until in self._used if until <= begin or end <= at]
         buffer.fill_(POISON)
 
     def copy(self, target: torch.Tensor, source: torch.Tensor, after: FakeMark | None) -> FakeMark:
@@ -127,6 +143,8 @@ class LateTransfers:
         if after is not None:
             assert not after.copied
             self._queue_after = max(self._queue_after, after.number)
+        for at, until in self._used:
+            assert until <= begin or end <= at, "overwritten before it was told to compute"
         computed = max(self._queue_after, self.host_seen)
         for (at, until), number in tuple(self._last_use.items()):
             if at < end and begin < until:
@@ -191,4 +209,4 @@ class LateTransfers:
 
 
 def _range(buffer: torch.Tensor) -> tuple[int, int]:
-    return buffer.data_ptr(), buffer.data_ptr() + buffer.numel()
+    return buffer.data_ptr(), buffer.data_ptr() + buffer.nbytes

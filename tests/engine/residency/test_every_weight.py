@@ -76,6 +76,7 @@ class Stage:
         self.transfers = LateTransfers(hurry, is_pinned=self.registrar.is_locked)
         self.registrar.is_read = self.transfers.reads
         self.placer = Placer({"transformer": self.host}, DeviceWith(self.transfers))
+        self.transfers.watch(self.host.modules)
         self.sizes = [block.layout.size_bytes for block in self.host.blocks]
 
     @property

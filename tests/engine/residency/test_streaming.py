@@ -51,6 +51,7 @@ class Stage:
             self.host = on_disk(self.host, files, self.reader)
         self.transfers = LateTransfers(hurry, refuse=refuse)
         self.placer = Placer({"transformer": self.host}, DeviceWith(self.transfers))
+        self.transfers.watch(self.host.modules)
         self.sizes = [block.layout.size_bytes for block in self.host.blocks]
 
     def step(self) -> None:

@@ -64,6 +64,7 @@ class Stage:
         self.transfers = LateTransfers(hurries, refuse=refuse, fail=self.faults)
         host = on_disk(packed, files, self.reader)
         self.placer = Placer({"transformer": host}, DeviceWith(self.transfers))
+        self.transfers.watch(host.modules)
         for module in host.modules:
             # When it has its weights, and when it has computed with them.
             module.register_forward_pre_hook(lambda *_inputs: self.faults("block"))
