@@ -16,6 +16,7 @@ from app.core.events import (
     JobFinished,
     PhaseStarted,
     PlanMade,
+    RunResumed,
     StepDone,
 )
 from app.core.jobs import Job, Phase
@@ -23,6 +24,7 @@ from app.core.plan import PICTURE_KEEPING
 from app.core.policy import Budget, MemoryMode
 from app.engine import bench_run, calibrate
 from app.engine.bench_stack import StackShape
+from app.engine.broken_device import DeviceBrokenError
 from app.engine.compute_device import AcceleratorDevice
 from app.engine.device_choice import open_device
 from app.engine.disk_speed import DiskSpeed
@@ -202,3 +204,29 @@ def test_the_short_bench_streams_and_keeps_nothing(
     assert found.achieved_bytes_per_s == pytest.approx(25e9)
     gc.collect()
     assert gpu.memory.allocated_bytes == 0
+
+
+def test_a_gpu_that_breaks_ends_the_engine_and_another_one_goes_on(
+    gpu: PretendGpu,
+    asked: Job,
+    tmp_path: Path,
+    expect_log: Callable[..., None],
+) -> None:
+    asked = again(asked, "broken", mode=MemoryMode.MINIMAL)
+    keep = tmp_path / "kept"
+    keep.mkdir()
+    with watched(gpu) as seen:
+        runs = gpu_runs()
+        at_step(runs, 2, lambda: setattr(gpu.timeline, "broken", "an illegal memory access"))
+        expect_log("failed in phase denoise", level="ERROR")
+        with pytest.raises(DeviceBrokenError):
+            runs.runner.run(asked, runs.flag, runs.relief, keep_folder=keep)
+        # Its process ends; in the next one the device works.
+        gpu.timeline.broken = ""
+        events = gpu_runs().run(asked, keep_folder=keep)
+        assert [one.step for one in of_kind(events, RunResumed)] == [2]
+        assert isinstance(events[-1], JobFinished)
+        expected = gpu_runs().run(again(asked, "whole"))
+    steps = asked.request.steps
+    assert all(map(torch.equal, seen.latents[:steps], seen.latents[steps:]))
+    assert same(pixels(events), pixels(expected))

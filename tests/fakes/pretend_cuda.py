@@ -6,9 +6,11 @@ to the wrong place, waits for nothing, or waits where it should not, and says no
 """
 
 import contextlib
+import functools
+import inspect
 import threading
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +28,7 @@ NAME = "Pretend GPU"
 _REFUSED, _NOT_REGISTERED = 712, 713
 """cudaErrorHostMemoryAlreadyRegistered and cudaErrorHostMemoryNotRegistered."""
 _NO_MEMORY = 2
+_ASK_THE_DRIVER = frozenset({"mem_get_info", "empty_cache", "synchronize", "Stream", "stream"})
 
 
 class SyncError(RuntimeError):
@@ -178,11 +181,12 @@ class PretendGpu:
 
     def _stream_class(self) -> type[PretendStream]:
         """Libraries name the class, too."""
-        timeline = self.timeline
+        timeline, real = self.timeline, torch.cuda.Stream.__new__
 
         class Stream(PretendStream):
-            def __init__(self, device: Any = None, priority: int = 0) -> None:
-                del priority
+            def __init__(self, *values: Any, **named: Any) -> None:
+                given = inspect.signature(real).bind(None, *values, **named).arguments
+                device = given.get("device")
                 _check_device(device)
                 super().__init__(timeline)
                 timeline.streams.append(self)
@@ -190,10 +194,11 @@ class PretendGpu:
         return Stream
 
     def _event_class(self) -> type[PretendEvent]:
-        timeline = self.timeline
+        timeline, real = self.timeline, torch.cuda.Event.__new__
 
         class Event(PretendEvent):
             def __init__(self, **options: bool) -> None:
+                inspect.signature(real).bind(None, **options)
                 super().__init__(**options, timeline=timeline)
 
         return Event
@@ -218,7 +223,8 @@ def pretend_gpu(capacity_bytes: int = GIB) -> Generator[PretendGpu]:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         stack.enter_context(cuda_named())
         for name, value in gpu.namespace().items():
-            patch.setattr(torch.cuda, name, value)
+            check = gpu.timeline.check if name in _ASK_THE_DRIVER else _works
+            patch.setattr(torch.cuda, name, _called_as(getattr(torch.cuda, name), value, check))
         future: Any = torch.__future__
         patch.setattr(future, "get_overwrite_module_params_on_conversion", lambda: True)
         patch.setattr(torch.accelerator, "empty_host_cache", lambda: None)
@@ -229,6 +235,25 @@ def pretend_gpu(capacity_bytes: int = GIB) -> Generator[PretendGpu]:
         _patch_threads(patch, gpu)
         stack.enter_context(PretendMode(gpu))
         yield gpu
+
+
+def _works() -> None:
+    """It does."""
+
+
+def _called_as(real: Any, pretended: Any, check: Callable[[], None]) -> Any:
+    """A function in the place of torch's own, that refuses calls which that would refuse."""
+    if isinstance(pretended, type):
+        return pretended
+    signature = inspect.signature(real)
+
+    @functools.wraps(pretended)
+    def call(*values: Any, **named: Any) -> Any:
+        signature.bind(*values, **named)
+        check()
+        return pretended(*values, **named)
+
+    return call
 
 
 def _pinned_copy(gpu: PretendGpu, tensor: torch.Tensor) -> torch.Tensor:

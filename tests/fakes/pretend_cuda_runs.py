@@ -12,6 +12,7 @@ import torch
 from app.core.jobs import Job
 from app.core.policy import Attention
 from app.engine.compute_device import AcceleratorDevice, CpuDevice
+from app.engine.quantize import ways
 from app.engine.run import run as engine_run
 from app.engine.run.denoise import Step
 from tests.engine_process import make_job
@@ -72,7 +73,10 @@ def on_cpu(asked: Job) -> tuple[list[Any], list[torch.Tensor]]:
 @contextmanager
 def gpu_at_hand(capacity_bytes: int = CAPACITY_BYTES) -> Generator[PretendGpu]:
     """A pretend GPU on which nothing goes wrong that the CPU would not show."""
-    with pretend_gpu(capacity_bytes) as gpu:
+    with pretend_gpu(capacity_bytes) as gpu, pytest.MonkeyPatch.context() as patch:
+        # What is found out about this device is not to be known of another one.
+        patch.setattr(ways, "_found", {})
+        patch.setattr(ways, "_refused", set())
         yield gpu
         assert gpu.timeline.mistakes == []
 

@@ -41,6 +41,7 @@ class Timeline:
         mistakes: Found so far.
         streams: Beside the one that computes.
         clock_ms: Of the device.
+        broken: What the driver answers to everything from now on; "" while the device works.
     """
 
     def __init__(self) -> None:
@@ -51,6 +52,7 @@ class Timeline:
         self.mistakes: list[str] = []
         self.streams: list[PretendStream] = []
         self.clock_ms = 0.0
+        self.broken = ""
         self.compute = PretendStream(self)
         self._current = threading.local()
 
@@ -64,8 +66,18 @@ class Timeline:
     def current(self, stream: "PretendStream") -> None:
         self._current.stream = stream
 
+    def check(self) -> None:
+        """Fail if the device is broken, as each call of the driver does then.
+
+        Raises:
+            RuntimeError: As torch says it.
+        """
+        if self.broken:
+            raise RuntimeError(f"CUDA error: {self.broken}")
+
     def note_operation(self, name: str, used: list[tuple[Allocation, int, int]]) -> None:
         """Something is computed, with these parts of memory."""
+        self.check()
         if self.current is not self.compute:
             self.mistakes.append(f"{name} is computed beside what computes")
         self.now += 1
@@ -80,11 +92,13 @@ class Timeline:
 
     def note_host_wait(self, why: str) -> None:
         """The host waits for all that computes."""
+        self.check()
         self.host_waits.append(why)
         self.host_seen = self.now
 
     def synchronize(self, why: str) -> None:
         """The host waits for everything."""
+        self.check()
         self.note_host_wait(why)
         for stream in self.streams:
             stream.finish()
@@ -118,6 +132,7 @@ class PretendStream:
 
     def copy(self, target: torch.Tensor, source: torch.Tensor, allocation: Allocation) -> None:
         """Copy, later; both are in RAM."""
+        self._timeline.check()
         begin = target.data_ptr()
         told = _Copy(target, source, source.clone(), begin, begin + target.nbytes)
         computed = max(self._after, self._timeline.host_seen)
@@ -142,6 +157,7 @@ class PretendStream:
 
     def wait_event(self, event: "PretendEvent") -> None:
         """What is told next comes after an event."""
+        self._timeline.check()
         stream = event.stream
         if stream is None:
             self._timeline.mistakes.append("a stream waits for an event that was never recorded")
@@ -158,6 +174,7 @@ class PretendStream:
 
     def synchronize(self) -> None:
         """The host waits for all that was told."""
+        self._timeline.check()
         if self.is_compute:
             self._timeline.note_host_wait("Stream.synchronize")
         else:
@@ -192,6 +209,7 @@ class PretendEvent:
 
     def record(self, stream: PretendStream | None = None) -> None:
         """Be passed once all that a stream was told is done."""
+        self._timeline.check()
         stream = self.stream = stream or self._timeline.current
         if stream.is_compute:
             self.position = self._timeline.now
@@ -202,6 +220,7 @@ class PretendEvent:
 
     def query(self) -> bool:
         """Whether the host may know that it is passed."""
+        self._timeline.check()
         if self.stream is None:
             return True
         if self.stream.is_compute:
@@ -210,6 +229,7 @@ class PretendEvent:
 
     def synchronize(self) -> None:
         """The host waits."""
+        self._timeline.check()
         self._timeline.host_waits.append("Event.synchronize")
         if self.stream is None:
             return
