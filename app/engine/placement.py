@@ -75,10 +75,12 @@ class Placer:
             streams = bool(streamable_blocks(name, network))
             allocate = transfers.host_buffer if streams else ram_buffer
             host = packed_network(name, network, allocate=allocate)
-        if self._between_blocks is not None and not transfers.in_place:
+        between_blocks = self._between_blocks
+        if between_blocks is not None and not transfers.in_place:
             # First, so that the block has its weights by what is decided here.
             self._hooks[name] = [
-                module.register_forward_pre_hook(self._before_block) for module in host.modules
+                module.register_forward_pre_hook(lambda *_inputs: between_blocks())
+                for module in host.modules
             ]
         self._components[name] = Residence(host, transfers)
 
@@ -231,7 +233,3 @@ class Placer:
         before_bytes = self.device_bytes()
         component.leave()
         self._left = self._left or self.device_bytes() < before_bytes
-
-    def _before_block(self, *_inputs: object) -> None:
-        if self._between_blocks is not None:
-            self._between_blocks()

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from app.core.plan import Placement
+from app.engine.compute_device import CpuDevice
 from app.engine.placement import Placer
 from app.engine.residency.copy_order import AHEAD
 from app.engine.residency.host_network import HostNetwork, packed_network
@@ -540,6 +541,44 @@ def test_a_component_that_is_to_take_turns_is_gone_when_the_plan_is_followed():
     assert len(stayed) == 1 + len(BLOCKS)
     stage.placer.replace([plan_of()])
     assert not any(one() is not None for one in stayed)
+
+
+def test_who_is_asked_before_each_block_may_place_it_otherwise():
+    network = BlockStack(LAYERS)
+    with torch.no_grad():
+        expected = network(INPUTS)
+    asked: list[int] = []
+    resident: list[int] = []
+
+    def between() -> None:
+        asked.append(len(asked))
+        if len(asked) % 3 == 0:
+            placer.replace([plan_of(() if len(asked) % 2 else BLOCKS)])
+        resident.append(placer.resident_bytes())
+
+    transfers = LateTransfers()
+    placer = Placer({"transformer": network}, DeviceWith(transfers), between_blocks=between)
+    transfers.watch(network.transformer_blocks)
+    transfers.watch(network.single_transformer_blocks)
+    with torch.no_grad():
+        with placer.phase("transformer"):
+            for _step in range(2):
+                assert torch.equal(network(INPUTS), expected)
+        assert len(asked) == 2 * len(BLOCKS)
+        assert len(set(resident)) == 2
+        assert not transfers.held
+        placer.forget("transformer")
+        assert torch.equal(network(INPUTS), expected)
+    assert len(asked) == 2 * len(BLOCKS)
+
+
+def test_where_weights_stay_where_they_are_nobody_is_asked():
+    network = BlockStack(LAYERS)
+    placer = Placer(
+        {"transformer": network}, CpuDevice(), between_blocks=lambda: pytest.fail("asked")
+    )
+    with torch.no_grad(), placer.phase("transformer"):
+        network(INPUTS)
 
 
 def test_the_same_plan_again_moves_nothing():
