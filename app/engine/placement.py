@@ -77,10 +77,13 @@ class Placer:
             host = packed_network(name, network, allocate=allocate)
         between_blocks = self._between_blocks
         if between_blocks is not None and not transfers.in_place:
+
+            def before_block(*_inputs: object) -> None:
+                between_blocks()
+
             # First, so that the block has its weights by what is decided here.
             self._hooks[name] = [
-                module.register_forward_pre_hook(lambda *_inputs: between_blocks())
-                for module in host.modules
+                module.register_forward_pre_hook(before_block) for module in host.modules
             ]
         self._components[name] = Residence(host, transfers)
 

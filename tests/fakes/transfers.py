@@ -1,7 +1,7 @@
 """A device whose copies finish late, in any legal order, with slots poisoned until then."""
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -85,7 +85,7 @@ class LateTransfers:
         """Of copies that are not done."""
         return sum(told.target.numel() for told in self._queue)
 
-    def watch(self, blocks: Sequence[torch.nn.Module]) -> None:
+    def watch(self, blocks: Iterable[torch.nn.Module]) -> None:
         """See with what weights blocks compute, also those for which they need not wait."""
         for block in blocks:
             first = next(one for one in block.modules() if not any(one.children()))
