@@ -119,7 +119,8 @@ def memory_info(device: torch.device) -> tuple[int, int]:
     used = _used_by_all(device, backend) if this_system().moves_vram else None
     if used is not None:
         free = min(free, max(0, total - used))
-    return int(free), int(total)
+    # The graphics part of an AMD processor may have more of RAM free than it says it has in all.
+    return min(int(free), int(total)), int(total)
 
 
 def _used_by_all(device: torch.device, backend: Any) -> int | None:  # noqa: ANN401 - torch.cuda

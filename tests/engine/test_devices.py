@@ -103,6 +103,12 @@ def test_memory_is_what_the_driver_says(
     assert backend.emptied == 1
 
 
+def test_no_more_is_free_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ROCm has it for processors that compute in RAM."""
+    use(monkeypatch, Backend(free_bytes=2 * TOTAL_BYTES))
+    assert memory_info(GPU) == (TOTAL_BYTES, TOTAL_BYTES)
+
+
 def test_intel_whose_driver_does_not_tell_has_what_torch_does_not_hold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
