@@ -225,7 +225,7 @@ class Downshifted:
 class WaitingForMemory:
     """The run holds still, with all that is done kept, until others give memory back.
 
-    Told when it begins, and again when the figures are others.
+    Told when it begins, and every few seconds from then on.
 
     Attributes:
         job_id: Of the job.

@@ -24,7 +24,7 @@ from app.core.events import (
 )
 from app.core.jobs import DEFAULT_WAIT_S, Job, Phase
 from app.core.paths import resource
-from app.core.plan import Verdict
+from app.core.plan import GenerationPlan, Verdict
 from app.core.policy import Budget, MemoryMode
 from app.core.units import MIB
 from app.engine.cancel import CancelFlag, CancelRequestedError
@@ -59,11 +59,25 @@ def waits(events: list[Any]) -> list[WaitedForMemory]:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
-    """The picture of an undisturbed run."""
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The events of an undisturbed run."""
     events = Runs(card()).run(job(tmp_path_factory.mktemp("quiet")))
     assert not of_kind(events, Downshifted)
-    return pixels(events)
+    return events
+
+
+@pytest.fixture(scope="module")
+def expected(quiet: list[Any]) -> dict[int, Any]:
+    """The picture of an undisturbed run."""
+    return pixels(quiet)
+
+
+def plan_made(device: SimulatedDevice, asked: Job) -> GenerationPlan:
+    """The plan that a run begins with, and no more of the run."""
+    runs = Runs(device)
+    runs.on_event = lambda event: runs.flag.set() if isinstance(event, PlanMade) else None
+    (made,) = of_kind(runs.run(asked), PlanMade)
+    return made.plan
 
 
 @pytest.mark.parametrize(
@@ -94,6 +108,12 @@ def test_memory_that_is_gone_for_eight_seconds_costs_eight_seconds(
     assert not of_kind(events, Downshifted)
     assert not of_kind(events, Notice)
     assert [one.step for one in of_kind(events, StepDone)] == [1, 2, 3, 4]
+    # Waiting is no part of what phases take, but of the run's own time.
+    assert sum(one.seconds for one in of_kind(events, PhaseFinished)) < 1
+    assert all(one.seconds < 1 for one in of_kind(events, StepDone))
+    assert events[-1].seconds >= 8
+    # And the phase is nothing to learn from: it began twice.
+    assert at.phase not in report_of(events).measured.phases
 
 
 def test_what_was_foreseen_before_it_went_on_is_old_news(expected: dict[int, Any], tmp_path: Path):
@@ -110,21 +130,7 @@ def test_what_was_foreseen_before_it_went_on_is_old_news(expected: dict[int, Any
     assert same(pixels(events), expected)
 
 
-def test_waiting_is_no_part_of_what_phases_take(tmp_path: Path):
-    step_2 = Moment(phase=Phase.DENOISE, step=2)
-    events = Runs(card((step_2, ALL), (Moment(time_s=8.0), 0))).run(job(tmp_path))
-    assert sum(one.seconds for one in of_kind(events, PhaseFinished)) < 1
-    assert all(one.seconds < 1 for one in of_kind(events, StepDone))
-    # All of it is in the run's own time.
-    assert events[-1].seconds >= 8
-    # And the phase is nothing to learn from: it began twice.
-    assert Phase.DENOISE not in report_of(events).measured.phases
-
-
-def test_what_comes_back_in_part_is_used_in_the_gentlest_way(
-    expected: dict[int, Any], tmp_path: Path
-):
-    quiet = Runs(card()).run(job(tmp_path / "quiet"))
+def test_what_comes_back_in_part_is_used_in_the_gentlest_way(quiet: list[Any], tmp_path: Path):
     need_bytes = of_kind(quiet, PlanMade)[0].plan.phase(Phase.DENOISE).peak_vram_bytes
     step_1 = Moment(phase=Phase.DENOISE, step=1)
     some = (Moment(time_s=5.0), CARD_BYTES - need_bytes + 4 * MIB)
@@ -134,16 +140,20 @@ def test_what_comes_back_in_part_is_used_in_the_gentlest_way(
     rungs = of_kind(events, Downshifted)
     assert rungs
     assert {rung.phase for rung in rungs} == {Phase.DENOISE}
-    assert same(pixels(events), expected)
+    assert same(pixels(events), pixels(quiet))
 
 
 def test_what_does_not_come_back_is_refused_as_without_waiting(tmp_path: Path):
     step_2 = Moment(phase=Phase.DENOISE, step=2)
-    device = card((step_2, ALL))
+    # As always, it is a little more or less all the time.
+    growing = OtherUse(at=step_2, bytes=ALL - MIB, bytes_per_s=MIB / 60)
+    device = simulated(capacity_bytes=CARD_BYTES, others=(growing,))
     events = Runs(device).run(strict(job(tmp_path)))
     (waited,) = waits(events)
     assert not waited.enough
     assert waited.seconds == pytest.approx(60.0)
+    told = of_kind(events, WaitingForMemory)
+    assert [one.left_s for one in told] == pytest.approx(range(60, 0, -5))
     failed = events[-1]
     assert isinstance(failed, JobFailed)
     assert failed.error.code == "engine.out_of_memory"
@@ -267,11 +277,9 @@ def test_who_waits_before_a_run_wants_no_smaller_picture(tmp_path: Path):
     asked = job(tmp_path, width_px=448, height_px=448, steps=1)
     small = (Moment(time_s=10.0), CARD_BYTES - 18 * MIB)
     device = card((Moment(), ALL), small, (Moment(time_s=30.0), 0))
-    (made,) = of_kind(Runs(device).run(asked), PlanMade)
-    assert made.plan.width_px == 448
+    assert plan_made(device, asked).width_px == 448
     # It is better than nothing.
-    (made,) = of_kind(Runs(card((Moment(), ALL), small)).run(asked), PlanMade)
-    assert made.plan.verdict is Verdict.SMALLER
+    assert plan_made(card((Moment(), ALL), small), asked).verdict is Verdict.SMALLER
 
 
 def test_before_a_run_begins_it_is_refused_when_the_memory_does_not_come(tmp_path: Path):

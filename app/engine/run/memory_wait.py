@@ -1,22 +1,19 @@
 """Holding still while other programs have the device's memory: often they give it back soon."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from app.core.events import WaitedForMemory, WaitingForMemory
 from app.core.jobs import Job, Phase
-from app.core.units import format_bytes
 from app.engine.cancel import CancelFlag
 from app.engine.compute_device import ComputeDevice
 from app.engine.simulated_device import SimulatedDevice
 
-log = logging.getLogger(__name__)
-
 LOOK_EVERY_S = 0.5
 """To ask a driver how much is free takes well below a thousandth of that."""
 TOLD_EVERY_S = 5.0
+"""What others hold changes all the time, and each word of it is a line in the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +56,6 @@ class MemoryWait:
         self._cancel = cancel
         self._send = send
         self._left_s = job.wait_s
-        self._told: tuple[str, str] = ("", "")
-        self._told_s = 0.0
 
     @property
     def may_wait(self) -> bool:
@@ -91,27 +86,25 @@ class MemoryWait:
         """
         began_s = self._device.clock_s()
         ends_s = began_s + self._left_s
-        self._told = ("", "")
+        tell_at_s = began_s
         while True:
             now_s = self._device.clock_s()
             found = look()
             enough = found.missing_bytes <= 0
             if enough or now_s >= ends_s:
                 break
-            self._tell(phase, found, now_s=now_s, left_s=ends_s - now_s)
+            if now_s >= tell_at_s:
+                self._tell(phase, found, left_s=ends_s - now_s)
+                tell_at_s = now_s + TOLD_EVERY_S
             self._pause(min(LOOK_EVERY_S, ends_s - now_s))
         seconds = now_s - began_s
         self.waited_s += seconds
         self._left_s = max(0.0, ends_s - now_s) if enough else 0.0
-        if any(self._told):
+        if tell_at_s > began_s:
             self._send(WaitedForMemory(job_id=self._job.id, seconds=seconds, enough=enough))
         return enough
 
-    def _tell(self, phase: Phase, found: Shortfall, *, now_s: float, left_s: float) -> None:
-        told = (format_bytes(found.missing_bytes), format_bytes(found.others_bytes))
-        if told == self._told and now_s - self._told_s < TOLD_EVERY_S:
-            return
-        self._told, self._told_s = told, now_s
+    def _tell(self, phase: Phase, found: Shortfall, *, left_s: float) -> None:
         self._send(
             WaitingForMemory(
                 job_id=self._job.id,
