@@ -347,6 +347,22 @@ def test_a_job_that_lacked_memory_is_over_when_it_is_forgotten(stage: Stage, cod
     assert sorted(stage.over) == ["a", "b", "c"]
 
 
+def test_what_another_try_goes_on_with_is_not_over(stage: Stage) -> None:
+    lacking = ErrorInfo(code=min(LACK_OF_MEMORY_CODES), message="There is no memory.")
+    stage.submit(make_job("a"))
+    stage.say(JobFailed(job_id="a", error=lacking))
+    second, third = "a-try-2", "a-try-3"
+    stage.submit(make_job(second))
+    stage.do(lambda: stage.conductor.remove("a"))
+    assert stage.over == [], "it runs"
+    stage.submit(make_job(third))
+    stage.say(JobFailed(job_id=second, error=lacking))
+    stage.do(stage.conductor.clear_ended)
+    assert stage.over == [], "the next one runs"
+    stage.say(JobFinished(job_id=third, seconds=1.0, memory=MEMORY))
+    assert stage.over == [third]
+
+
 def test_a_waiting_job_that_is_taken_back_is_over(stage: Stage) -> None:
     stage.submit(make_job("run"), make_job("a"), make_job("b"))
     stage.do(lambda: stage.conductor.cancel("a"), lambda: stage.conductor.remove("b"))

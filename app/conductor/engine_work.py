@@ -8,7 +8,7 @@ from typing import TypeVar
 from app.conductor.kept_queue import KeptQueue
 from app.conductor.memory_guard import MemoryGuard
 from app.core.atomic import sweep_partials
-from app.core.errors import LACK_OF_MEMORY_CODES, ErrorInfo
+from app.core.errors import ErrorInfo
 from app.core.events import (
     CalibrationDone,
     ConductorEvent,
@@ -19,6 +19,7 @@ from app.core.events import (
 from app.core.job_queue import JobQueue
 from app.core.jobs import Job, JobState
 from app.core.paths import app_paths
+from app.engine.kept_runs import is_same_run
 from app.engine.protocol import Calibrate
 from app.engine.slot import EngineSlot
 
@@ -162,21 +163,16 @@ class EngineWork:
         self.begin_engine(EngineState.STARTING)
 
     def end_job(self, state: JobState, *, error: ErrorInfo | None = None) -> None:
-        """The running job has come to its end; go on with the next.
-
-        One that failed for lack of memory is over when it is forgotten: it may be tried again.
-        """
+        """The running job has come to its end; go on with the next."""
         job = self.jobs.running
         self.jobs.end_running(state, error=error)
         if self.slot.session is not None:
             self.slot.session.note_job_ended()
-        lacked_memory = error is not None and error.code in LACK_OF_MEMORY_CODES
         if job is not None and job.id in self.remove_when_ended:
             self.remove_when_ended.discard(job.id)
             self.jobs.remove(job.id)
-            lacked_memory = False
         self.queue.changed()
-        if job is not None and not lacked_memory:
+        if job is not None:
             self.job_over(job.id)
         if self._renew_when_idle:
             self.renew_engine()
@@ -185,8 +181,14 @@ class EngineWork:
             self.settle()
 
     def job_over(self, job_id: str) -> None:
-        """Say that a job will not run again."""
-        self.call(self._on_job_over, job_id)
+        """Say that a job will not run again, unless one in the list may go on with what it kept.
+
+        So may another try of it, and itself, if it failed for lack of memory: it is over when all
+        of them are forgotten.
+        """
+        jobs = self.jobs.snapshot()
+        if not any(one.may_go_on and is_same_run(one.id, job_id) for one in jobs):
+            self.call(self._on_job_over, job_id)
 
     def call(self, hook: Callable[[_Value], None], value: _Value) -> None:
         """Tell someone outside, whose errors must not stop the work."""

@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Container
 from dataclasses import replace
 
-from app.core.errors import LACK_OF_MEMORY_CODES
 from app.core.jobs import Job, JobState
 from app.engine.kept_runs import id_of_try
 
@@ -17,7 +16,7 @@ def once_more(job: Job, taken: Container[str], *, wait_s: float) -> Job:
         taken: Ids of other jobs.
         wait_s: How long it may wait for memory that other programs hold.
     """
-    goes_on = job.error is not None and job.error.code in LACK_OF_MEMORY_CODES
+    goes_on = job.lacked_memory
     return replace(
         job,
         id=id_of_try(job.id, taken) if goes_on else uuid.uuid4().hex,

@@ -3,7 +3,7 @@
 import enum
 from dataclasses import dataclass, field
 
-from app.core.errors import ErrorInfo
+from app.core.errors import LACK_OF_MEMORY_CODES, ErrorInfo
 from app.core.policy import MemoryPolicy
 from app.core.preset import PresetLimits
 from app.core.request import GenerationRequest
@@ -106,3 +106,13 @@ class Job:
     saved: tuple[int, ...] = ()
     attempts: int = 0
     error: ErrorInfo | None = None
+
+    @property
+    def lacked_memory(self) -> bool:
+        """Whether it failed only for lack of memory: tried again, it goes on where it was."""
+        return self.error is not None and self.error.code in LACK_OF_MEMORY_CODES
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether what is kept of it may be needed still."""
+        return self.state in (JobState.QUEUED, JobState.RUNNING) or self.lacked_memory

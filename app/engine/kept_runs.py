@@ -41,6 +41,11 @@ def id_of_try(job_id: str, known: Container[str]) -> str:
     return next(one for one in tries if one not in known)
 
 
+def is_same_run(one_id: str, other_id: str) -> bool:
+    """Whether two jobs are tries of the same one, which find the same files."""
+    return _stem(one_id) == _stem(other_id)
+
+
 def _stem(job_id: str) -> str:
     """Ids of any kind get a name that every disk takes; all tries of a job have the same."""
     job_id = _TRY.sub("", job_id)
