@@ -133,7 +133,7 @@ class LateReader:
         self.hurry = hurry
         self.fail = fail
         self.locked = locked
-        self.taken = 0
+        self.taken = self.most_taken = 0
         self._buffers = buffers
 
     def is_locked(self, size_bytes: int) -> bool:
@@ -144,6 +144,7 @@ class LateReader:
         if self.taken == self._buffers and not due:
             return None
         self.taken += 1
+        self.most_taken = max(self.most_taken, self.taken)
         return LateReading(block, self)
 
 

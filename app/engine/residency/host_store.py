@@ -261,8 +261,6 @@ class HostStore:
     ) -> list[StoredBlock]:
         """Those that are to be in RAM, are not, and for which there is room now."""
         wanted = [block for block in _wanted(blocks, file_blocks) if block.packed() is None]
-        if not wanted:
-            return []
         room_bytes = self._room_bytes()
         if file_blocks or sum(block.layout.size_bytes for block in wanted) > room_bytes:
             room_bytes -= self._bounces.missing_bytes(blocks)

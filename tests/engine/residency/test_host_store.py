@@ -5,6 +5,7 @@ import logging
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from app.engine.residency import host_store, stored_block
 from app.engine.residency.host_block import HostBlock, HostTier
 from app.engine.residency.host_network import HostNetwork
 from app.engine.residency.host_store import HostStore, find_missing
-from app.engine.residency.pinning import Pinning, spread_order
+from app.engine.residency.pinning import MIN_RAM_LEFT_BYTES, Pinning, spread_order
 from app.engine.residency.readers import FileReader
 from app.engine.residency.ring import BOUNCE_BUFFERS
 from app.engine.residency.stored_block import StoredBlock
@@ -225,6 +226,24 @@ def test_network_larger_than_ram_stays_in_the_files_spread_evenly(
     check_content(nothing, weights)
 
 
+def test_buffers_for_what_the_plan_leaves_in_the_files_have_room(stored: Stored) -> None:
+    sizes = [block.layout.size_bytes for block in _open(stored, ()).blocks]
+    room_bytes = sum(sizes[1:]) + BOUNCE_BUFFERS * max(sizes)
+    for missing, left_out in ((0, 0), (1, 1)):
+        store = store_with(room_bytes=lambda missing=missing: room_bytes - missing)
+        host = store.open("transformer", skeleton(), stored, file_blocks=(0,))
+        assert tiers(host).count(FILE) == 1 + left_out
+
+
+def test_the_system_keeps_some_ram(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    size_bytes = pages(_open(stored, ()).blocks)
+    for missing in (0, 1):
+        ram = SimpleNamespace(available=MIN_RAM_LEFT_BYTES + size_bytes - missing)
+        monkeypatch.setattr(host_store.psutil, "virtual_memory", lambda ram=ram: ram)
+        host = HostStore().open("transformer", skeleton(), stored)
+        assert (FILE in tiers(host)) == bool(missing)
+
+
 def _open(stored: Stored, file_blocks: Collection[int], **options: Any) -> HostNetwork:
     return store_with(**options).open("transformer", skeleton(), stored, file_blocks=file_blocks)
 
@@ -285,6 +304,19 @@ def test_the_first_network_is_locked_first(stored: Stored) -> None:
     assert second.reader is not None
     assert second.reader.is_locked(second.blocks[-1].layout.size_bytes)
     assert registrar.locked_bytes <= pages(first.blocks) + 13_000
+
+
+def test_what_was_unlocked_for_buffers_and_is_left_over_is_locked_again(stored: Stored) -> None:
+    """Three large buffers take less than the last large block gave, by one of the small ones."""
+    first = _open(stored, ())
+    registrar = FakeRegistrar(limit_bytes=pages(first.blocks))
+    store = store_with(registrar)
+    hosts = [store.open("transformer", skeleton(), stored) for _ in range(2)]
+    store.pin(hosts)
+    assert tiers(hosts[0]).count(PINNED) == 1
+    assert tiers(hosts[1]) == [PAGEABLE] * 6
+    assert isinstance(hosts[0].reader, FileReader)
+    assert hosts[0].reader.locked_count(hosts[0].blocks[0].layout.size_bytes) == BOUNCE_BUFFERS
 
 
 @pytest.mark.parametrize("blocks_locked", [4, 5])

@@ -33,6 +33,7 @@ def test_neighbours_never_overlap_in_the_smallest_ring(sizes: list[int], more: i
     if ring.holds_all:
         for (begin, end), (at, until) in itertools.combinations(places, 2):
             assert end <= at or until <= begin
+        assert len(ring.places()) == len(sizes)
 
 
 @given(SIZES)
