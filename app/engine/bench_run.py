@@ -25,6 +25,7 @@ from app.engine.residency.host_network import HostNetwork, packed_network, unpac
 from app.engine.residency.residence import Residence
 from app.engine.residency.timeline import step_seconds
 from app.engine.residency.transfers import Transfers
+from app.engine.vram_limit import keep_in_vram
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ _NAME = "transformer"
 def bench(device: ComputeDevice) -> BenchDone:
     """Measure everything and say what was found, or why it was not."""
     try:
+        # Speeds of what Windows has moved to RAM would be taken for the GPU's.
+        keep_in_vram(device)
         return BenchDone(result=measure(device))
     # RuntimeError: torch's, for memory that is not there and for faults of a driver.
     except (RuntimeError, OSError, MemoryError) as error:

@@ -16,6 +16,7 @@ import torch
 from app.core.errors import describe
 from app.core.events import CalibrationDone
 from app.core.machine_speeds import MachineSpeeds
+from app.engine.compute_device import ComputeDevice
 from app.engine.devices import (
     device_name,
     free_bytes,
@@ -26,6 +27,7 @@ from app.engine.devices import (
 )
 from app.engine.disk_speed import measure_disk
 from app.engine.protocol import Calibrate
+from app.engine.vram_limit import keep_in_vram
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +41,18 @@ MAX_SECONDS = 2.0
 MIN_BATCHES = 5
 
 
-def calibrate(device: torch.device, command: Calibrate) -> CalibrationDone:
+def calibrate(device: ComputeDevice, command: Calibrate) -> CalibrationDone:
     """Measure everything and say what was found, or why it was not."""
     try:
-        return CalibrationDone(speeds=measure_machine(device, command))
+        # Speeds of what Windows has moved to RAM would be taken for the GPU's.
+        keep_in_vram(device)
+        return CalibrationDone(speeds=measure_machine(device.torch_device, command))
     # RuntimeError: torch's, for memory that is not there and for faults of a driver.
     except (RuntimeError, OSError, MemoryError) as error:
         log.exception("the calibration failed")
         return CalibrationDone(error=describe(error))
     finally:
-        _release(device)
+        _release(device.torch_device)
 
 
 def _release(device: torch.device) -> None:

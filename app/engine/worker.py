@@ -154,7 +154,7 @@ class Worker:
         )
         while (entry := self._jobs.get()) is not None:
             if isinstance(entry, Calibrate):
-                self._events.send(calibrate(device.torch_device, entry))
+                self._events.send(calibrate(device, entry))
                 continue
             if isinstance(entry, Bench):
                 # Rarely wanted, and no reason to start later.

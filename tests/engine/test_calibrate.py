@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,12 +12,15 @@ from app.core.events import CalibrationDone, JobFinished
 from app.core.processor import cpu_device_name
 from app.engine import calibrate as calibration
 from app.engine.calibrate import calibrate
+from app.engine.compute_device import ComputeDevice, CpuDevice
 from app.engine.disk_speed import DiskSpeed
 from app.engine.protocol import Calibrate, decode, encode
 from tests.engine_process import EngineProcess, make_job
 from tests.tiny_models import make_tiny_model
 
 CPU = torch.device("cpu")
+GPU = torch.device("cuda:0")
+ON_GPU = cast("ComputeDevice", SimpleNamespace(torch_device=GPU, simulated=False))
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_what_is_measured_here_has_a_name_and_a_size(
     quick: None, no_disk: list[Any], tmp_path: Path
 ) -> None:
     command = Calibrate(model_folders=(str(tmp_path),), scratch_folder=str(tmp_path / "s"))
-    speeds = calibrate(CPU, command).speeds
+    speeds = calibrate(CpuDevice(), command).speeds
     assert speeds is not None
     assert (speeds.device, speeds.device_name) == ("cpu", cpu_device_name())
     assert speeds.torch_version == torch.__version__
@@ -75,7 +79,7 @@ def test_a_failure_is_told_and_the_engine_lives(
 
     monkeypatch.setattr(calibration, "measure_disk", broken)
     expect_log("the calibration failed", level="ERROR")
-    done = calibrate(CPU, Calibrate(model_folders=(), scratch_folder="x"))
+    done = calibrate(CpuDevice(), Calibrate(model_folders=(), scratch_folder="x"))
     assert done.speeds is None
     assert done.error is not None
     assert decode(encode(done)[4:]) == done
@@ -108,9 +112,8 @@ def test_pinned_memory_is_given_back_where_torch_can(
     monkeypatch.setattr(calibration, "measure_machine", measure)
     monkeypatch.setattr(calibration, "release_cached_memory", released.append)
     monkeypatch.setattr(torch, "accelerator", accelerator)
-    gpu, command = torch.device("cuda:0"), Calibrate(model_folders=(), scratch_folder="x")
-    calibrate(gpu, command)
-    assert (accelerator.emptied, released) == (1, [gpu])
+    calibrate(ON_GPU, Calibrate(model_folders=(), scratch_folder="x"))
+    assert (accelerator.emptied, released) == (1, [GPU])
 
 
 def test_where_there_is_no_pinned_memory_to_give_back_nothing_happens(
@@ -121,12 +124,12 @@ def test_where_there_is_no_pinned_memory_to_give_back_nothing_happens(
     accelerator = Accelerator()
     monkeypatch.setattr(torch, "accelerator", accelerator)
     command = Calibrate(model_folders=(), scratch_folder="x")
-    calibrate(CPU, command)
+    calibrate(CpuDevice(), command)
     assert not accelerator.emptied
     # As in older versions of torch.
     for older in (object(), None):
         monkeypatch.setattr(torch, "accelerator", older)
-        assert calibrate(torch.device("cuda:0"), command).error is None
+        assert calibrate(ON_GPU, command).error is None
 
 
 @pytest.mark.slow

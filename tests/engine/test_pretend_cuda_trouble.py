@@ -178,7 +178,8 @@ def test_calibrating_gives_back_what_it_took(
     disk = DiskSpeed(bytes_per_s=5e8, remark="Read.")
     monkeypatch.setattr(calibrate, "measure_disk", lambda *_arguments: disk)
     command = Calibrate(model_folders=(), scratch_folder=str(tmp_path))
-    done = calibrate.calibrate(GPU, command)
+    device = AcceleratorDevice(GPU)
+    done = calibrate.calibrate(device, command)
     assert done.error is None
     speeds = done.speeds
     assert speeds is not None
@@ -188,7 +189,7 @@ def test_calibrating_gives_back_what_it_took(
     assert (gpu.memory.allocated_bytes, gpu.memory.reserved_bytes) == (0, 0)
     gpu.memory.others_bytes = gpu.memory.capacity_bytes
     expect_log("the calibration failed", level="ERROR")
-    full = calibrate.calibrate(GPU, command)
+    full = calibrate.calibrate(device, command)
     assert full.speeds is None
     assert full.error is not None
 

@@ -6,10 +6,11 @@ from typing import Any, cast
 import pytest
 import torch
 
-from app.engine import vram_limit
+from app.engine import bench_run, calibrate, vram_limit
 from app.engine.compute_device import ComputeDevice, CpuDevice
 from app.engine.host_memory import System
 from app.engine.overheads import default_calibration
+from app.engine.protocol import Calibrate
 from app.engine.run.profiles import room_bytes
 from app.engine.vram_limit import keep_in_vram
 
@@ -81,3 +82,14 @@ def test_what_a_run_is_planned_with_is_the_limit(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(vram_limit, "this_system", lambda: WINDOWS)
     room_bytes(gpu(), default_calibration("cuda", "a GPU", growing=False))
     assert limits.told == [(0.7, GPU)]
+
+
+def test_speeds_are_measured_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    for module, measuring in ((calibrate, "measure_machine"), (bench_run, "measure")):
+        monkeypatch.setattr(module, "keep_in_vram", lambda device: done.append(device.name))
+        monkeypatch.setattr(module, measuring, lambda *_values: done.append("measured"))
+    device = CpuDevice()
+    calibrate.calibrate(device, Calibrate(model_folders=(), scratch_folder="x"))
+    bench_run.bench(device)
+    assert done == [device.name, "measured"] * 2
