@@ -43,6 +43,8 @@ class LateTransfers:
         host_seen: So many of them the host has waited for.
         held: Buffers that were allocated and not released.
         host_kept: Copies that kept the host until they were done.
+        tells_late: Whether a copy that computing waits for is known to be done only when the host
+            has waited for that computing; else as soon as it is told.
     """
 
     in_place = False
@@ -57,6 +59,7 @@ class LateTransfers:
     ) -> None:
         self.needs_pinned = is_pinned is not None
         self.host_kept = 0
+        self.tells_late = True
         self._is_pinned = is_pinned
         self._fail = fail
         self.allocations = 0
@@ -73,6 +76,11 @@ class LateTransfers:
         self._last_use: dict[tuple[int, int], int] = {}
         # Copies are made in order, so each comes after all that an earlier one came after.
         self._queue_after = 0
+        # Copies that the host knows to be done: computing that waits for one tells it nothing,
+        # before it has waited for that.
+        self._known = 0
+        self._awaited = 0
+        self._awaited_by: dict[int, int] = {}
         self._done_bytes = 0
 
     @property
@@ -159,7 +167,7 @@ class LateTransfers:
         if self._is_pinned is not None and source.nbytes and not self._is_pinned(source):
             self.host_kept += 1
             self.host_seen = max(self.host_seen, self._queue_after)
-            self._finish(told.mark)
+            self.wait_on_host(told.mark)
         self._maybe()
         return told.mark
 
@@ -167,26 +175,32 @@ class LateTransfers:
         self.recorded += 1
         self._last_use.update((place, self.recorded) for place in self._used)
         self._used.clear()
+        self._awaited_by[self.recorded] = self._awaited
         self._maybe()
         return FakeMark(copied=False, number=self.recorded)
 
     def wait(self, copied: FakeMark) -> None:
         self._used.append(self._targets.pop(copied.number))
+        self._awaited = max(self._awaited, copied.number)
         self._finish(copied)
 
     def is_done(self, mark: FakeMark) -> bool:
         self._maybe()
         if mark.copied:
-            return all(told.mark.number > mark.number for told in self._queue)
+            done = all(told.mark.number > mark.number for told in self._queue)
+            return done and (mark.number <= self._known or not self.tells_late)
         return mark.number <= self.host_seen
 
     def wait_on_host(self, mark: FakeMark) -> None:
         if mark.copied:
             self._finish(mark)
+            self._known = max(self._known, mark.number)
         else:
             self.host_seen = max(self.host_seen, mark.number)
+            self._known = max(self._known, self._awaited_by[mark.number])
 
     def settle(self) -> None:
+        self._known = self.copies
         while self._queue:
             self._do(self._queue.pop(0))
 
@@ -196,6 +210,7 @@ class LateTransfers:
 
     def _maybe(self) -> None:
         while self._queue and self._hurry():
+            self._known = max(self._known, self._queue[0].mark.number)
             self._do(self._queue.pop(0))
 
     def _finish(self, mark: FakeMark) -> None:

@@ -353,6 +353,7 @@ def test_what_is_broken_off_waits_for_no_copy(streamed: tuple[int, ...], moved: 
     """Copies go on into memory that is given back, from RAM that stays as it is until then."""
     stage = Stage(files=(1, 3), buffers=3)
     stage.reader.hurry = lambda: True
+    stage.transfers.tells_late = False
     stage.placer.replace([plan_of(streamed)])
 
     def fail(block: int) -> None:
@@ -390,6 +391,7 @@ def test_a_phase_begins_when_its_rest_is_there_and_its_blocks_are_on_their_way()
 def test_blocks_that_stay_come_two_at_a_time():
     """There is room for all of them, but a job that is taken back would wait for all."""
     stage = Stage()
+    stage.transfers.tells_late = False
     largest = max(stage.sizes)
     on_their_way: list[int] = []
     stage.network.between = lambda _block: on_their_way.append(stage.transfers.pending_bytes)
