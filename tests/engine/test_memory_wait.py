@@ -42,7 +42,7 @@ ALL = CARD_BYTES
 
 
 def job(out: Path, *, wait_s: float = DEFAULT_WAIT_S, **request: Any) -> Job:
-    values = {"width_px": 128, "height_px": 128, "steps": 4, "seed": 3, **request}
+    values = {"width_px": 128, "height_px": 128, "steps": 3, "seed": 3, **request}
     return replace(make_job(DEMO, out, **values), policy=POLICY, previews=False, wait_s=wait_s)
 
 
@@ -107,7 +107,7 @@ def test_memory_that_is_gone_for_eight_seconds_costs_eight_seconds(
     # Nothing gave way for it, no step was done twice, and nothing was said of a failure.
     assert not of_kind(events, Downshifted)
     assert not of_kind(events, Notice)
-    assert [one.step for one in of_kind(events, StepDone)] == [1, 2, 3, 4]
+    assert [one.step for one in of_kind(events, StepDone)] == [1, 2, 3]
     # Waiting is no part of what phases take, but of the run's own time.
     assert sum(one.seconds for one in of_kind(events, PhaseFinished)) < 1
     assert all(one.seconds < 1 for one in of_kind(events, StepDone))
@@ -167,7 +167,7 @@ def test_what_was_refused_goes_on_where_it_was_when_it_is_tried_again(
     expected: dict[int, Any], tmp_path: Path
 ):
     kept, asked = tmp_path / "runs", strict(job(tmp_path / "out"))
-    lacking = Runs(card((Moment(phase=Phase.DENOISE, step=3), ALL)))
+    lacking = Runs(card((Moment(phase=Phase.DENOISE, step=2), ALL)))
     assert isinstance(lacking.run(asked, keep_folder=kept)[-1], JobFailed)
     # Refused once more, before it begins: what is kept stays.
     again = replace(asked, id=id_of_try(asked.id, {asked.id}))
@@ -175,14 +175,14 @@ def test_what_was_refused_goes_on_where_it_was_when_it_is_tried_again(
     again = replace(asked, id=id_of_try(again.id, {asked.id, again.id}))
     events = Runs(card()).run(again, keep_folder=kept)
     assert isinstance(events[-1], JobFinished)
-    assert [one.step for one in of_kind(events, RunResumed)] == [3]
+    assert [one.step for one in of_kind(events, RunResumed)] == [2]
     assert same(pixels(events), expected)
     assert not list(kept.iterdir())
 
 
 def test_a_program_that_stays_is_waited_for_once_and_then_the_picture_is_smaller(tmp_path: Path):
-    game = (Moment(phase=Phase.DENOISE, step=2), CARD_BYTES - 16 * MIB)
-    events = Runs(card(game)).run(job(tmp_path, width_px=448, height_px=448, steps=3))
+    game = (Moment(phase=Phase.DENOISE, step=1), CARD_BYTES - 14 * MIB)
+    events = Runs(card(game)).run(job(tmp_path, width_px=384, height_px=384, steps=2))
     assert isinstance(events[-1], JobFinished)
     assert [one.enough for one in waits(events)] == [False]
     assert of_kind(events, PlanMade)[-1].plan.verdict is Verdict.SMALLER
@@ -251,7 +251,7 @@ def test_each_step_may_wait_when_the_one_before_was_done(expected: dict[int, Any
     times = [
         (Moment(phase=Phase.DENOISE, step=1), ALL),
         (Moment(time_s=50.0), 0),
-        (Moment(phase=Phase.DENOISE, step=3), ALL),
+        (Moment(phase=Phase.DENOISE, step=2), ALL),
         (Moment(time_s=100.0), 0),
     ]
     events = Runs(card(*times)).run(job(tmp_path))
