@@ -19,6 +19,7 @@ from app.core.paths import resource
 from app.core.plan import GenerationPlan, Placement
 from app.core.policy import Attention, MemoryMode, Precision, Precisions
 from app.core.profile import HostProfile
+from app.engine.attention import probe
 from app.engine.quantize import formats
 from app.engine.quantize.kept_ways import Way
 from app.engine.quantize.ways import forced_way
@@ -148,8 +149,13 @@ def test_what_may_not_be_locked_draws_the_same(
     assert waits == ONLY_EVENTS | {"a copy from RAM that is not locked"}
 
 
-def test_attention_is_chosen_by_trying_it(gpu: PretendGpu, model: Path, tmp_path: Path) -> None:
+def test_attention_is_chosen_by_trying_it(
+    gpu: PretendGpu, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del gpu
+    # This one is always awake.
+    monkeypatch.setattr(probe, "WARM_UP_S", 0.0)
+    monkeypatch.setattr(probe, "REPEATS_S", 0.01)
     for attention in (Attention.AUTO, Attention.SAGE):
         events = run_tiny(
             gpu_runs(), model, tmp_path / attention.value, attention=attention,

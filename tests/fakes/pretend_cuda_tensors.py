@@ -80,7 +80,7 @@ class PretendTensor(torch.Tensor):
     ) -> Any:
         """Where no mode is on: in threads that nobody told of the device, and for these only."""
         del types
-        found = _tensors((args, kwargs))
+        found = _tensors(args, kwargs or {})
         behind = next(one.behind for one in found if isinstance(one, PretendTensor))
         return run(behind, func, args, kwargs or {})
 
@@ -145,7 +145,7 @@ class PretendMode(TorchDispatchMode):
 
 def run(behind: DeviceBehind, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Do what torch does for an operation: on the device, in RAM, or between the two."""
-    given = _tensors((args, kwargs))
+    given = _tensors(args, kwargs)
     on_device = [one for one in given if isinstance(one, PretendTensor)]
     pins = kwargs.get("pin_memory")
     if pins:
@@ -167,7 +167,8 @@ def run(behind: DeviceBehind, func: Any, args: tuple[Any, ...], kwargs: dict[str
         at_once = not _non_blocking(func, args, kwargs)
         if behind.copy_in(args[0], in_ram[0], at_once=at_once):
             return args[0]
-    inner_args, inner_kwargs = _held(args), _held(kwargs)
+    inner_args = tuple(map(_held, args))
+    inner_kwargs = {key: _held(one) for key, one in kwargs.items()}
     check_product(name, inner_args, inner_kwargs)
     if not _is_view(func):
         behind.note_operation(name, [part for one in on_device for part in one.used()])
@@ -232,8 +233,6 @@ def _held(value: Any) -> Any:
     """Arguments with what their tensors hold."""
     if isinstance(value, PretendTensor):
         return value.held
-    if isinstance(value, dict):
-        return {key: _held(one) for key, one in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list):
         return [_held(one) for one in cast("list[Any]", value)]
     if type(value) is tuple:
@@ -241,14 +240,17 @@ def _held(value: Any) -> Any:
     return value
 
 
-def _tensors(value: Any) -> list[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(cast("dict[Any, Any]", value).values())
-    if isinstance(value, list | tuple):
-        return [one for part in cast("list[Any]", value) for one in _tensors(part)]
-    return []
+def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """Of one operation; it is asked a hundred thousand times in a test, so without a recursion."""
+    found: list[torch.Tensor] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            # Operations take no lists of lists.
+            several = cast("Sequence[Any]", value)
+            found.extend(one for one in several if isinstance(one, torch.Tensor))
+    return found
 
 
 def _non_blocking(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
