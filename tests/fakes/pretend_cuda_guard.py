@@ -52,8 +52,12 @@ def _guard() -> tuple[Any, int]:
 
 
 def can_pretend() -> bool:
-    """Whether this torch has no CUDA, and its table of guards is where it is looked for."""
-    return torch.version.cuda is None and torch.version.hip is None and _table() is not None
+    """Whether this torch has no CUDA, guards in Python, and its table where it is looked for."""
+    core: Any = getattr(torch, "_C")  # noqa: B009 - has no types
+    has_cuda = torch.version.cuda is not None or torch.version.hip is not None
+    # Older versions that the app runs with have no guards in Python.
+    makes_guards = hasattr(getattr(core, "_acc", None), "DeviceGuard")
+    return not has_cuda and makes_guards and _table() is not None
 
 
 @contextlib.contextmanager
