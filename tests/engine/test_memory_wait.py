@@ -158,7 +158,9 @@ def test_what_does_not_come_back_is_refused_as_without_waiting(tmp_path: Path):
     assert isinstance(failed, JobFailed)
     assert failed.error.code == "engine.out_of_memory"
     assert "MB are missing." in failed.error.message
-    assert failed.error.message.endswith("Headroom waited 1 min 00 s for other programs.")
+    assert failed.error.message.endswith(
+        "Headroom waited 1 min 00 s for other programs to free memory."
+    )
     assert len(of_kind(events, Notice)) == 1
     assert device.allocated_bytes() < MIB
 
@@ -287,7 +289,9 @@ def test_before_a_run_begins_it_is_refused_when_the_memory_does_not_come(tmp_pat
     failed = events[-1]
     assert isinstance(failed, JobFailed)
     assert failed.error.code == "engine.does_not_fit"
-    assert failed.error.message.endswith(" Headroom waited 7.25 s for other programs.")
+    assert failed.error.message.endswith(
+        " Headroom waited 7.25 s for other programs to free memory."
+    )
     (waited,) = waits(events)
     assert waited.seconds == pytest.approx(7.25)
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from app.core.events import REPEATED_CODE, Notice
 from app.core.jobs import Job, Phase
 from app.core.plan import GenerationPlan, PlanChange, Rung
-from app.core.units import format_bytes, format_seconds
+from app.core.units import format_bytes
 from app.engine.out_of_memory import (
     is_of_host,
     is_out_of_memory,
@@ -24,7 +24,7 @@ from app.engine.recovery import (
     keeping_plan,
     least_needed_bytes,
 )
-from app.engine.run.memory_wait import MemoryWait, Shortfall
+from app.engine.run.memory_wait import MemoryWait, Shortfall, waited_in_vain_sentence
 from app.engine.run.model_shelf import ModelShelf
 from app.engine.run.plan_in_force import PlanInForce
 from app.engine.run.profiles import room_bytes
@@ -271,8 +271,7 @@ class Attempts:
         if force is not None and (force.problem.on_cpu or not ran_out.of_host):
             missing = force.refusal(self.room(force))
         if missing and self._waited_in_vain_s:
-            waited = format_seconds(self._waited_in_vain_s)
-            missing = (*missing, f"Headroom waited {waited} for other programs.")
+            missing = (*missing, waited_in_vain_sentence(self._waited_in_vain_s))
         return out_of_memory_error(
             ran_out.name,
             phase,

@@ -6,10 +6,9 @@ from typing import Protocol
 from app.core.jobs import Job, Phase
 from app.core.plan import GenerationPlan, Verdict
 from app.core.policy import Budget
-from app.core.units import format_seconds
 from app.engine.planning.problem import PlanProblem
 from app.engine.run.context import RunContext
-from app.engine.run.memory_wait import MemoryWait, Shortfall
+from app.engine.run.memory_wait import MemoryWait, Shortfall, waited_in_vain_sentence
 
 Planned = tuple[PlanProblem, GenerationPlan]
 
@@ -67,8 +66,7 @@ def plan_once_it_fits(context: RunContext, wait: MemoryWait, job: Job, planner: 
     wait.wait(Phase.LOAD, look)
     problem, plan = planner(_under(budget, job))
     if _refused(plan):
-        seconds = format_seconds(wait.waited_s - began_s)
-        waited = f"Headroom waited {seconds} for other programs."
+        waited = waited_in_vain_sentence(wait.waited_s - began_s)
         plan = replace(plan, reasons=(*plan.reasons, waited))
     return problem, plan
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.core.events import WaitedForMemory, WaitingForMemory
 from app.core.jobs import Job, Phase
+from app.core.units import format_seconds
 from app.engine.cancel import CancelFlag
 from app.engine.compute_device import ComputeDevice
 from app.engine.simulated_device import SimulatedDevice
@@ -122,3 +123,8 @@ class MemoryWait:
             device.let_pass(seconds)
             seconds = seconds if device.story.pauses_are_real else 0.0
         self._cancel.pause(seconds)
+
+
+def waited_in_vain_sentence(seconds: float) -> str:
+    """What is said beside what is missing."""
+    return f"Headroom waited {format_seconds(seconds)} for other programs to free memory."
