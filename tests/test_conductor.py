@@ -420,6 +420,16 @@ def test_a_gpu_that_is_gone_is_told_and_nothing_goes_on_for_hours_on_the_cpu(
     assert [job.id for job in stage.engines.last.jobs] == ["b"]
 
 
+def test_the_cpu_goes_on_where_it_was_chosen_before_the_engine_died() -> None:
+    stage = Stage(FakeEngines(ready=False))
+    stage.submit(make_job("a"))
+    stage.do(lambda: stage.engines.last.get_ready(device="cuda:0"), stage.conductor.renew_engine)
+    stage.die()
+    stage.do(lambda: stage.engines.last.get_ready(device="cpu"))
+    assert [job.id for job in stage.engines.last.jobs] == ["a"]
+    assert not stage.of(JobFailed)
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_a_device_that_is_there_still_goes_on(device: str) -> None:
     stage = Stage(FakeEngines(device=device))

@@ -145,6 +145,11 @@ class EngineWork:
         if session is not None:
             self.tell(EngineStateChanged(state=state, pid=session.client.pid, reason=reason))
 
+    @property
+    def is_to_be_renewed(self) -> bool:
+        """Whether the next process has other settings than this one."""
+        return self._renew_when_idle
+
     def renew_engine(self) -> None:
         """Replace the process, after the running job if it has been given one."""
         engine = self.slot.session

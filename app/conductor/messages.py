@@ -123,7 +123,8 @@ class EngineMessages:
             work.end_job(JobState.FAILED, error=error)
             return
         work.queue.changed()
-        self._died_on = self._ready
+        # With other settings the CPU may be what is wanted.
+        self._died_on = None if work.is_to_be_renewed else self._ready
         reason = f"{sentence}; a new one is started and the job runs again."
         work.begin_engine(EngineState.RESTARTING, reason=reason)
 
