@@ -11,11 +11,13 @@ import torch
 
 from app.engine.live_storages import block_bytes
 from app.engine.residency.host_network import HostBuffer, ram_buffer
+from app.engine.residency.leaves import take_apart
 from app.engine.residency.transfers import Times
 from app.engine.story_timeline import Timeline
 
 POISON = 0xFF
 """What a place holds until its weights are there: NaN in all floating-point formats."""
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 class SimulatedMemory(Protocol):
@@ -204,12 +206,17 @@ class SimulatedTransfers:
         """Whether any part of a tensor lies where a copy has not ended."""
         if not self._queue:
             return False
-        storage, begin = _place(tensor)
+        if type(tensor) in _PLAIN:
+            places = [_place(tensor)]
+        else:
+            with self._memory.on_host():
+                places = [_place(part) for part in take_apart(tensor)[0].values()]
         return any(
             mark.target is not None
             and mark.target.untyped_storage() is storage
             and mark.begin <= begin < mark.begin + mark.size_bytes
             for mark in self._queue
+            for storage, begin in places
         )
 
     def _pass(self, copied: SimulatedMark) -> None:

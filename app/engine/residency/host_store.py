@@ -158,8 +158,9 @@ class HostStore:
         unpacked_bytes = 0
         mapped: MappedChecks | None = None
         if self.in_place:
+            groups = zip([of_rest, *of_blocks], [rest, *blocks], strict=True)
             files = MappedFiles()
-            unpacked_bytes = fill_in_place(network, stored, check, progress, files=files)
+            unpacked_bytes = fill_in_place(network, stored, groups, check, progress, files=files)
             mapped = MappedChecks(stored.values(), files)
         else:
             rest.keep(check)

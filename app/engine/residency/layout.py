@@ -23,7 +23,8 @@ class TensorSpan:
     """One plain tensor in a packed buffer.
 
     Attributes:
-        name: From the block's module on: "attn.to_q.weight".
+        name: From the block's module on: "attn.to_q.weight". The parts of a wrapper subclass have
+            their attribute behind it: "attn.to_q.weight.qdata".
         offset_bytes: From the buffer's begin, a multiple of the dtype's size.
         nbytes: Of the elements.
         shape: Of the tensor.

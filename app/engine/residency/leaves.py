@@ -1,28 +1,118 @@
-"""The tensors of a module, and the module pointed at other copies of them."""
+"""The plain tensors inside any parameter or buffer, and modules pointed at other copies of them.
 
-from collections.abc import Iterable
+Quantized weights are tensor subclasses that wrap plain tensors. Torch's own protocol for them
+(`__tensor_flatten__`) is used where they have it; other kinds are registered with what takes them
+apart and puts them together.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from app.engine.residency.layout import BlockLayout, lay_out
+
+Parts = Mapping[str, torch.Tensor]
+Flatten = Callable[[torch.Tensor], tuple[Parts, object]]
+Rebuild = Callable[[Parts, object], torch.Tensor]
+Build = Callable[[Parts], torch.Tensor]
+
+_KINDS: dict[type[torch.Tensor], tuple[Flatten, Rebuild]] = {}
+
+
+def register_kind(kind: type[torch.Tensor], flatten: Flatten, rebuild: Rebuild) -> None:
+    """Have tensors of a class, and of those below it, taken apart in a way of its own.
+
+    Args:
+        kind: The class.
+        flatten: Gives the tensors inside, by a name each, and whatever else `rebuild` needs.
+        rebuild: Makes the same of other tensors with these names; must copy none of them.
+    """
+    _KINDS[kind] = (flatten, rebuild)
+
+
+def take_apart(tensor: torch.Tensor) -> tuple[dict[str, torch.Tensor], Build]:
+    """The plain tensors inside a tensor, by their path, and what makes the same of others.
+
+    A plain tensor is its own only part, with an empty path.
+
+    Raises:
+        TypeError: Its class is not known.
+    """
+    parts, build = _take_apart(tensor)
+    if not isinstance(tensor, torch.nn.Parameter):
+        return parts, build
+    return parts, lambda made: _as_parameter(build(made))
+
+
+def _as_parameter(tensor: torch.Tensor) -> torch.nn.Parameter:
+    if isinstance(tensor, torch.nn.Parameter):
+        return tensor  # Of a class of its own.
+    return torch.nn.Parameter(tensor, requires_grad=False)
+
+
+def _take_apart(tensor: torch.Tensor) -> tuple[dict[str, torch.Tensor], Build]:
+    opened = _open(tensor)
+    if opened is None:
+        return {"": tensor.detach()}, lambda made: made[""]
+    inner, close = opened
+    parts: dict[str, torch.Tensor] = {}
+    builds: dict[str, tuple[tuple[tuple[str, str], ...], Build]] = {}
+    for name, one in inner.items():
+        below, build = _take_apart(one)
+        paths = tuple((path, f"{name}.{path}" if path else name) for path in below)
+        builds[name] = (paths, build)
+        parts.update((whole, below[path]) for path, whole in paths)
+
+    def build_all(made: Parts) -> torch.Tensor:
+        return close(
+            {
+                name: build({path: made[whole] for path, whole in paths})
+                for name, (paths, build) in builds.items()
+            }
+        )
+
+    return parts, build_all
+
+
+def _open(tensor: torch.Tensor) -> tuple[Parts, Build] | None:
+    """The tensors directly inside, and what puts them together; None for a plain tensor."""
+    found = next((_KINDS[kind] for kind in type(tensor).__mro__ if kind in _KINDS), None)
+    if found is not None:
+        flatten, rebuild = found
+        inner, other = flatten(tensor)
+        return inner, lambda made: rebuild(made, other)
+    # Torch's protocol has no types.
+    wrapper: Any = tensor
+    if is_traceable_wrapper_subclass(wrapper):
+        names, context = wrapper.__tensor_flatten__()
+        size, stride = wrapper.size(), wrapper.stride()
+        unflatten: Any = type(wrapper).__tensor_unflatten__
+        return (
+            {name: getattr(wrapper, name) for name in names},
+            lambda made: unflatten(dict(made), context, size, stride),
+        )
+    if type(tensor) in (torch.Tensor, torch.nn.Parameter) or isinstance(tensor, FakeTensor):
+        return None
+    raise TypeError(f"weights of class {type(tensor).__name__} cannot be packed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Held:
     """A tensor of a module; one that is shared has several places."""
 
-    name: str
-    """In the layout."""
-    is_parameter: bool
+    parts: Mapping[str, str]
+    """Names in the layout, by the path inside the tensor."""
+    build: Build
     places: list[tuple[dict[str, torch.Tensor | None], str]]
     """Dictionaries of modules, and the keys in them."""
 
 
 class ModuleTensors:
-    """The tensors that a module and those below it have.
+    """The tensors that a module and those below it have, however they are wrapped.
 
     Attributes:
         layout: One behind the other, as `lay_out` puts them, or as it was given.
@@ -44,12 +134,12 @@ class ModuleTensors:
 
         Raises:
             KeyError: The layout names tensors that are not there.
-            TypeError: A tensor is more than its numbers: one of a class of its own.
         """
         left_out = {id(below) for root in without for below in root.modules()}
         wanted = None if layout is None else {span.name for span in layout.spans}
+        self._held: list[_Held] = []
         found: dict[int, _Held] = {}
-        tensors: dict[str, torch.Tensor] = {}
+        plain: dict[str, torch.Tensor] = {}
         untyped: Any = module
         prefix: str
         below: torch.nn.Module
@@ -64,45 +154,43 @@ class ModuleTensors:
                         found[id(tensor)].places.append((home, key))
                         continue
                     name = f"{prefix}.{key}" if prefix else key
-                    if wanted is not None and name not in wanted:
+                    parts, build = take_apart(tensor)
+                    names = {path: f"{name}.{path}" if path else name for path in parts}
+                    if wanted is not None and not wanted >= set(names.values()):
                         continue
-                    _check_plain(tensor)
-                    is_parameter = isinstance(tensor, torch.nn.Parameter)
-                    found[id(tensor)] = _Held(
-                        name=name, is_parameter=is_parameter, places=[(home, key)]
-                    )
-                    tensors[name] = tensor
-        if wanted is not None and (missing := wanted - set(tensors)):
+                    held = _Held(parts=names, build=build, places=[(home, key)])
+                    found[id(tensor)] = held
+                    self._held.append(held)
+                    plain.update((names[path], part) for path, part in parts.items())
+        if wanted is not None and (missing := wanted - set(plain)):
             raise KeyError(f"not in the network: {', '.join(sorted(missing)[:5])}")
-        self._held = tuple(found.values())
-        self.layout = lay_out(tensors.items()) if layout is None else layout
+        self.layout = lay_out(plain.items()) if layout is None else layout
 
     def pack_into(self, buffer: torch.Tensor) -> None:
         """Copy what the module has now into a packed buffer in RAM."""
-        spans = {span.name: span for span in self.layout.spans}
+        current = self._current()
+        for span in self.layout.spans:
+            span.view_of(buffer).copy_(current[span.name])
+
+    def bind(self, buffer: torch.Tensor) -> "Binding":
+        """Make the tensors as views of a packed buffer on any device."""
+        views = {span.name: span.view_of(buffer) for span in self.layout.spans}
+        entries: list[tuple[dict[str, torch.Tensor | None], str, torch.Tensor]] = []
+        for held in self._held:
+            tensor = held.build({path: views[name] for path, name in held.parts.items()})
+            entries += [(home, key, tensor) for home, key in held.places]
+        return Binding(entries)
+
+    def _current(self) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = {}
         for held in self._held:
             home, key = held.places[0]
             tensor = home[key]
             if tensor is None:
                 raise KeyError(f"{key} is gone from its module")
-            spans[held.name].view_of(buffer).copy_(tensor.detach())
-
-    def bind(self, buffer: torch.Tensor) -> "Binding":
-        """Make the tensors as views of a packed buffer on any device."""
-        spans = {span.name: span for span in self.layout.spans}
-        entries: list[tuple[dict[str, torch.Tensor | None], str, torch.Tensor]] = []
-        for held in self._held:
-            tensor = spans[held.name].view_of(buffer)
-            if held.is_parameter:
-                tensor = torch.nn.Parameter(tensor, requires_grad=False)
-            entries += [(home, key, tensor) for home, key in held.places]
-        return Binding(entries)
-
-
-def _check_plain(tensor: torch.Tensor) -> None:
-    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
-    if not plain and not isinstance(tensor, FakeTensor):
-        raise TypeError(f"weights of class {type(tensor).__name__} cannot be packed")
+            parts, _build = take_apart(tensor)
+            found.update((held.parts[path], part) for path, part in parts.items())
+        return found
 
 
 class Binding:

@@ -69,8 +69,9 @@ class Stage:
         self.network = MixedStack(LARGE, SMALL)
         # What is there would be wrong: all is to come from the file.
         for tensor in (*self.network.parameters(), *self.network.buffers()):
-            with torch.no_grad():
-                tensor.zero_()
+            if type(tensor) in (torch.Tensor, torch.nn.Parameter):
+                with torch.no_grad():
+                    tensor.zero_()
         self.host = self.store.open("transformer", self.network, stored, file_blocks=file_blocks)
         self.store.pin([self.host])
         self.transfers = LateTransfers(hurry, is_pinned=self.registrar.is_locked)

@@ -1,16 +1,18 @@
-"""Any weights can be packed into one buffer, and used from any copy of that buffer."""
+"""Any kind of weight can be packed into one buffer, and used from any copy of that buffer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 
 from app.engine.residency.layout import ALIGNMENT_BYTES
-from app.engine.residency.leaves import ModuleTensors
+from app.engine.residency.leaves import ModuleTensors, take_apart
+from tests.fakes.weight_kinds import Packed4, Scaled
 
 
 class Block(torch.nn.Module):
-    """Some weights are shared, some are not contiguous."""
+    """Weights of all kinds, some shared, some not contiguous."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,6 +23,11 @@ class Block(torch.nn.Module):
         turned = torch.nn.Parameter(torch.randn(4, 6).t(), requires_grad=False)
         self.turned = torch.nn.Linear(4, 6)
         self.turned.weight = turned
+        self.wrapped = torch.nn.Parameter(
+            Scaled(torch.randint(-127, 127, (4, 5), dtype=torch.int8), torch.rand(4, 1), "rows"),
+            requires_grad=False,
+        )
+        self.packed = Packed4.made(torch.randint(0, 255, (9,), dtype=torch.uint8), 4)
         self.scale: torch.Tensor
         self.count: torch.Tensor
         self.register_buffer("scale", torch.ones(3))
@@ -29,7 +36,8 @@ class Block(torch.nn.Module):
 
 
 def parts_of(module: torch.nn.Module) -> list[torch.Tensor]:
-    return [*module.parameters(), *module.buffers()]
+    tensors = [*module.parameters(), *module.buffers()]
+    return [part for tensor in tensors for part in take_apart(tensor)[0].values()]
 
 
 def copied(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -62,7 +70,12 @@ def test_a_packed_block_is_the_same_block():
     assert all(begin <= part.data_ptr() < end for part in after)
     assert block.second.weight is block.first.weight
     assert isinstance(block.first.weight, torch.nn.Parameter)
-    assert not isinstance(block.scale, torch.nn.Parameter)
+    assert isinstance(block.packed, Packed4)
+    assert block.packed.width == 4
+    assert isinstance(block.wrapped, torch.nn.Parameter)
+    wrapped: Any = block.wrapped
+    assert isinstance(wrapped, Scaled)
+    assert wrapped.word == "rows"
     assert int(block.count) == 7
     assert block.turned.weight.stride() == (1, 6)
 
@@ -93,8 +106,10 @@ def test_tensors_lie_apart_in_the_order_of_their_names():
     tensors = ModuleTensors(Block())
     spans = tensors.layout.spans
     names = [span.name for span in spans]
-    assert names[:3] == ["scale", "count", "first.weight"]
+    assert names[:2] == ["wrapped.levels", "wrapped.steps"]
+    assert "first.weight" in names
     assert "second.weight" not in names  # Shared: there once.
+    assert "packed.data" in names
     ends = [0]
     for span in spans:
         assert span.offset_bytes % ALIGNMENT_BYTES == 0
@@ -126,11 +141,9 @@ def test_modules_and_names_can_be_left_out():
         ModuleTensors(block.first, layout=ModuleTensors(block).layout)
 
 
-def test_a_tensor_of_a_class_of_its_own_is_refused():
+def test_a_kind_that_nobody_knows_is_refused():
     class Strange(torch.Tensor):
-        """Nobody knows what it is besides its numbers."""
+        """Neither plain nor known."""
 
-    block = torch.nn.Module()
-    block.register_buffer("strange", torch.ones(2).as_subclass(Strange))
     with pytest.raises(TypeError, match="Strange"):
-        ModuleTensors(block)
+        take_apart(torch.ones(2).as_subclass(Strange))
