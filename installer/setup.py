@@ -109,6 +109,9 @@ def _run_stages(
         console.say(
             f"  It cannot use the GPU that is there: {remedy}; "
             "then run `python -m installer setup`."
+            if choice is None
+            # Who asks for a build may know better than this machine tells, or have no GPU at all.
+            else f"  It finds no GPU that it can use; if there is one, {remedy}."
         )
     finished = [RUNTIME, extra] if extra else [RUNTIME]
     fingerprints = {

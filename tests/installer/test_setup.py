@@ -136,6 +136,12 @@ def test_build_from_the_index_replaces_one_for_other_hardware(
     monkeypatch.setattr(torch_stage, "read_index", unreachable)
     set_up(made, project, Console(output), extra=RUNTIME, is_forced=True)
     assert "cannot be reached" not in output.getvalue()
+    # Somebody asks for it, whatever is there.
+    output.truncate(0)
+    asked = named_choice("cu128")
+    set_up(made, project, Console(output), extra=RUNTIME, choice=asked, is_forced=True)
+    assert "the GPU that is there" not in output.getvalue()
+    assert "finds no GPU that it can use; if there is one, restart" in output.getvalue()
 
 
 def test_build_the_user_names_replaces_the_one_chosen_before(made, project, output, monkeypatch):
