@@ -378,9 +378,9 @@ def test_a_pause_ends_when_the_job_is_taken_back():
             flag.pause(3600.0)
         ended.set()
 
-    thread = threading.Thread(target=pause)
+    thread = threading.Thread(target=pause, daemon=True)
     thread.start()
     flag.set()
-    thread.join()
+    thread.join(60.0)
     assert ended.is_set()
     CancelFlag().pause(0.0)
