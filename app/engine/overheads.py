@@ -85,7 +85,9 @@ _UNKNOWN_TFLOPS = 20.0
 _DEFAULT_COPY_BYTES_PER_S = 1e10
 """PCIe 3.0 x16 or 4.0 x8 from pinned memory; slower than most, so that times are no promise."""
 
-_HOPPER_OR_LATER = re.compile(r"\bG?[HB][123]00\b|\bRTX 50[5-9]0\b|\bBlackwell\b", re.IGNORECASE)
+_HOPPER_OR_LATER = re.compile(
+    r"\bG?[HB][123]00\b|\bH(20|800)\b|\bRTX 50[5-9]0\b|\bBlackwell\b", re.IGNORECASE
+)
 
 _PEAK_TFLOPS: tuple[tuple[str, float], ...] = (
     # Dense bf16 with fp32 sums, from the vendors' data sheets; the first name that fits counts.

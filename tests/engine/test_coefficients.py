@@ -252,6 +252,8 @@ def test_defaults_of_a_gpu_have_a_source_for_each_term() -> None:
     )
     hopper = default_calibration("cuda", "NVIDIA H100 80GB HBM3")
     assert hopper.workspace_bytes > calibration.workspace_bytes
+    for name in ("NVIDIA H20", "NVIDIA H800", "NVIDIA GB200", "NVIDIA GeForce RTX 5060 Ti"):
+        assert default_calibration("cuda", name).workspace_bytes == hopper.workspace_bytes
     assert hopper.compute_flops > calibration.compute_flops
     assert default_calibration("cpu", "CPU").context_bytes == 0
     splintered = default_calibration("cuda", "NVIDIA GeForce RTX 4090", growing=False)
