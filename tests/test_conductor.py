@@ -33,7 +33,7 @@ from app.core.policy import Precision
 from app.core.queue_store import QueueStore
 from app.engine import session
 from app.engine.client import EngineEnded
-from app.engine.protocol import CancelJob, RunJob, Shutdown
+from app.engine.protocol import BROKEN_DEVICE_EXIT, CancelJob, RunJob, Shutdown
 from app.engine.session import CANCEL_DEADLINE_S, HELLO_DEADLINE_S, READY_DEADLINE_S
 from tests.fakes.conductor_stage import Stage, ids, make_job
 from tests.fakes.engine import HELLO, MEMORY, FakeEngines, events_of_run, finish_at_once
@@ -574,7 +574,7 @@ def test_a_gpu_that_stops_working_is_told_and_tried_with_another_engine(
     for attempt in range(1, MAX_ATTEMPTS + 1):
         assert stage.engines.last.jobs
         stage.say(EngineLog(level=50, logger="app.engine.worker", message=words))
-        stage.die(exit_code=1)
+        stage.die(exit_code=BROKEN_DEVICE_EXIT)
         if attempt < MAX_ATTEMPTS:
             assert stage.reasons[-1] == (
                 f"{words.rstrip('.')}; a new one is started and the job runs again."
@@ -583,6 +583,21 @@ def test_a_gpu_that_stops_working_is_told_and_tried_with_another_engine(
     assert error is not None
     assert error.message.startswith(f"{words.rstrip('.')}, {MAX_ATTEMPTS} times on this job: ")
     assert "restart the computer" in error.message
+
+
+def test_an_engine_without_a_library_is_not_started_again_though_it_was_ready(
+    expect_log: Callable[..., None],
+) -> None:
+    expect_log("cannot be imported", logger="engine", level="CRITICAL")
+    stage = Stage(FakeEngines())
+    stage.submit(make_job("a"))
+    words = "torch or diffusers cannot be imported: install Headroom again"
+    stage.say(EngineLog(level=50, logger="app.engine.worker", message=words))
+    stage.die(exit_code=1)
+    assert len(stage.engines.started) == 1
+    error = stage.jobs[0].error
+    assert error is not None
+    assert (error.code, error.message) == ("engine.setup", words)
 
 
 def test_an_engine_that_cannot_be_started_fails_the_job_with_the_reason() -> None:

@@ -18,6 +18,8 @@ from app.core.policy import Budget
 PROTOCOL_VERSION = 3
 MAX_FRAME_BYTES = 1 << 30
 """Larger than any message: an 8192 px PNG that could not be saved is below 300 MB."""
+BROKEN_DEVICE_EXIT = 70
+"""The exit code of an engine that ended itself because its device broke."""
 _LENGTH = struct.Struct("<I")
 
 

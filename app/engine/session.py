@@ -12,6 +12,7 @@ from app.core.paths import app_paths
 from app.core.policy import Budget
 from app.engine.client import EngineClient, EngineEnded
 from app.engine.protocol import (
+    BROKEN_DEVICE_EXIT,
     Calibrate,
     CancelJob,
     ChangeBudget,
@@ -33,7 +34,8 @@ CANCEL_DEADLINE_S = 2.0
 blocks, which takes much less, unless a disk or a driver hangs."""
 
 SETUP_CODE = "engine.setup"
-"""Something on this machine keeps the engine from starting: trying again does not help."""
+"""Something on this machine keeps the engine from starting, such as a library that is broken:
+trying again does not help."""
 
 STOPPED_CODE = "engine.stopped"
 """It was at work and ended itself, because its device broke: in another process it may go on."""
@@ -96,7 +98,7 @@ class EngineSession:
         if ended.error is not None or not self._last_words:
             return ended
         sentence, _, details = self._last_words.partition("\n")
-        code = STOPPED_CODE if self.ready else SETUP_CODE
+        code = STOPPED_CODE if ended.exit_code == BROKEN_DEVICE_EXIT else SETUP_CODE
         return replace(ended, error=ErrorInfo(code=code, message=sentence, details=details))
 
     def give(self, job: Job) -> None:

@@ -27,6 +27,7 @@ from app.engine.channel import ChannelLogHandler, EventChannel, take_over_stdio
 from app.engine.host_memory import choose_torch_settings
 from app.engine.libraries import diffusers_class, go_offline, quieten
 from app.engine.protocol import (
+    BROKEN_DEVICE_EXIT,
     PROTOCOL_VERSION,
     Bench,
     Calibrate,
@@ -80,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
         # The device is broken; `DeviceBrokenError` is known only where torch is loaded.
         log.critical("%s", error)
         # Python's own end would have the driver tidy up, which a broken device may never do.
-        worker.end(1)
+        worker.end(BROKEN_DEVICE_EXIT)
     # OSError: a library that torch loads is missing or broken, as on Windows without its runtime.
     except (ImportError, OSError):
         log.critical("torch or diffusers cannot be imported: install Headroom again", exc_info=True)

@@ -35,7 +35,14 @@ from app.core.jobs import Phase
 from app.core.metadata import ImageRecord, record_from_json
 from app.core.paths import resource
 from app.core.request import MAX_SEED
-from app.engine.protocol import PROTOCOL_VERSION, CancelJob, Hello, RunJob, Shutdown
+from app.engine.protocol import (
+    BROKEN_DEVICE_EXIT,
+    PROTOCOL_VERSION,
+    CancelJob,
+    Hello,
+    RunJob,
+    Shutdown,
+)
 from tests.engine_process import EngineProcess, make_job
 from tests.tiny_models import make_tiny_model
 
@@ -415,5 +422,5 @@ def test_a_broken_device_is_a_clear_end() -> None:
         said = engine.wait_for(EngineLog)
         assert (said.level, said.message[:24]) == (50, "Fake GPU stopped working")
         assert engine.next_message() is None
-        assert engine.process.wait() == 1
+        assert engine.process.wait() == BROKEN_DEVICE_EXIT
         assert "Traceback" not in engine.errors
