@@ -1,5 +1,6 @@
 """The pretend GPU itself: what it refuses, what it counts, and which mistakes it finds."""
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ from app.engine.compute_device import AcceleratorDevice
 from app.engine.residency.pinning import CudaRegistrar
 from app.engine.residency.stored_block import paged_buffer
 from tests.fakes.pretend_cuda import PretendGpu, SyncError, pretend_gpu
-from tests.fakes.pretend_cuda_guard import can_pretend
+from tests.fakes.pretend_cuda_guard import can_pretend, device_guards
 
 pytestmark = pytest.mark.skipif(not can_pretend(), reason="this torch is built for a GPU")
 GPU = torch.device("cuda", 0)
@@ -161,3 +162,28 @@ def test_products_in_eight_bits_have_the_rules_of_the_gpu(gpu: PretendGpu):
     one = torch.ones((), device=GPU)
     with pytest.raises(RuntimeError, match="divisible by 16"):
         torch.ops.aten._scaled_mm(narrow.to(GPU), narrow.to(GPU).t(), scale_a=one, scale_b=one)
+
+
+def test_torch_is_as_it_was_afterwards_whatever_went_wrong() -> None:
+    def patched() -> list[object]:
+        functions = torch.nn.functional
+        return [
+            *device_guards(),
+            *(getattr(torch.cuda, name) for name in PretendGpu().namespace()),
+            *(torch.tensor, functions.scaled_dot_product_attention, torch.accelerator),
+            *(torch.Tensor.is_pinned, torch.Tensor.pin_memory, threading.Thread.run),
+        ]
+
+    before = patched()
+
+    def go_wrong() -> None:
+        with pretend_gpu():
+            assert torch.ones(2, device=GPU).device == GPU
+            assert device_guards() != before[: len(device_guards())]
+            raise SyncError
+
+    with pytest.raises(SyncError):
+        go_wrong()
+    assert patched() == before
+    assert not torch.cuda.is_available()
+    assert type(torch.ones(2)) is torch.Tensor

@@ -60,6 +60,11 @@ def can_pretend() -> bool:
     return not has_cuda and makes_guards and _table() is not None
 
 
+def device_guards() -> list[int | None]:
+    """Where the guard of each kind of device is."""
+    return list(_table())
+
+
 @contextlib.contextmanager
 def cuda_named() -> Generator[None]:
     """Have torch do what it does with tensors of CUDA devices."""
