@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -187,3 +188,12 @@ def test_torch_is_as_it_was_afterwards_whatever_went_wrong() -> None:
     assert patched() == before
     assert not torch.cuda.is_available()
     assert type(torch.ones(2)) is torch.Tensor
+
+
+def test_functions_that_make_tensors_are_torchs_own_afterwards() -> None:
+    utilities: Any = torch.utils
+    utilities._device._device_constructors.cache_clear()
+    with pretend_gpu(), torch.device("meta"):
+        torch.empty(1)
+    with torch.device("meta"):
+        assert torch.tensor([1.0]).device.type == "meta"

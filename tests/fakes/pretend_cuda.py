@@ -218,6 +218,10 @@ class PretendGpu:
 @contextlib.contextmanager
 def pretend_gpu(capacity_bytes: int = GIB) -> Generator[PretendGpu]:
     """Have torch see a pretend GPU, in all threads that are started meanwhile."""
+    # Torch notes which functions make tensors when it first needs them, and never looks again: it
+    # is not to note those that are here for a while.
+    with torch.device("meta"):
+        torch.empty(0)
     gpu = PretendGpu(capacity_bytes)
     with contextlib.ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
