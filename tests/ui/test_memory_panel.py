@@ -1,5 +1,6 @@
 """The memory panel and its graph: real widgets, fake hardware, a fake clock."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,58 @@ from app.core.units import GIB
 from app.ui import theme
 from app.ui.models.memory_frame import Lane, MemoryView
 from app.ui.panels.memory_panel import MemoryPanel
-from tests.fakes.hardware import host, sample
+from app.ui.widgets.device_state import DeviceState
+from tests.fakes.hardware import device, host, sample
 from tests.ui.memory_bench import NARROW, WIDE, Bench, image
 
 
 @pytest.fixture
 def bench(qtbot) -> Bench:
     return Bench(qtbot)
+
+
+# The GPU's name and state.
+
+
+def _state(bench: Bench) -> DeviceState:
+    found = bench.panel.findChild(DeviceState)
+    assert found is not None
+    return found
+
+
+def _feed_state(bench: Bench, **told: float) -> None:
+    bench.clock.advance(1.0)
+    card = replace(device(), **told)
+    bench.model.on_sample(sample(bench.clock.now_s, gpu=card))
+    QApplication.processEvents()
+
+
+def test_what_the_driver_tells_of_the_gpu_stands_beside_its_name(bench: Bench):
+    bench.show()
+    _feed_state(bench, temperature_c=61.6, utilization_percent=98.0, power_w=180.2)
+    state = _state(bench)
+    assert state.isVisible()
+    assert state.text() == "62 °C  ·  98 %  ·  180 W"
+    assert "62 °C, 98 %, 180 W" in state.accessibleName()
+    width_px = state.width()
+    _feed_state(bench, temperature_c=9.0, utilization_percent=1.0, power_w=9.0)
+    assert (state.text(), state.width()) == ("9 °C  ·  1 %  ·  9 W", width_px)
+    _feed_state(bench, temperature_c=50.0)
+    assert state.text() == "50 °C"
+
+
+def test_nothing_stands_there_where_the_driver_tells_nothing_or_there_is_no_room(bench: Bench):
+    bench.show()
+    _feed_state(bench)
+    assert not _state(bench).isVisible()
+    _feed_state(bench, temperature_c=61.0)
+    assert _state(bench).isVisible()
+    bench.panel.resize(NARROW)
+    QApplication.processEvents()
+    assert not _state(bench).isVisible()
+    bench.panel.resize(WIDE)
+    bench.feed(1, gpu=False)
+    assert not _state(bench).isVisible()
 
 
 # What the graph shows.

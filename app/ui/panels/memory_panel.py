@@ -24,6 +24,7 @@ from app.ui import theme
 from app.ui.models.forecast_model import ForecastModel
 from app.ui.models.memory_frame import MemoryView
 from app.ui.models.monitor_model import MonitorModel
+from app.ui.widgets.device_state import DeviceState
 from app.ui.widgets.figure_table import FigureTable
 from app.ui.widgets.memory_graph import MemoryGraph
 from app.ui.widgets.memory_words import memory_words
@@ -35,6 +36,10 @@ much; else below it."""
 LOW_GRAPH_PX = 170
 """Where less would be left to the graph, the figures below it leave the parts of ours out."""
 FIGURES_WIDTH_PX = 312
+LEAST_NAME_PX = 140
+"""Of the GPU's name; its state is shown where that much is left to it."""
+STATE_INTERVAL_S = 1.0
+"""As often as drivers are asked."""
 FIGURES_INTERVAL_S = 0.45
 """Numbers that change faster cannot be read."""
 WORDS_INTERVAL_S = 5.0
@@ -70,9 +75,11 @@ class MemoryPanel(QFrame):
         self._clock = clock
         self._figures_at_s = -float("inf")
         self._words_at_s = -float("inf")
+        self._state_at_s = -float("inf")
         self._graph = MemoryGraph(model, self, forecast=forecast)
         self._table = FigureTable(self)
         self._device = QLabel(self)
+        self._state = DeviceState(self)
         self._recent = QPushButton(self.tr("60 s"), self)
         self._run = QPushButton(self.tr("Run"), self)
         self._reset = QToolButton(self)
@@ -81,13 +88,13 @@ class MemoryPanel(QFrame):
         self._body = QBoxLayout(QBoxLayout.Direction.TopToBottom)
         self._lay_out()
         model.updated.connect(self._on_updated)
-        model.lanes_changed.connect(self._show_device)
+        model.lanes_changed.connect(self._show_state)
         model.figures_reset.connect(self._show_figures)
         model.run_started.connect(self._on_run_changed)
         model.run_ended.connect(self._on_run_changed)
         model.recording_saved.connect(self._on_saved)
         model.recording_failed.connect(self.failed)
-        self._show_device()
+        self._show_state()
         self._show_figures()
 
     @classmethod
@@ -135,7 +142,7 @@ class MemoryPanel(QFrame):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self._arrange()
-        self._show_device()
+        self._show_state()
 
     def _build_controls(self) -> None:
         self._device.setObjectName("memory_device")
@@ -173,6 +180,8 @@ class MemoryPanel(QFrame):
         bar = QHBoxLayout()
         bar.setSpacing(4)
         bar.addWidget(self._device, 1)
+        bar.addWidget(self._state, 0, Qt.AlignmentFlag.AlignVCenter)
+        bar.addSpacing(4)
         for widget in (self._recent, self._run, self._reset, self._save):
             bar.addWidget(widget, 0, Qt.AlignmentFlag.AlignVCenter)
         self._body.setSpacing(gap)
@@ -217,6 +226,9 @@ class MemoryPanel(QFrame):
         if now_s - self._figures_at_s >= FIGURES_INTERVAL_S:
             self._figures_at_s = now_s
             self._show_figures()
+        if now_s - self._state_at_s >= STATE_INTERVAL_S:
+            self._state_at_s = now_s
+            self._show_state()
         if now_s - self._words_at_s >= WORDS_INTERVAL_S:
             self._words_at_s = now_s
             self._show_words()
@@ -237,6 +249,21 @@ class MemoryPanel(QFrame):
         self._table.setAccessibleDescription(words)
 
     @Slot()
+    def _show_state(self) -> None:
+        """Beside the name, where that keeps room enough."""
+        sample = self._model.sample
+        buttons_px = sum(one.width() for one in (self._recent, self._run, self._reset, self._save))
+        room_px = self.width() - buttons_px - 4 * theme.SPACING_PX
+        self._state.setMinimumWidth(self._state.wanted_px)
+        self._state.show_state(
+            None if sample is None else sample.device,
+            has_room=room_px - self._state.wanted_px >= LEAST_NAME_PX,
+        )
+        layout = self.layout()
+        if layout is not None:
+            layout.activate()
+        self._show_device()
+
     def _show_device(self) -> None:
         name = self._model.device_name or self.tr("No GPU")
         self._device.setToolTip(name)
