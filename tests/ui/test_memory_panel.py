@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QApplication, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QWidget
 
 from app.core.events import PhaseStarted
 from app.core.jobs import Phase
@@ -63,6 +63,9 @@ def test_nothing_stands_there_where_the_driver_tells_nothing_or_there_is_no_room
     bench.panel.resize(NARROW)
     QApplication.processEvents()
     assert not _state(bench).isVisible()
+    name = bench.panel.findChild(QLabel, "memory_device")
+    assert name is not None
+    assert name.toolTip() == "Fake GPU\n61 °C"
     bench.panel.resize(WIDE)
     bench.feed(1, gpu=False)
     assert not _state(bench).isVisible()

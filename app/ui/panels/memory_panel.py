@@ -266,7 +266,8 @@ class MemoryPanel(QFrame):
 
     def _show_device(self) -> None:
         name = self._model.device_name or self.tr("No GPU")
-        self._device.setToolTip(name)
+        # Also where there is no room for it beside the name.
+        self._device.setToolTip("\n".join(text for text in (name, self._state.text()) if text))
         metrics = self._device.fontMetrics()
         room = max(0, self._device.width())
         self._device.setText(metrics.elidedText(name, Qt.TextElideMode.ElideRight, room))
