@@ -70,7 +70,7 @@ def test_judge_reads_every_attribute_of_drawn_scenes_and_rejects_wrong_ones() ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("steps", "count", "least"), [(8, PROMPTS, 0.95), (4, 40, 0.95)])
+@pytest.mark.parametrize(("steps", "count", "least"), [(8, PROMPTS, 0.95), (4, 20, 0.95)])
 def test_demo_draws_what_it_is_told(pipeline: Any, steps: int, count: int, least: float) -> None:
     from scripts.demo_model.evaluation import score
 
@@ -83,7 +83,7 @@ def test_demo_draws_what_it_is_told(pipeline: Any, steps: int, count: int, least
 # that a test has time for, some more may be wrong by chance.
 @pytest.mark.parametrize(
     ("size", "least"),
-    [((96, 96), 0.5), ((256, 256), 0.65), ((192, 128), 0.8), ((128, 256), 0.75), ((160, 96), 0.5)],
+    [((96, 96), 0.5), ((256, 256), 0.65), ((192, 128), 0.8)],
     ids=str,
 )
 def test_demo_holds_its_shapes_at_other_sizes(
